@@ -1,0 +1,101 @@
+import { describe } from "@curfew/reason"
+import type { TunnelEvent } from "@curfew/tunnel"
+import { status as Code } from "@grpc/grpc-js"
+import * as Duration from "effect/Duration"
+import type { Meter } from "../process/Meter.ts"
+import type { Process } from "../process/Process.ts"
+
+/**
+ * Tells the timeline what happens in a tunnel and counts what is open in it. `labelOf` names the call behind a stream
+ * that opens, at the end that knows it.
+ */
+export const observe = (
+  { meter, now, say }: Process["Service"],
+  labelOf: () => string | undefined = () => undefined
+): ((event: TunnelEvent) => void) => {
+  const streams = new Map<string, Stream>()
+  return (event) => {
+    count(meter, event)
+    if (event._tag === "TunnelOpened") {
+      const role = event.side === "client" ? "calls" : "is called"
+      say({ mark: "start", text: `a ${event.kind} tunnel is open; this end ${role}` })
+      return
+    }
+    if (event._tag === "TunnelClosed") {
+      const end = event.end
+      const how = {
+        ClosedHere: "from this end",
+        ClosedByPeer: "from the other end",
+        Lost: "with its connection",
+        Violated: "by a broken rule"
+      }[end._tag]
+      const why =
+        end._tag === "ClosedHere"
+          ? `: ${describe(end.reason)}`
+          : "error" in end
+            ? `: ${end.error.message}`
+            : ""
+      say({ mark: "end", text: `the tunnel closes ${how}${why}`, took: undefined })
+      return
+    }
+    const key = `${event.tunnel} ${event.side} ${event.stream}`
+    if (event._tag === "StreamOpened") {
+      const opened: Stream = { call: labelOf(), finalizers: [], cancelledAt: undefined }
+      streams.set(key, opened)
+      if (event.side === "client") {
+        say({ mark: "start", call: opened.call, stream: event.stream, text: `stream ${event.stream} opens` })
+      }
+      return
+    }
+    const stream = streams.get(key) ?? { call: undefined, finalizers: [], cancelledAt: undefined }
+    const about = { call: stream.call, stream: event.stream }
+    switch (event._tag) {
+      case "StreamRefused":
+        return say({ mark: "fault", ...about, text: `stream ${event.stream} is refused: ${event.details}` })
+      case "StreamCancelled":
+        stream.cancelledAt = now()
+        return say({
+          mark: "cancel",
+          ...about,
+          text: `stream ${event.stream} is cancelled: ${describe(event.reason)}`
+        })
+      case "LateWrite":
+        return say({ mark: "note", ...about, text: `a late ${event.what} is dropped: the caller has left` })
+      case "FinalizerRan":
+        stream.finalizers.push(event.finalizer)
+        return
+      case "StreamClosed": {
+        streams.delete(key)
+        const order = stream.finalizers.join(", then ")
+        const code = Code[event.code] ?? String(event.code)
+        return say(
+          stream.cancelledAt === undefined
+            ? {
+                mark: "end",
+                ...about,
+                text: `stream ${event.stream} ends ${code}`,
+                took: Duration.toMillis(event.duration)
+              }
+            : {
+                mark: "cleanup",
+                ...about,
+                text: `stream ${event.stream} closes: ${order}`,
+                took: now() - stream.cancelledAt
+              }
+        )
+      }
+    }
+  }
+}
+
+interface Stream {
+  readonly call: string | undefined
+  readonly finalizers: Array<string>
+  cancelledAt: number | undefined
+}
+
+const count = (meter: Meter, event: TunnelEvent): void => {
+  if (event._tag === "TunnelOpened" || event._tag === "StreamOpened") meter.openStreams++
+  if (event._tag === "TunnelClosed" || event._tag === "StreamClosed") meter.openStreams--
+  if (event._tag === "LateWrite") meter.lateWrites++
+}

@@ -1,0 +1,3 @@
+/** The faults that can be planted. */
+export const plants = ["fiber", "stream", "error"] as const
+export type Plant = (typeof plants)[number]

@@ -1,0 +1,85 @@
+import { type CancelReason, ownCancellation } from "@curfew/reason"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { cleanUp } from "./internal/cleanUp.ts"
+
+/**
+ * A clean-up that waits for a cancellation, and can be disarmed.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface CancelGuard {
+  /** Calls the clean-up off. True: it will never run. False: it has begun already, or was called off before. */
+  readonly disarm: Effect.Effect<boolean>
+}
+
+/**
+ * Sets up clean-up that runs when the surrounding `Scope` closes by an own cancellation: what a destructor would do,
+ * with the reason and the data at hand.
+ *
+ * **Guarantees**
+ *
+ * - **Cancelled only (L14)**: not after a success, a failure, a defect or a foreign interrupt; at most once; never
+ *   after `disarm` returned true.
+ * - **Masked and bounded (L15)**: as with {@link onCancel}.
+ *
+ * **When cancelled**
+ *
+ * Runs in its place among the finalizers of the `Scope`: after those that were added later.
+ *
+ * **Gotchas**
+ *
+ * The fiber that closes the `Scope` has to be the one that was cancelled, as in `Effect.scoped`. A `Scope` that
+ * somebody else closes by hand says nothing about a cancellation.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { CancelScope } from "@curfew/scope"
+ * import { guard } from "@curfew/guard"
+ *
+ * const seen: Array<string> = []
+ * const handler = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const order = { id: 7 }
+ *     yield* guard((reason) => Effect.sync(() => seen.push(`order ${order.id}: ${reason._tag}`)))
+ *     yield* Effect.never
+ *   })
+ * )
+ * const program = CancelScope.run((scope) => Effect.andThen(Effect.forkChild(scope.cancel()), handler))
+ * await Effect.runPromise(program)
+ * seen // => ["order 7: Requested"]
+ * ```
+ *
+ * @see onCancel around one piece of work.
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const guard = <R>(
+  cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R>
+): Effect.Effect<CancelGuard, never, R | Scope.Scope> =>
+  Effect.withFiber((fiber) => {
+    const context = fiber.context as Context.Context<R | Scope.Scope>
+    const scope = Context.get(context, Scope.Scope)
+    let armed = true
+    const finalizer: Parameters<typeof Scope.addFinalizerExit>[1] = (exit) =>
+      Effect.flatMap(ownCancellation(exit), (own) => {
+        if (own._tag === "None" || !armed) return Effect.void
+        armed = false
+        return Effect.provideContext(
+          cleanUp(cleanup, own.value, (exit as Exit.Failure<unknown, unknown>).cause),
+          context
+        )
+      })
+    return Effect.as(Scope.addFinalizerExit(scope, finalizer), {
+      disarm: Effect.sync(() => {
+        const was = armed
+        armed = false
+        return was
+      })
+    })
+  })

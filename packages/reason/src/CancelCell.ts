@@ -1,0 +1,255 @@
+import * as Context from "effect/Context"
+import type * as Fiber from "effect/Fiber"
+import type { CancelReason } from "./CancelReason.ts"
+import * as delivery from "./internal/delivery.ts"
+
+/**
+ * What a cell stands for in the live program.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export type CellKind = "scope" | "tasks" | "task" | "shield" | "owner"
+
+/**
+ * A node of the cancellation tree, for those who write primitives of their own on top of Curfew's. Programs use
+ * `CancelScope`, `TaskScope` and the shields instead.
+ *
+ * A cell knows two neighbours above it. Cancellation comes down from `parent`. Through `outer` nothing comes
+ * down, but who is inside may ask: that is the way past a shield, a mask or an owner.
+ *
+ * **Guarantees**
+ *
+ * - **First wins**: the first reason of a cell stays.
+ * - **One turn**: a cancel marks every descendant, then makes every interrupt pending, then tells the listeners,
+ *   and only then lets a fiber run its finalizers.
+ * - **Downward only**: neither a parent nor a cell behind `outer` is touched.
+ * - **No recursion**: depth costs no stack.
+ *
+ * @see CancelScope in `@curfew/scope` for the primitive.
+ * @stability internal
+ * @since 0.1.0
+ */
+export class CancelCell {
+  readonly kind: CellKind
+  readonly name: string | undefined
+  #parent: CancelCell | undefined = undefined
+  readonly outer: CancelCell | undefined
+  /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
+  reason: CancelReason | undefined = undefined
+  /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
+  own = false
+  /** The fiber that a cancel of this cell interrupts. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /**
+   * Set by a time limit that keeps late results: called in place of the interrupt while the fiber is masked, and
+   * from then on responsible for interrupting it.
+   */
+  holdBack: ((annotations: Context.Context<never>) => void) | undefined = undefined
+  /** Monotonic milliseconds at which the cell cancels itself; `Infinity` without a deadline. */
+  deadline = Number.POSITIVE_INFINITY
+  #children: Set<CancelCell> | undefined = undefined
+  #listeners: Set<(reason: CancelReason) => void> | undefined = undefined
+
+  constructor(
+    kind: CellKind,
+    options: {
+      readonly name?: string | undefined
+      readonly parent?: CancelCell | undefined
+      readonly outer?: CancelCell | undefined
+    }
+  ) {
+    this.kind = kind
+    this.name = options.name
+    this.outer = options.outer
+    if (options.parent !== undefined) this.#hang(options.parent)
+  }
+
+  /** Where cancellation comes down from. */
+  get parent(): CancelCell | undefined {
+    return this.#parent
+  }
+
+  #hang(parent: CancelCell): void {
+    this.#parent = parent
+    if (this.reason === undefined) this.reason = parent.reason
+    parent.#link(this)
+  }
+
+  /** Hands the cell, with everything below it, over to another parent that is not cancelled. */
+  moveTo(parent: CancelCell): void {
+    if (this.#parent !== undefined) this.#parent.#children?.delete(this)
+    this.#hang(parent)
+  }
+
+  #link(child: CancelCell): void {
+    if (this.#children === undefined) this.#children = new Set()
+    this.#children.add(child)
+  }
+
+  /** Takes the cell out of the tree. To be called once, when the work it stands for has ended. */
+  unlink(): void {
+    if (this.#parent !== undefined) this.#parent.#children?.delete(this)
+    this.fiber = undefined
+  }
+
+  /** How many cells hang directly below this one. */
+  get size(): number {
+    return this.#children?.size ?? 0
+  }
+
+  /** How many callbacks wait for this cell's cancel. */
+  get listenerCount(): number {
+    return this.#listeners?.size ?? 0
+  }
+
+  /**
+   * Calls back once, in the turn of the cancel, after all interrupts are pending. A cell that is cancelled already
+   * never calls back: look at `reason` first. Returns the removal.
+   */
+  listen(listener: (reason: CancelReason) => void): () => void {
+    if (this.#listeners === undefined) this.#listeners = new Set()
+    const listeners = this.#listeners
+    listeners.add(listener)
+    return () => {
+      listeners.delete(listener)
+    }
+  }
+
+  /** Cancels this cell and everything below it. True iff this call was the first to. */
+  cancel(reason: CancelReason): boolean {
+    if (this.reason !== undefined) return false
+    this.own = true
+    this.#spread(reason)
+    return true
+  }
+
+  /** Takes over a cancel that reached the surrounding fiber by a road outside the tree. */
+  inherit(reason: CancelReason): void {
+    if (this.reason === undefined) this.#spread(reason)
+  }
+
+  #spread(reason: CancelReason): void {
+    const reached: Array<CancelCell> = [this]
+    this.reason = reason
+    for (let i = 0; i < reached.length; i++) {
+      const children = (reached[i] as CancelCell).#children
+      if (children === undefined) continue
+      for (const child of children) {
+        // A child that was cancelled earlier keeps its reason, and so does everything below it.
+        if (child.reason !== undefined) continue
+        child.reason = reason
+        reached.push(child)
+      }
+    }
+    const annotations = Context.make(Interruption, reason) as Context.Context<never>
+    const pending: Array<Fiber.Fiber<unknown, unknown>> = []
+    for (const { fiber, holdBack } of reached) {
+      if (fiber === undefined) continue
+      if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(annotations)
+      else if (delivery.pend(fiber, annotations)) pending.push(fiber)
+    }
+    for (const cell of reached) {
+      const listeners = cell.#listeners
+      if (listeners === undefined) continue
+      cell.#listeners = undefined
+      for (const listener of listeners) listener(reason)
+    }
+    for (const fiber of pending) delivery.deliver(fiber, annotations)
+  }
+
+  /** The nearest reason upwards, looking through shields and masks as well. */
+  outerReason(): CancelReason | undefined {
+    const above: Array<CancelCell> = [this]
+    for (let cell = above.pop(); cell !== undefined; cell = above.pop()) {
+      if (cell.reason !== undefined) return cell.reason
+      if (cell.outer !== undefined) above.push(cell.outer)
+      if (cell.parent !== undefined) above.push(cell.parent)
+    }
+    return undefined
+  }
+
+  /** Calls back once, at the first cancel upwards, looking through shields and masks as well. Returns the removal. */
+  listenOuter(listener: (reason: CancelReason) => void): () => void {
+    const removals: Array<() => void> = []
+    const remove = () => {
+      for (const forget of removals) forget()
+    }
+    const once = (reason: CancelReason) => {
+      // The others would be heard at a later cancel.
+      remove()
+      listener(reason)
+    }
+    removals.push(this.listen(once))
+    const above: Array<CancelCell> = [this]
+    for (let cell = above.pop(); cell !== undefined; cell = above.pop()) {
+      // What comes down from a parent is heard below; beyond a barrier it takes an ear of its own.
+      if (cell.outer !== undefined) {
+        removals.push(cell.outer.listen(once))
+        above.push(cell.outer)
+      }
+      if (cell.parent !== undefined) above.push(cell.parent)
+    }
+    return remove
+  }
+
+  /** The earliest deadline between here and the nearest shield, mask or owner, in monotonic milliseconds. */
+  effectiveDeadline(): number {
+    let earliest = this.deadline
+    for (let cell = this.parent; cell !== undefined; cell = cell.parent) {
+      if (cell.deadline < earliest) earliest = cell.deadline
+    }
+    return earliest
+  }
+}
+
+/**
+ * The cell that the running fiber belongs to, if any. Forked fibers, items of a concurrent `all`, sides of a race
+ * and bodies of a time-out inherit it with the context.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const CurrentCell: Context.Reference<CancelCell | undefined> = /* @__PURE__ */ Context.Reference(
+  "@curfew/reason/CurrentCell",
+  { defaultValue: (): CancelCell | undefined => undefined }
+)
+
+/**
+ * The annotation under which an interrupt that Curfew sends carries its reason.
+ *
+ * @see fromCause to read it.
+ * @stability internal
+ * @since 0.1.0
+ */
+export class Interruption extends /* @__PURE__ */ Context.Service<Interruption, CancelReason>()(
+  "@curfew/reason/Interruption"
+) {}
+
+/**
+ * Tells whether the fiber is inside an uninterruptible region at this moment: a mask or a finalizer.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const isMaskedUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => delivery.isMasked(fiber)
+
+/**
+ * A cell for work that the fiber starts now: below the fiber's own cell, or only beside it when the fiber is
+ * inside a mask, because cancellation crosses a mask by no road.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const forkCellUnsafe = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  kind: CellKind,
+  name?: string | undefined,
+  masked: boolean = delivery.isMasked(fiber)
+): CancelCell => {
+  const current = fiber.getRef(CurrentCell)
+  if (current === undefined) return new CancelCell(kind, { name })
+  return masked
+    ? new CancelCell(kind, { name, outer: current })
+    : new CancelCell(kind, { name, parent: current })
+}

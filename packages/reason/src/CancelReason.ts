@@ -1,0 +1,190 @@
+import type * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+
+/**
+ * Why a piece of work stops. Every cancellation that Curfew sends carries one of these values.
+ *
+ * **Guarantees**
+ *
+ * - **Set before sent**: the reason stands in the cancelled scope before the interrupt leaves.
+ * - **First wins**: a later cancel of the same scope does not replace it.
+ *
+ * | tag | who sends it | fields |
+ * | --- | --- | --- |
+ * | `ClientGone` | an edge, when the peer left | `transport`, and what was seen as `detail` |
+ * | `Deadline` | a deadline that passed | `at` (wall clock, ms since 1970), `origin`, the `scope`'s name |
+ * | `Shutdown` | a staged shutdown | `phase` |
+ * | `SiblingFailed` | a task scope or gather that fails fast | the `cause` of the first failure |
+ * | `Unobserved` | shared work that lost its last waiter | how long it `lingered` |
+ * | `LimitExceeded` | a server, for its own sake | which `limit` |
+ * | `Superseded` | newer work that replaces this | |
+ * | `Requested` | a person or a program that asked | `message` |
+ * | `Unknown` | an interrupt from outside Curfew that said nothing | |
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { CancelReason } from "@curfew/reason"
+ *
+ * const reason = CancelReason.Requested({ message: "the user closed the dialog" })
+ * reason._tag // => "Requested"
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export type CancelReason =
+  | {
+      readonly _tag: "ClientGone"
+      readonly transport: "http1" | "http2" | "ws" | "grpc" | "tunnel"
+      readonly detail?: string
+    }
+  | {
+      readonly _tag: "Deadline"
+      readonly at: number
+      readonly origin: "local" | "remote"
+      readonly scope?: string
+    }
+  | { readonly _tag: "Shutdown"; readonly phase: "drain" | "force" }
+  | { readonly _tag: "SiblingFailed"; readonly cause: Cause.Cause<unknown> }
+  | { readonly _tag: "Unobserved"; readonly lingered: Duration.Duration }
+  | { readonly _tag: "LimitExceeded"; readonly limit: string }
+  | { readonly _tag: "Superseded" }
+  | { readonly _tag: "Requested"; readonly message: string }
+  | { readonly _tag: "Unknown" }
+
+type Tag = CancelReason["_tag"]
+type Fields<T extends Tag> = Omit<Extract<CancelReason, { readonly _tag: T }>, "_tag">
+
+const tagged =
+  <T extends Tag>(tag: T) =>
+  (fields: Fields<T>): CancelReason =>
+    ({ _tag: tag, ...fields }) as unknown as CancelReason
+
+/**
+ * The constructors of {@link CancelReason}, one per tag.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { CancelReason } from "@curfew/reason"
+ *
+ * const reason = CancelReason.ClientGone({ transport: "http2" })
+ * reason // => { _tag: "ClientGone", transport: "http2" }
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const CancelReason = {
+  ClientGone: /* @__PURE__ */ tagged("ClientGone"),
+  Deadline: /* @__PURE__ */ tagged("Deadline"),
+  Shutdown: /* @__PURE__ */ tagged("Shutdown"),
+  SiblingFailed: /* @__PURE__ */ tagged("SiblingFailed"),
+  Unobserved: /* @__PURE__ */ tagged("Unobserved"),
+  LimitExceeded: /* @__PURE__ */ tagged("LimitExceeded"),
+  Superseded: (): CancelReason => superseded,
+  Requested: /* @__PURE__ */ tagged("Requested"),
+  Unknown: (): CancelReason => unknown
+} as const
+
+const superseded: CancelReason = { _tag: "Superseded" }
+const unknown: CancelReason = { _tag: "Unknown" }
+
+const tags: Record<Tag, true> = {
+  ClientGone: true,
+  Deadline: true,
+  Shutdown: true,
+  SiblingFailed: true,
+  Unobserved: true,
+  LimitExceeded: true,
+  Superseded: true,
+  Requested: true,
+  Unknown: true
+}
+
+/**
+ * Tells whether a value is a {@link CancelReason}: an object whose `_tag` is one of its tags.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { isCancelReason } from "@curfew/reason"
+ *
+ * isCancelReason({ _tag: "Superseded" }) // => true
+ * isCancelReason(new Error("aborted")) // => false
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const isCancelReason = (u: unknown): u is CancelReason =>
+  typeof u === "object" &&
+  u !== null &&
+  "_tag" in u &&
+  typeof u._tag === "string" &&
+  Object.hasOwn(tags, u._tag)
+
+/**
+ * Reads what somebody aborted an `AbortSignal` with as a {@link CancelReason}.
+ *
+ * A reason stays itself; an error or a string becomes `Requested` with its message; the `AbortError` that
+ * `abort()` without an argument makes, and everything else, becomes `Unknown`.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { fromAbort } from "@curfew/reason"
+ *
+ * fromAbort(new Error("tab closed")) // => { _tag: "Requested", message: "tab closed" }
+ * fromAbort(42) // => { _tag: "Unknown" }
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const fromAbort = (u: unknown): CancelReason => {
+  if (isCancelReason(u)) return u
+  if (typeof u === "string") return CancelReason.Requested({ message: u })
+  if (u instanceof Error && u.name !== "AbortError") return CancelReason.Requested({ message: u.message })
+  return unknown
+}
+
+/**
+ * Says a {@link CancelReason} as one sentence for a person.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { CancelReason, describe } from "@curfew/reason"
+ *
+ * describe(CancelReason.Shutdown({ phase: "drain" })) // => "the server is shutting down (drain)"
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const describe = (reason: CancelReason): string => {
+  switch (reason._tag) {
+    case "ClientGone":
+      return `the client has gone (${reason.transport}${reason.detail === undefined ? "" : `: ${reason.detail}`})`
+    case "Deadline":
+      return `the ${reason.origin === "remote" ? "peer's " : ""}deadline${
+        reason.scope === undefined ? "" : ` of ${reason.scope}`
+      } has passed`
+    case "Shutdown":
+      return `the server is shutting down (${reason.phase})`
+    case "SiblingFailed":
+      return "a sibling has failed"
+    case "Unobserved":
+      return "nobody waits for it any more"
+    case "LimitExceeded":
+      return `the limit ${reason.limit} is exceeded`
+    case "Superseded":
+      return "newer work has taken its place"
+    case "Requested":
+      return reason.message
+    case "Unknown":
+      return "interrupted without a reason"
+  }
+}

@@ -1,0 +1,272 @@
+import * as fc from "fast-check"
+import { describe, expect, test } from "vitest"
+import { runs } from "../../../test/support/recorder.ts"
+import { CancelCell } from "../src/CancelCell.ts"
+import { CancelReason } from "../src/index.ts"
+
+/** A tree is a list of nodes; each one's parent and outer neighbour, if any, come before it. */
+interface Node {
+  readonly parent: number | undefined
+  readonly outer: number | undefined
+}
+
+type Op =
+  | { readonly op: "cancel"; readonly node: number }
+  | { readonly op: "inherit"; readonly node: number }
+  | { readonly op: "move"; readonly node: number; readonly to: number }
+  | { readonly op: "unlink"; readonly node: number }
+  | { readonly op: "add"; readonly parent: number }
+
+const neighbour = fc.option(fc.nat(), { nil: undefined })
+const shape = fc
+  .array(fc.record({ parent: neighbour, outer: neighbour }), { minLength: 1, maxLength: 12 })
+  .map(
+    (nodes): ReadonlyArray<Node> =>
+      nodes.map(({ outer, parent }, i) => ({
+        parent: i === 0 || parent === undefined ? undefined : parent % i,
+        outer: i === 0 || outer === undefined ? undefined : outer % i
+      }))
+  )
+const op: fc.Arbitrary<Op> = fc.oneof(
+  { weight: 4, arbitrary: fc.record({ op: fc.constant("cancel" as const), node: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant("inherit" as const), node: fc.nat() }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant("move" as const), node: fc.nat(), to: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant("unlink" as const), node: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant("add" as const), parent: fc.nat() }) }
+)
+const plan = fc.record({ shape, ops: fc.array(op, { maxLength: 15 }) })
+
+/** The model: plain records, and a cancel that walks over all of them. */
+interface Modelled {
+  parent: number | undefined
+  readonly outer: number | undefined
+  linked: boolean
+  reason: number | undefined
+  own: boolean
+}
+
+const model = (nodes: ReadonlyArray<Node>) => {
+  const all: Array<Modelled> = nodes.map((node) => ({
+    ...node,
+    linked: node.parent !== undefined,
+    reason: undefined,
+    own: false
+  }))
+  const at = (i: number): Modelled => all[i] as Modelled
+  const below = (i: number, top: number): boolean => {
+    for (
+      let node: number | undefined = i;
+      node !== undefined;
+      node = at(node).linked ? at(node).parent : undefined
+    )
+      if (node === top) return true
+    return false
+  }
+  const spread = (i: number, reason: number): void => {
+    if (at(i).reason !== undefined) return
+    at(i).reason = reason
+    for (let j = 0; j < all.length; j++) if (at(j).linked && at(j).parent === i) spread(j, reason)
+  }
+  const outer = (i: number, seen = new Set<number>()): Set<number> => {
+    if (seen.has(i)) return seen
+    seen.add(i)
+    for (const next of [at(i).outer, at(i).parent]) if (next !== undefined) outer(next, seen)
+    return seen
+  }
+  return { all, at, below, spread, outer }
+}
+
+const play = (nodes: ReadonlyArray<Node>, ops: ReadonlyArray<Op>) => {
+  const cells: Array<CancelCell> = []
+  for (const { outer, parent } of nodes)
+    cells.push(
+      new CancelCell("scope", {
+        parent: parent === undefined ? undefined : cells[parent],
+        outer: outer === undefined ? undefined : cells[outer]
+      })
+    )
+  const heard = cells.map(() => 0)
+  cells.forEach((cell, i) => {
+    cell.listen(() => {
+      heard[i] = (heard[i] ?? 0) + 1
+    })
+  })
+  const m = model(nodes)
+  const reasons: Array<CancelReason> = []
+  for (const step of ops) {
+    const reason = CancelReason.Requested({ message: `${reasons.length}` })
+    const number = reasons.push(reason) - 1
+    if (step.op === "add") {
+      const parent = step.parent % cells.length
+      const cell = new CancelCell("task", { parent: cells[parent] })
+      cells.push(cell)
+      heard.push(0)
+      m.all.push({ parent, outer: undefined, linked: true, reason: m.at(parent).reason, own: false })
+      const mine = cells.length - 1
+      if (cell.reason === undefined)
+        cell.listen(() => {
+          heard[mine] = (heard[mine] ?? 0) + 1
+        })
+      else heard[mine] = 1
+      continue
+    }
+    const node = step.node % cells.length
+    const cell = cells[node] as CancelCell
+    if (step.op === "cancel") {
+      const first = m.at(node).reason === undefined
+      expect(cell.cancel(reason)).toBe(first)
+      if (first) m.at(node).own = true
+      m.spread(node, number)
+    } else if (step.op === "inherit") {
+      cell.inherit(reason)
+      m.spread(node, number)
+    } else if (step.op === "unlink") {
+      cell.unlink()
+      m.at(node).linked = false
+    } else {
+      const to = step.to % cells.length
+      // A hand-over goes to an owner: not cancelled, and not below what is handed over.
+      if (m.at(to).reason !== undefined || m.below(to, node) || m.outer(to).has(node)) continue
+      cell.moveTo(cells[to] as CancelCell)
+      m.at(node).parent = to
+      m.at(node).linked = true
+    }
+  }
+  return { cells, heard, m, reasons }
+}
+
+describe("CancelCell against a model of plain records", () => {
+  test("L1, L2: the first reason of a cell stays, and reaches all below it and nothing else", () => {
+    fc.assert(
+      fc.property(plan, ({ ops, shape }) => {
+        const { cells, m, reasons } = play(shape, ops)
+        cells.forEach((cell, i) => {
+          const expected = m.at(i).reason
+          expect(cell.reason).toBe(expected === undefined ? undefined : reasons[expected])
+          expect(cell.own).toBe(m.at(i).own)
+        })
+      }),
+      runs(500)
+    )
+  })
+
+  test("a listener is called once, when and only when its cell is cancelled, and is then let go", () => {
+    fc.assert(
+      fc.property(plan, ({ ops, shape }) => {
+        const { cells, heard } = play(shape, ops)
+        cells.forEach((cell, i) => {
+          expect(heard[i]).toBe(cell.reason === undefined ? 0 : 1)
+          if (cell.reason !== undefined) expect(cell.listenerCount).toBe(0)
+        })
+      }),
+      runs(500)
+    )
+  })
+
+  test("outerReason looks through every parent and outer neighbour, and gives a reason that stands there", () => {
+    fc.assert(
+      fc.property(plan, ({ ops, shape }) => {
+        const { cells, m } = play(shape, ops)
+        cells.forEach((cell, i) => {
+          const above = [...m.outer(i)].map((j) => cells[j]?.reason).filter((r) => r !== undefined)
+          const found = cell.outerReason()
+          if (above.length === 0) expect(found).toBeUndefined()
+          else expect(above).toContain(found)
+          if (cell.reason !== undefined) expect(found).toBe(cell.reason)
+        })
+      }),
+      runs(500)
+    )
+  })
+
+  test("listenOuter is called at the first cancel above, at most once, and leaves no ear", () => {
+    fc.assert(
+      fc.property(shape, fc.array(fc.nat(), { maxLength: 6 }), fc.nat(), (nodes, cancels, pick) => {
+        const { cells, m } = play(nodes, [])
+        const listening = pick % cells.length
+        const before = cells.map((cell) => cell.listenerCount)
+        const heard: Array<CancelReason> = []
+        const remove = (cells[listening] as CancelCell).listenOuter((reason) => heard.push(reason))
+        let first: CancelReason | undefined
+        for (const at of cancels) {
+          const cell = cells[at % cells.length] as CancelCell
+          const reason = CancelReason.Requested({ message: `${at}` })
+          cell.cancel(reason)
+          first ??= (cells[listening] as CancelCell).outerReason()
+        }
+        expect(heard).toEqual(first === undefined ? [] : [first])
+        remove()
+        cells.forEach((cell, i) => {
+          expect(cell.listenerCount).toBe(cell.reason === undefined ? before[i] : 0)
+        })
+        expect(m.all.length).toBe(cells.length)
+      }),
+      runs(500)
+    )
+  })
+
+  test("effectiveDeadline is the minimum up the parents, and stops at an outer neighbour", () => {
+    fc.assert(
+      fc.property(shape, fc.array(fc.nat(1000)), (nodes, deadlines) => {
+        const { cells, m } = play(nodes, [])
+        cells.forEach((cell, i) => {
+          cell.deadline = deadlines[i] ?? Number.POSITIVE_INFINITY
+        })
+        cells.forEach((cell, i) => {
+          let expected = Number.POSITIVE_INFINITY
+          for (let at: number | undefined = i; at !== undefined; at = m.at(at).parent)
+            expected = Math.min(expected, deadlines[at] ?? Number.POSITIVE_INFINITY)
+          expect(cell.effectiveDeadline()).toBe(expected)
+        })
+      }),
+      runs(200)
+    )
+  })
+})
+
+describe("CancelCell", () => {
+  test("a listener that cancels again, adds and removes changes nothing of the cancel it hears", () => {
+    const top = new CancelCell("scope", {})
+    const child = new CancelCell("task", { parent: top })
+    const heard: Array<string> = []
+    const remove = child.listen(() => heard.push("removed"))
+    top.listen((reason) => {
+      expect(child.reason).toBe(reason)
+      expect(top.cancel(CancelReason.Unknown())).toBe(false)
+      expect(new CancelCell("task", { parent: top }).reason).toBe(reason)
+      remove()
+      heard.push("top")
+    })
+    top.cancel(CancelReason.Superseded())
+    expect(heard).toEqual(["top"])
+  })
+
+  test("unlink takes the cell out of its parent, and moveTo hangs it with all below under another", () => {
+    const one = new CancelCell("tasks", {})
+    const two = new CancelCell("owner", {})
+    const cell = new CancelCell("task", { parent: one })
+    const below = new CancelCell("scope", { parent: cell })
+    expect(one.size).toBe(1)
+    cell.moveTo(two)
+    expect([one.size, two.size]).toEqual([0, 1])
+    one.cancel(CancelReason.Superseded())
+    expect(below.reason).toBeUndefined()
+    two.cancel(CancelReason.Unknown())
+    expect(below.reason).toEqual(CancelReason.Unknown())
+    cell.unlink()
+    expect(two.size).toBe(0)
+  })
+
+  test("L45: depth costs no stack", () => {
+    const top = new CancelCell("scope", {})
+    let bottom = top
+    for (let i = 0; i < 100_000; i++) bottom = new CancelCell("scope", { parent: bottom })
+    let heard = 0
+    bottom.listenOuter(() => heard++)
+    top.cancel(CancelReason.Superseded())
+    expect(bottom.reason).toEqual(CancelReason.Superseded())
+    expect(bottom.outerReason()).toEqual(CancelReason.Superseded())
+    expect(bottom.effectiveDeadline()).toBe(Number.POSITIVE_INFINITY)
+    expect(heard).toBe(1)
+  })
+})

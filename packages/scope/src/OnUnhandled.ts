@@ -1,0 +1,92 @@
+import { type CancelReason, describe } from "@curfew/reason"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+
+/**
+ * A failure that has no caller to go to: of a supervised task, of a sibling that failed second, of a clean-up, of
+ * work whose waiter left.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface Unhandled {
+  /** What kind of work it was. */
+  readonly origin: "task" | "sibling" | "cleanup" | "late result" | "abandoned work"
+  readonly name: string | undefined
+  /** Never empty and without interrupts: what was cancelled is not a failure. */
+  readonly cause: Cause.Cause<unknown>
+  /** Why the work was being cancelled at the time, if it was. */
+  readonly reason: CancelReason | undefined
+}
+
+/**
+ * The receiver of every failure that nobody waits for. The default logs an error with the cause.
+ *
+ * **Guarantees**
+ *
+ * - **Exactly once**: each failure reaches the receiver one time.
+ * - **Never in the way**: a receiver that fails itself is logged and changes nothing.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { OnUnhandled, reportUnhandled } from "@curfew/scope"
+ * import * as Cause from "effect/Cause"
+ *
+ * const seen: Array<string> = []
+ * const program = reportUnhandled("task", "mailer", Cause.fail("no route")).pipe(
+ *   Effect.provideService(OnUnhandled, (unhandled) => Effect.sync(() => seen.push(`${unhandled.name}`)))
+ * )
+ * Effect.runSync(program)
+ * seen // => ["mailer"]
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const OnUnhandled: Context.Reference<(unhandled: Unhandled) => Effect.Effect<unknown>> =
+  /* @__PURE__ */ Context.Reference("@curfew/scope/OnUnhandled", {
+    defaultValue: () => (unhandled: Unhandled) => Effect.logError(sentence(unhandled), unhandled.cause)
+  })
+
+const sentence = (unhandled: Unhandled): string => {
+  const what = `${unhandled.origin}${unhandled.name === undefined ? "" : ` "${unhandled.name}"`}`
+  const why =
+    unhandled.reason === undefined ? "" : ` while it was being cancelled: ${describe(unhandled.reason)}`
+  return `Nobody waited for the failure of this ${what}${why}.`
+}
+
+/** The part of a cause that is not an interrupt, or `undefined` when there is none. */
+export const failureOf = <E>(cause: Cause.Cause<E>): Cause.Cause<E> | undefined => {
+  const reasons = cause.reasons.filter((reason) => reason._tag !== "Interrupt")
+  if (reasons.length === 0) return undefined
+  return reasons.length === cause.reasons.length ? cause : Cause.fromReasons(reasons)
+}
+
+/**
+ * Hands a failure to {@link OnUnhandled}. A cause of interrupts alone is not a failure and is dropped.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const reportUnhandled = (
+  origin: Unhandled["origin"],
+  name: string | undefined,
+  cause: Cause.Cause<unknown>,
+  reason?: CancelReason | undefined
+): Effect.Effect<void> => {
+  const failure = failureOf(cause)
+  if (failure === undefined) return Effect.void
+  return Effect.withFiber((fiber) => {
+    const receive = fiber.getRef(OnUnhandled)
+    return Effect.suspend(() => receive({ origin, name, cause: failure, reason })).pipe(
+      Effect.catchCause((broken) =>
+        Effect.logError("The receiver of unhandled failures failed itself.", broken)
+      ),
+      Effect.asVoid,
+      Effect.uninterruptible
+    )
+  })
+}

@@ -1,0 +1,126 @@
+import { CancelReason } from "@curfew/reason"
+import { CancelCell } from "@curfew/reason/CancelCell"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as TaskScope from "./TaskScope.ts"
+
+/**
+ * The task scope that answers for work after its caller has left: background work, and what a shield keeps running.
+ *
+ * **Guarantees**
+ *
+ * - **A tree of its own**: nothing that cancels a caller reaches the owner's tasks, and they see no caller's reason.
+ * - **Drained at its end**: closing it takes no new work, waits for what runs, cancels what is left with
+ *   `Shutdown`, and leaves behind as stuck what does not end.
+ * - **Supervised**: a failure of an owned task reaches {@link OnUnhandled} exactly once.
+ *
+ * **When cancelled**
+ *
+ * An owner is not cancelled with the program that provides it; it ends when its layer is released.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { background, Owner } from "@curfew/scope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const task = yield* background("index the upload", Effect.succeed("indexed"))
+ *   return yield* task.join
+ * })
+ * await Effect.runPromise(Effect.provide(program, Owner.layer({ name: "server" }))) // => "indexed"
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export class Owner extends /* @__PURE__ */ Context.Service<Owner, TaskScope.TaskScope>()(
+  "@curfew/scope/Owner"
+) {
+  /**
+   * An owner that lives as long as the layer.
+   *
+   * @since 0.1.0
+   */
+  static readonly layer = (options?: OwnerOptions): Layer.Layer<Owner> => Layer.effect(Owner, make(options))
+
+  /**
+   * One owner for the whole process: every program that provides this layer shares it, and the last one to end
+   * drains it.
+   *
+   * @since 0.1.0
+   */
+  static get process(): Layer.Layer<Owner> {
+    return Layer.effect(Owner, shared)
+  }
+}
+
+/**
+ * What an owner can be told.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface OwnerOptions {
+  readonly name?: string | undefined
+  /** How long the end waits for running tasks before it cancels them. Default: ten seconds. */
+  readonly drain?: Duration.Input | undefined
+}
+
+const force: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
+
+const make = (options?: OwnerOptions): Effect.Effect<TaskScope.TaskScope, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const owner = yield* TaskScope.makeIn(() => new CancelCell("owner", { name: options?.name }), {
+      name: options?.name
+    })
+    yield* Effect.addFinalizer(() =>
+      Effect.gen(function* () {
+        yield* owner.close
+        const drained = yield* owner.drain(options?.drain ?? Duration.seconds(10))
+        yield* drained ? Effect.void : owner.cancel(force)
+      })
+    )
+    return owner
+  })
+
+interface Shared {
+  readonly owner: TaskScope.TaskScope
+  readonly scope: Scope.Closeable
+  users: number
+}
+
+let processOwner: Shared | undefined
+// The second program that wants an owner waits while the first one makes it.
+const making = /* @__PURE__ */ Semaphore.makeUnsafe(1)
+
+const shared: Effect.Effect<TaskScope.TaskScope, never, Scope.Scope> = /* @__PURE__ */ Effect.map(
+  /* @__PURE__ */ Effect.acquireRelease(
+    /* @__PURE__ */ making.withPermit(
+      /* @__PURE__ */ Effect.suspend(() => {
+        if (processOwner !== undefined) {
+          processOwner.users++
+          return Effect.succeed(processOwner)
+        }
+        const scope = Scope.makeUnsafe()
+        return Effect.map(Scope.provide(make({ name: "process" }), scope), (owner) => {
+          processOwner = { owner, scope, users: 1 }
+          return processOwner
+        })
+      })
+    ),
+    (held) =>
+      Effect.suspend(() => {
+        held.users--
+        if (held.users > 0) return Effect.void
+        processOwner = undefined
+        return Scope.close(held.scope, Exit.void)
+      })
+  ),
+  (held) => held.owner
+)

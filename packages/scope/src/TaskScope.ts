@@ -1,0 +1,458 @@
+import { CancelReason, currentReason, toCause } from "@curfew/reason"
+import { CancelCell, CurrentCell, forkCellUnsafe, isMaskedUnsafe } from "@curfew/reason/CancelCell"
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { CleanupBudget } from "./bounded.ts"
+import * as child from "./internal/child.ts"
+import { type SpawnOptions, TaskSet } from "./internal/taskScope.ts"
+import { moveOnAfter } from "./moveOnAfter.ts"
+import { failureOf, reportUnhandled, type Unhandled } from "./OnUnhandled.ts"
+import { SiblingFailures } from "./SiblingFailures.ts"
+import { type Task, TaskScopeClosed } from "./Task.ts"
+
+/**
+ * Answers for tasks: what is spawned in it ends with it.
+ *
+ * **Guarantees**
+ *
+ * - **Nothing stays out (L24)**: after the scope's exit no task lives, other than stuck ones.
+ * - **Typed refusal (L27)**: after `close`, `spawn` fails with `TaskScopeClosed`. What was accepted runs its body, or
+ *   its `onNeverStarted`.
+ * - **Parallel end (L28)**: tasks clean up side by side; the end takes as long as the longest, not the sum.
+ *
+ * **When cancelled**
+ *
+ * Every task is signalled in the same turn, before any finalizer runs. Each has the {@link CleanupBudget} to end.
+ *
+ * @see use for a scope around a body, make for one that a `Scope` closes.
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface TaskScope<in E = unknown> {
+  readonly name: string | undefined
+  /** Starts the work at once, up to its first suspension, and gives its task. */
+  readonly spawn: <A, E2 extends E, R>(
+    work: Effect.Effect<A, E2, R>,
+    options?: {
+      readonly name?: string | undefined
+      /** Runs in place of a body that was cancelled before its first operation. Owns what was handed over. */
+      readonly onNeverStarted?: Effect.Effect<unknown> | undefined
+    }
+  ) => Effect.Effect<Task<A, E2>, TaskScopeClosed, R>
+  /** Like `spawn`, for work that does not keep the scope open: it is cancelled when the other tasks have ended. */
+  readonly daemon: <A, E2 extends E, R>(
+    work: Effect.Effect<A, E2, R>,
+    options?: { readonly name?: string | undefined }
+  ) => Effect.Effect<Task<A, E2>, TaskScopeClosed, R>
+  /** Takes no new work from now on. */
+  readonly close: Effect.Effect<void>
+  /** Waits until no task is left but daemons: true, or false when the limit passed first. Default: no limit. */
+  readonly drain: (limit?: Duration.Input) => Effect.Effect<boolean>
+  /** Closes, cancels every task and waits for them within the {@link CleanupBudget}. The body goes on. */
+  readonly cancel: (reason?: CancelReason) => Effect.Effect<void>
+  /** How many tasks live, daemons included. */
+  readonly size: Effect.Effect<number>
+}
+
+class TaskScopeImpl implements TaskScope {
+  readonly set: TaskSet
+
+  constructor(set: TaskSet) {
+    this.set = set
+  }
+
+  get name(): string | undefined {
+    return this.set.name
+  }
+
+  readonly spawn: TaskScope["spawn"] = (work, options) => this.#start(work, options, false)
+  readonly daemon: TaskScope["daemon"] = (work, options) => this.#start(work, options, true)
+
+  #start<A, E, R>(
+    work: Effect.Effect<A, E, R>,
+    options: Parameters<TaskScope["spawn"]>[1],
+    daemon: boolean
+  ): Effect.Effect<Task<A, E>, TaskScopeClosed, R> {
+    return Effect.withFiber((fiber) => {
+      const task = this.set.spawnUnsafe(fiber.context as Context.Context<R>, work, options, daemon)
+      return task === undefined
+        ? Effect.fail(new TaskScopeClosed({ scope: this.name }))
+        : Effect.succeed(task)
+    })
+  }
+
+  readonly close = Effect.sync(() => this.set.close())
+
+  readonly drain = (limit: Duration.Input = Duration.infinity): Effect.Effect<boolean> =>
+    Effect.suspend(() =>
+      // A limit of zero still finds an idle scope idle.
+      this.set.idle
+        ? Effect.succeed(true)
+        : Effect.map(
+            moveOnAfter(limit)(this.set.awaitIdle({ daemonsToo: false, orCancelled: false })),
+            Option.isSome
+          )
+    )
+
+  readonly cancel = (reason: CancelReason = requested): Effect.Effect<void> =>
+    Effect.flatMap(CleanupBudget, (budget) => {
+      this.set.close()
+      this.set.cell.cancel(reason)
+      return this.set.awaitEnded(budget)
+    })
+
+  readonly size = Effect.sync(() => this.set.size)
+}
+
+const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({
+  message: "the task scope was cancelled"
+})
+const scopeEnded: CancelReason = /* @__PURE__ */ CancelReason.Requested({
+  message: "the task scope has ended"
+})
+
+/**
+ * Runs a body with a task scope and returns when the body and every task have ended.
+ *
+ * **Guarantees**
+ *
+ * - **Fail fast (L25)**: by default the first failure in time cancels the siblings and the body with `SiblingFailed`
+ *   and comes out unwrapped. Later failures are attached to it as {@link SiblingFailures}, and each reaches
+ *   {@link OnUnhandled} once, as the first does when the caller was cancelled and cannot get it.
+ * - **Supervise (L26)**: with that policy a failing task touches nobody; its failure reaches `onUnhandled` exactly
+ *   once.
+ * - **Nothing stays out (L24)**: no task outlives the call, other than stuck ones.
+ *
+ * **When cancelled**
+ *
+ * Body and tasks are signalled in one turn and awaited, the tasks within the {@link CleanupBudget}.
+ *
+ * **Gotchas**
+ *
+ * The error type comes from the annotation of the body's parameter; without one it is `unknown`.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { TaskScope } from "@curfew/scope"
+ *
+ * const program = TaskScope.use((tasks: TaskScope.TaskScope<string>) =>
+ *   Effect.gen(function* () {
+ *     yield* tasks.spawn(Effect.never)
+ *     yield* tasks.spawn(Effect.fail("no route"))
+ *   })
+ * )
+ * Effect.runSync(Effect.flip(program)) // => "no route"
+ * ```
+ *
+ * @see gather in `@curfew/gather` for a fixed set of items with results.
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const use = <A, E, R, TE = never>(
+  body: (tasks: TaskScope<TE>) => Effect.Effect<A, E, R>,
+  options?: {
+    readonly name?: string | undefined
+    /** Default: `failFast`. */
+    readonly policy?: "failFast" | "supervise" | undefined
+    /** Receives the failures of a supervised task. Default: the surrounding {@link OnUnhandled}. */
+    readonly onUnhandled?: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
+  }
+): Effect.Effect<A, E | TE, R> =>
+  Effect.withFiber((fiber) => {
+    const name = options?.name
+    const ancestor = isMaskedUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.reason
+    if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
+    let group: Group | undefined
+    const waited = child.startAndAwait(
+      () => {
+        group = startGroup(forkCellUnsafe(fiber, "tasks", name), options)
+        return startBody(fiber, group, body, name)
+      },
+      (exit): Effect.Effect<A, E | TE> => {
+        const { set } = group as Group
+        return Effect.andThen(
+          Effect.andThen(
+            set.awaitIdle({ daemonsToo: false, orCancelled: true }),
+            endGroup(group as Group, scopeEnded)
+          ),
+          Effect.suspend(() =>
+            set.first === undefined
+              ? exit
+              : Effect.failCause(withSiblings(set.first as Cause.Cause<E | TE>, set))
+          )
+        )
+      },
+      () => Effect.void
+    )
+    // A finalizer around the whole, not only around the wait: a body that ends at once, after it has cancelled what it
+    // stands in, leaves tasks behind and never comes to a wait.
+    return Effect.onExitPrimitive(waited, (exit) => {
+      if (group === undefined) return undefined
+      const stopped = exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause)
+      if (group.ended && !stopped) return undefined
+      return Effect.andThen(
+        group.ended ? Effect.void : stopGroup(group),
+        stopped ? tellLost(group) : Effect.void
+      )
+    })
+  })
+
+/** The cells and the set behind one call of `use`: `whole` holds the body and the tasks side by side. */
+interface Group {
+  readonly whole: CancelCell
+  readonly set: TaskSet
+  body: Fiber.Fiber<unknown, unknown> | undefined
+  /** What a supervised body failed with. */
+  failure: Cause.Cause<unknown> | undefined
+  /** No task of it is left, other than stuck ones. */
+  ended: boolean
+}
+
+const startGroup = (whole: CancelCell, options: Parameters<typeof use>[1]): Group => ({
+  whole,
+  body: undefined,
+  failure: undefined,
+  ended: false,
+  set: new TaskSet({
+    name: options?.name,
+    policy: options?.policy ?? "failFast",
+    cell: new CancelCell("tasks", { name: options?.name, parent: whole }),
+    onFirstFailure: (cause) => whole.cancel(CancelReason.SiblingFailed({ cause })),
+    onUnhandled: options?.onUnhandled
+  })
+})
+
+const startBody = <A, E, R, TE>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  group: Group,
+  body: (tasks: TaskScope<TE>) => Effect.Effect<A, E, R>,
+  name: string | undefined
+): Fiber.Fiber<A, E> => {
+  const { set, whole } = group
+  const cell = new CancelCell("scope", { name, parent: whole })
+  const running = child.forkUnsafe(
+    fiber.context as Context.Context<R>,
+    cell,
+    Effect.suspend(() => body(new TaskScopeImpl(set)))
+  )
+  group.body = running
+  running.addObserver((exit) => {
+    cell.unlink()
+    // A body that fails counts like a task that fails, unless it only ended by the cancel of the whole.
+    const failure = exit._tag === "Failure" ? failureOfBody(exit.cause, whole) : undefined
+    if (failure === undefined) return
+    if (set.policy === "failFast") return set.fail(failure, name)
+    group.failure = failure
+    whole.cancel(CancelReason.SiblingFailed({ cause: failure }))
+  })
+  return running
+}
+
+/** The caller was interrupted: hand its reason down, and wait for the body and the tasks. */
+const stopGroup = (group: Group): Effect.Effect<void> =>
+  Effect.flatMap(currentReason, (reason) => {
+    group.whole.inherit(Option.getOrElse(reason, CancelReason.Unknown))
+    const bodyEnded = group.body === undefined ? Effect.void : child.awaitEnd(group.body)
+    return Effect.andThen(bodyEnded, endGroup(group, scopeEnded))
+  })
+
+/** The caller ended by an interrupt: the failure that would have been its result has nobody to go to. */
+const tellLost = (group: Group): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { set, whole } = group
+    const failure = set.first ?? group.failure
+    return failure === undefined
+      ? Effect.void
+      : set.receiving(reportUnhandled("task", set.firstName ?? set.name, failure, whole.reason))
+  })
+
+/** Closes the set, cancels what is left of it, waits within the budget, and tells the siblings' failures. */
+const endGroup = (group: Group, reason: CancelReason): Effect.Effect<void> =>
+  Effect.uninterruptible(
+    Effect.flatMap(CleanupBudget, (budget) => {
+      const { set, whole } = group
+      set.close()
+      set.cell.cancel(reason)
+      return Effect.flatMap(set.awaitEnded(budget), () => {
+        whole.unlink()
+        group.ended = true
+        const untold = set.siblings.slice(set.told)
+        set.told = set.siblings.length
+        return Effect.forEach(
+          untold,
+          ({ cause, name }) => set.receiving(reportUnhandled("sibling", name, cause)),
+          { discard: true }
+        )
+      })
+    })
+  )
+
+const withSiblings = <E>(first: Cause.Cause<E>, set: TaskSet): Cause.Cause<E> =>
+  set.siblings.length === 0
+    ? first
+    : Cause.annotate(first, SiblingFailures.context(set.siblings.map((sibling) => sibling.cause)) as never)
+
+const failureOfBody = (cause: Cause.Cause<unknown>, whole: CancelCell): Cause.Cause<unknown> | undefined =>
+  failureOf(cause) ?? (whole.reason === undefined ? cause : undefined)
+
+/**
+ * Makes a supervising task scope that lives as long as the surrounding `Scope`.
+ *
+ * **Guarantees**
+ *
+ * - **Supervise (L26)**: a failing task touches nobody; its failure reaches `onUnhandled` exactly once.
+ * - **Nothing stays out (L24)**: closing the `Scope` cancels every task and waits, within the
+ *   {@link CleanupBudget}.
+ *
+ * **When cancelled**
+ *
+ * A cancel of the scope that it was made in signals the tasks at once; closing the `Scope` waits for them.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { TaskScope } from "@curfew/scope"
+ *
+ * const program = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const tasks = yield* TaskScope.make({ name: "mailers" })
+ *     const task = yield* tasks.spawn(Effect.succeed("sent"))
+ *     return yield* task.join
+ *   })
+ * )
+ * Effect.runSync(program) // => "sent"
+ * ```
+ *
+ * @see use where a failure has to stop the siblings.
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const make = (options?: {
+  readonly name?: string | undefined
+  /** Receives the failures of tasks. Default: the {@link OnUnhandled} where each task was spawned. */
+  readonly onUnhandled?: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
+}): Effect.Effect<TaskScope, never, Scope.Scope> =>
+  Effect.withFiber((fiber) => {
+    const masked = isMaskedUnsafe(fiber)
+    return makeIn(() => forkCellUnsafe(fiber, "tasks", options?.name, masked), options)
+  })
+
+/**
+ * Makes a supervising task scope under a given cell.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const makeIn = (
+  makeCell: () => CancelCell,
+  options?: Parameters<typeof make>[0]
+): Effect.Effect<TaskScope, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(
+        () =>
+          new TaskScopeImpl(
+            new TaskSet({
+              name: options?.name,
+              policy: "supervise",
+              cell: makeCell(),
+              onUnhandled: options?.onUnhandled
+            })
+          )
+      ),
+      (scope) =>
+        Effect.gen(function* () {
+          scope.set.close()
+          const reason = Option.getOrElse(yield* currentReason, () => scopeEnded)
+          scope.set.cell.cancel(reason)
+          yield* scope.set.awaitEnded(yield* CleanupBudget)
+          scope.set.cell.unlink()
+        })
+    ),
+    (scope): TaskScope => scope
+  )
+
+/**
+ * A function that spawns from callbacks: it starts the work at once in the scope and gives the task, or `undefined`
+ * when the scope takes no new work. The services come from where the function was made.
+ *
+ * **Guarantees**
+ *
+ * - **Owned**: what it starts is a task like any other; a cancel of the scope reaches it.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { TaskScope } from "@curfew/scope"
+ *
+ * const program = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const tasks = yield* TaskScope.make()
+ *     const spawn = yield* TaskScope.makeRuntime(tasks)
+ *     const task = spawn(Effect.succeed(42))
+ *     return task === undefined ? 0 : yield* task.join
+ *   })
+ * )
+ * Effect.runSync(program) // => 42
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const makeRuntime = <R = never>(
+  scope: TaskScope
+): Effect.Effect<
+  <A, E>(
+    work: Effect.Effect<A, E, R>,
+    options?: {
+      readonly name?: string | undefined
+      readonly onNeverStarted?: Effect.Effect<unknown> | undefined
+    }
+  ) => Task<A, E> | undefined,
+  never,
+  R
+> =>
+  Effect.withFiberSucceed((fiber) => {
+    const { context } = fiber
+    return (work, options) =>
+      (scope as TaskScopeImpl).set.spawnUnsafe(context as Context.Context<R>, work, options, false)
+  })
+
+/**
+ * Starts owned work from a primitive's own mechanism; the caller's cell is kept as the way to ask outwards.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const spawnUnsafe = <A, E, R>(
+  scope: TaskScope,
+  context: Context.Context<R>,
+  work: Effect.Effect<A, E, R>,
+  options: Omit<SpawnOptions, "onNeverStarted">
+): (Task<A, E> & { readonly fiber: Fiber.Fiber<A, E> }) | undefined =>
+  (scope as TaskScopeImpl).set.spawnUnsafe(context, work, options, false)
+
+/**
+ * Hands running work over to a scope; false when the scope is closed. Whoever gives it away reports its failure.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const adoptUnsafe = (
+  scope: TaskScope,
+  cell: CancelCell,
+  fiber: Fiber.Fiber<unknown, unknown>,
+  name?: string | undefined
+): boolean => (scope as TaskScopeImpl).set.adoptUnsafe(cell, fiber, name)
+
+export type { Task, TaskStatus } from "./Task.ts"
+export { InterruptedElsewhere, TaskScopeClosed } from "./Task.ts"

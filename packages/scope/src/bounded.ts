@@ -1,0 +1,150 @@
+import { type CancelReason, currentReason } from "@curfew/reason"
+import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as child from "./internal/child.ts"
+import { takePosition } from "./internal/source.ts"
+import { reportUnhandled } from "./OnUnhandled.ts"
+import { enterUnsafe } from "./Stuck.ts"
+
+/**
+ * How long clean-up may take before it is left behind as stuck. Ten seconds by default: the usual grace between
+ * the two signals of a process manager is ten to thirty, and the report has to be out before the second.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Duration from "effect/Duration"
+ * import * as Effect from "effect/Effect"
+ * import { CleanupBudget } from "@curfew/scope"
+ *
+ * const program = Effect.map(CleanupBudget, Duration.toMillis)
+ * Effect.runSync(program) // => 10000
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const CleanupBudget: Context.Reference<Duration.Duration> = /* @__PURE__ */ Context.Reference(
+  "@curfew/scope/CleanupBudget",
+  { defaultValue: () => Duration.seconds(10) }
+)
+
+/**
+ * Runs clean-up under a limit: `Some` with its result, or `None` when the budget was used up first.
+ *
+ * **Guarantees**
+ *
+ * - **Returns within the budget**: for every finalizer that yields the thread, `uninterruptible(never)` included.
+ * - **Named culprit**: an overrun leaves exactly one record in {@link stuck}, which goes when the finalizer ends.
+ * - **Itself within the budget**: result, failure and defect are the finalizer's own.
+ * - **Nothing lost**: a failure after the budget reaches {@link OnUnhandled}.
+ *
+ * **When cancelled**
+ *
+ * Runs on: clean-up is not interrupted, neither by a cancel nor by its own budget.
+ *
+ * **Gotchas**
+ *
+ * A loop that never yields the thread cannot be left behind; only the end of the process ends it.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { bounded } from "@curfew/scope"
+ *
+ * const hangs = bounded(Effect.never, { within: "10 millis", name: "close the pool" })
+ * const result = await Effect.runPromise(hangs)
+ * result._tag // => "None"
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const bounded = <A, E, R>(
+  finalizer: Effect.Effect<A, E, R>,
+  options?: { readonly within?: Duration.Input | undefined; readonly name?: string | undefined }
+): Effect.Effect<Option.Option<A>, E, R> => {
+  const position = takePosition(bounded)
+  // Masked from the first operation on: clean-up that has begun is awaited, whoever cancels.
+  return Effect.uninterruptible(
+    Effect.withFiber((fiber) => {
+      const cell = fiber.getRef(CurrentCell)
+      return cell?.reason !== undefined
+        ? start(fiber, fiber.context as Context.Context<R>, cell.reason)
+        : Effect.flatMap(currentReason, (reason) =>
+            start(
+              fiber,
+              inherit(fiber, Option.getOrUndefined(reason)) as Context.Context<R>,
+              Option.getOrUndefined(reason)
+            )
+          )
+    })
+  )
+
+  function start(
+    waiter: Fiber.Fiber<unknown, unknown>,
+    context: Context.Context<R>,
+    reason: CancelReason | undefined
+  ): Effect.Effect<Option.Option<A>, E> {
+    const within =
+      options?.within === undefined ? waiter.getRef(CleanupBudget) : Duration.fromInputUnsafe(options.within)
+    const clock = waiter.getRef(Clock.Clock)
+    const startedAt = clock.currentTimeMillisUnsafe()
+    let overrun = false
+    let leave: (() => void) | undefined
+    const work = Effect.onExitPrimitive(finalizer, (exit) => {
+      leave?.()
+      return overrun && exit._tag === "Failure"
+        ? reportUnhandled("cleanup", options?.name, exit.cause, reason)
+        : undefined
+    })
+    const running = child.startUnsafe(context, work, { uninterruptible: true })
+    const ended = running.pollUnsafe()
+    if (ended !== undefined) return Effect.map(ended, Option.some)
+    return Effect.callback<Option.Option<A>, E>((resume) => {
+      // Before the timer, which a clock may fire at once when the budget is zero.
+      let timer: Fiber.Fiber<void> | undefined
+      const remove = running.addObserver((exit) => {
+        timer?.interruptUnsafe()
+        resume(Effect.map(exit, Option.some))
+      })
+      if (running.pollUnsafe() !== undefined) return
+      timer = child.startUnsafe(
+        context,
+        Effect.andThen(
+          clock.sleep(within),
+          Effect.sync(() => {
+            overrun = true
+            remove()
+            leave = enterUnsafe({
+              kind: "finalizer",
+              name: options?.name,
+              reason,
+              span: waiter.cache.span?._tag === "Span" ? waiter.cache.span.name : undefined,
+              startedAt,
+              source: position()
+            })
+            resume(Effect.succeed(Option.none()))
+          })
+        )
+      )
+    })
+  }
+}
+
+/** The context for clean-up of a fiber that was interrupted without a cell: it can still ask why. */
+const inherit = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  reason: CancelReason | undefined
+): Context.Context<never> => {
+  if (reason === undefined) return fiber.context
+  const cell = new CancelCell("scope", { outer: fiber.getRef(CurrentCell) })
+  cell.reason = reason
+  return Context.add(fiber.context, CurrentCell, cell)
+}

@@ -1,0 +1,18 @@
+/**
+ * Cancel scopes, task scopes, owners, deadlines and bounded clean-up.
+ *
+ * @since 0.1.0
+ */
+export { background, backgroundActive, ownerClosedTotal } from "./background.ts"
+export { bounded, CleanupBudget } from "./bounded.ts"
+export * as CancelScope from "./CancelScope.ts"
+export { DeadlineExceeded } from "./DeadlineExceeded.ts"
+export { failAfter } from "./failAfter.ts"
+export * as Instant from "./Instant.ts"
+export { moveOnAfter } from "./moveOnAfter.ts"
+export { failureOf, OnUnhandled, reportUnhandled, type Unhandled } from "./OnUnhandled.ts"
+export { Owner, type OwnerOptions } from "./Owner.ts"
+export { SiblingFailures, siblingFailures } from "./SiblingFailures.ts"
+export { type StuckRecord, stuck } from "./Stuck.ts"
+export { InterruptedElsewhere, type Task, TaskScopeClosed, type TaskStatus } from "./Task.ts"
+export * as TaskScope from "./TaskScope.ts"

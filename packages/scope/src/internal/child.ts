@@ -1,0 +1,121 @@
+/**
+ * Forking a child under a cell, and waiting for it. The only place in this package where a fiber starts.
+ *
+ * Invariants
+ * 1. Whoever forks a child here waits for it, hands it to a task scope, or enters it into the stuck registry.
+ * 2. A cell knows its fiber before the first operation of the work, so that work which cancels its own scope at
+ *    once is interrupted like any other; a cancel that comes still earlier ends the fiber before that operation.
+ * 3. Starting a child and beginning to wait for it are one operation (`startAndAwait`): an interrupt cannot fall
+ *    between them.
+ * 4. Depth costs no stack: after `maxNested` synchronous starts or ends inside one another the next one goes
+ *    through the dispatcher.
+ */
+import { type CancelCell, CurrentCell, Interruption } from "@curfew/reason/CancelCell"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Fn from "effect/Function"
+
+// A synchronous start or end takes about ten frames of the engine's own and whatever the user's program adds; the
+// engine's default stack holds about a thousand such steps.
+const maxNested = 64
+let nested = 0
+
+/** Starts the work at once in a fiber of its own, which a cancel of the cell interrupts. */
+export const forkUnsafe = <A, E, R>(
+  context: Context.Context<R>,
+  cell: CancelCell,
+  work: Effect.Effect<A, E, R>,
+  /** Put around the work and around the turn of the dispatcher that a deep start takes first. */
+  around: (work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = Fn.identity
+): Fiber.Fiber<A, E> => {
+  const deep = nested >= maxNested
+  const entered = Effect.withFiber<A, E, R>((fiber) => {
+    cell.fiber = fiber
+    // A scheduler may hold the fiber up before this operation; a cancel that came meanwhile found no fiber.
+    if (cell.reason !== undefined)
+      fiber.interruptUnsafe(undefined, Interruption.context(cell.reason) as never)
+    return deep ? Effect.andThen(Effect.yieldNow, work) : work
+  })
+  return startUnsafe(Context.add(context, CurrentCell, cell) as Context.Context<R>, around(entered))
+}
+
+/** Starts an effect at once in a fiber of its own that nothing interrupts: for clean-up and for timers. */
+export const startUnsafe = <A, E, R>(
+  context: Context.Context<R>,
+  work: Effect.Effect<A, E, R>,
+  options?: { readonly uninterruptible?: boolean }
+): Fiber.Fiber<A, E> => {
+  nested++
+  try {
+    return Effect.runForkWith(context)(work, options)
+  } finally {
+    nested--
+  }
+}
+
+/** Resumes a waiter at once, or through the dispatcher when the stack is deep already. */
+export const resumeWith = <A, E, R>(
+  waiter: Fiber.Fiber<unknown, unknown>,
+  resume: (effect: Effect.Effect<A, E, R>) => void,
+  effect: Effect.Effect<A, E, R>
+): void => {
+  if (nested >= maxNested) {
+    waiter.currentDispatcher.scheduleTask(() => resume(effect), 0)
+    return
+  }
+  nested++
+  try {
+    resume(effect)
+  } finally {
+    nested--
+  }
+}
+
+/**
+ * Starts a child and waits for it, in one operation: there is no point at which the waiter could be interrupted with
+ * the child started and nobody waiting. `onExit` says how the waiter goes on. `onInterrupt` runs masked, in the place
+ * of `onExit` or of the value it gives, when an interrupt comes first. It also runs when what `onExit` gives contains
+ * an interrupt itself.
+ *
+ * With `handOver` a child that ends at once is waited for like any other, at the price of a turn of the dispatcher:
+ * `onInterrupt` then runs whenever the waiter ends by an interrupt without having got the exit.
+ */
+export const startAndAwait = <A, E, B, E2, R2>(
+  start: (waiter: Fiber.Fiber<unknown, unknown>) => Fiber.Fiber<A, E>,
+  onExit: (exit: Exit.Exit<A, E>) => Effect.Effect<B, E2, R2>,
+  onInterrupt: (child: Fiber.Fiber<A, E>) => Effect.Effect<void, unknown, R2>,
+  options?: { readonly handOver?: boolean }
+): Effect.Effect<B, E2, R2> =>
+  Effect.withFiber((waiter) =>
+    Effect.callback<B, E2, R2>((resume) => {
+      const running = start(waiter)
+      const ended = running.pollUnsafe()
+      if (ended === undefined) {
+        running.addObserver((exit) => resumeWith(waiter, resume, onExit(exit)))
+      } else if (options?.handOver === true) {
+        waiter.currentDispatcher.scheduleTask(() => resume(onExit(ended)), 0)
+      } else {
+        resume(onExit(ended))
+      }
+      // What fails here joins the waiter's interrupt in its cause; the signature of `callback` has no room for it.
+      return Effect.suspend(() => onInterrupt(running)) as Effect.Effect<void, never, R2>
+    })
+  )
+
+/** Waits until the fiber has ended, whatever its exit. */
+export const awaitEnd = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
+  Effect.withFiber((waiter) =>
+    Effect.callback<void>((resume) => {
+      if (fiber.pollUnsafe() !== undefined) {
+        resume(Effect.void)
+        return
+      }
+      return Effect.sync(fiber.addObserver(() => resumeWith(waiter, resume, Exit.void)))
+    })
+  )
+
+/** Waits until the fiber has ended and ends like it. */
+export const join = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E> =>
+  Effect.flatMap(awaitEnd(fiber), () => fiber.pollUnsafe() as Exit.Exit<A, E>)

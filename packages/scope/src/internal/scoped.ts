@@ -1,0 +1,209 @@
+/**
+ * Running a body in a fiber of its own under a cell: what `run`, `failAfter` and `moveOnAfter` share.
+ *
+ * Invariants
+ * 1. The body's fiber, the deadline's timer and the signal's listener end before the caller goes on: they are taken
+ *    down in the observer of the body's exit, whatever that exit is.
+ * 2. When the caller is interrupted, the cell takes over the caller's reason and the caller waits for the body.
+ * 3. A value that the body gave before the cancel stays its outcome, although Effect replaces it by the interrupt
+ *    while the body's children still clean up.
+ * 4. A defect or failure that comes out of a cancelled body is never absorbed into the cancellation.
+ */
+import { CancelReason, currentReason, fromAbort, toCause } from "@curfew/reason"
+import {
+  type CancelCell,
+  CurrentCell,
+  forkCellUnsafe,
+  Interruption,
+  isMaskedUnsafe
+} from "@curfew/reason/CancelCell"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { nowUnsafe } from "../Instant.ts"
+import { failureOf } from "../OnUnhandled.ts"
+import * as child from "./child.ts"
+import { holdBack } from "./lateInterrupt.ts"
+import { armUnsafe } from "./timer.ts"
+
+const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
+/** The reason for a deadline: its instant told as wall-clock time, and the name of its scope. */
+const deadlineReason = (clock: Clock.Clock, at: number, name: string | undefined): CancelReason =>
+  CancelReason.Deadline({
+    at: Math.round(clock.currentTimeMillisUnsafe() + (at - monotonicMillis(clock))),
+    origin: "local",
+    ...(name === undefined ? {} : { scope: name })
+  })
+
+/** The cell with the clock and the context that its timer needs. */
+export class ScopeState {
+  readonly cell: CancelCell
+  readonly clock: Clock.Clock
+  readonly context: Context.Context<never>
+  #disarm: (() => void) | undefined = undefined
+  #controller: AbortController | undefined = undefined
+  #ended = false
+
+  constructor(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) {
+    this.cell = cell
+    this.clock = fiber.getRef(Clock.Clock)
+    this.context = fiber.context
+  }
+
+  setDeadline(at: number): void {
+    if (this.cell.reason !== undefined || this.#ended) return
+    this.disarm()
+    this.cell.deadline = at
+    if (at === Number.POSITIVE_INFINITY) return
+    this.#disarm = armUnsafe(this.context, this.clock, at - monotonicMillis(this.clock), () => {
+      this.#disarm = undefined
+      this.cell.cancel(deadlineReason(this.clock, at, this.cell.name))
+    })
+  }
+
+  disarm(): void {
+    const disarm = this.#disarm
+    this.#disarm = undefined
+    disarm?.()
+  }
+
+  /** From now on no deadline arms a timer: what it would cancel has ended. */
+  end(): void {
+    this.#ended = true
+    this.disarm()
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      const controller = new AbortController()
+      this.#controller = controller
+      const { cell } = this
+      if (cell.reason !== undefined) controller.abort(cell.reason)
+      else cell.listen((reason) => controller.abort(reason))
+    }
+    return this.#controller.signal
+  }
+}
+
+export interface Limits {
+  readonly name?: string | undefined
+  readonly deadline?: number | undefined
+  readonly signal?: AbortSignal | undefined
+  /** Keep a late result from a mask instead of letting the interrupt replace it. */
+  readonly keepLate?: boolean
+}
+
+/** What became of the body, before it is told to the caller. */
+export type Settled<A, E> =
+  | { readonly _tag: "NotStarted"; readonly reason: CancelReason }
+  | { readonly _tag: "Ended"; readonly exit: Exit.Exit<A, E>; readonly cell: CancelCell }
+
+export const runBody = <A, E, R, B, E2, R2>(
+  body: (state: ScopeState) => Effect.Effect<A, E, R>,
+  limits: Limits,
+  settle: (settled: Settled<A, E>) => Effect.Effect<B, E2, R2>,
+  /** Takes the exit of a body whose caller was interrupted before `settle` was through; `undefined` to decline. */
+  leave?: (exit: Exit.Exit<A, E>, cell: CancelCell) => Effect.Effect<void, never, R2> | undefined
+): Effect.Effect<B, E2, R | R2> =>
+  Effect.withFiber((fiber) => {
+    const { deadline, signal } = limits
+    const ancestor = isMaskedUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.reason
+    if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
+    if (signal?.aborted === true) return settle({ _tag: "NotStarted", reason: fromAbort(signal.reason) })
+    if (deadline !== undefined && deadline <= nowUnsafe(fiber)) {
+      return settle({
+        _tag: "NotStarted",
+        reason: deadlineReason(fiber.getRef(Clock.Clock), deadline, limits.name)
+      })
+    }
+    let cell!: CancelCell
+    // Once the outcome is being told, an interrupt in it is somebody else's and nothing is left to take over.
+    let told = false
+    // The body's value, once nothing but its children's clean-up stands between it and the caller.
+    let reached: Exit.Exit<A> | undefined
+    const reach = (value: A): A => {
+      if (cell.reason === undefined) reached = Exit.succeed(value)
+      return value
+    }
+    return child.startAndAwait(
+      () => {
+        cell = forkCellUnsafe(fiber, "scope", limits.name)
+        return startBody(fiber, cell, (state) => Effect.map(body(state), reach), limits)
+      },
+      (exit) =>
+        Effect.suspend(() => {
+          told = true
+          const beaten =
+            reached !== undefined && exit._tag === "Failure" && endedByOwnCancel(exit.cause, cell)
+          return settle({ _tag: "Ended", exit: beaten ? (reached as Exit.Exit<A>) : exit, cell })
+        }),
+      (running): Effect.Effect<void, unknown, R | R2> => {
+        const left = () => leave?.(running.pollUnsafe() as Exit.Exit<A, E>, cell)
+        return told ? (left() ?? Effect.void) : takeOver(running, cell, left)
+      }
+    )
+  })
+
+const startBody = <A, E, R>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  cell: CancelCell,
+  body: (state: ScopeState) => Effect.Effect<A, E, R>,
+  { deadline, keepLate, signal }: Limits
+): Fiber.Fiber<A, E> => {
+  const state = new ScopeState(cell, fiber)
+  if (deadline !== undefined) state.setDeadline(deadline)
+  let forget: (() => void) | undefined
+  if (signal !== undefined) {
+    const abort = () => cell.cancel(fromAbort(signal.reason))
+    signal.addEventListener("abort", abort, { once: true })
+    forget = () => signal.removeEventListener("abort", abort)
+  }
+  const context = fiber.context as Context.Context<R>
+  const running = child.forkUnsafe(
+    keepLate === true ? holdBack(context, cell) : context,
+    cell,
+    Effect.suspend(() => body(state))
+  )
+  running.addObserver(() => {
+    state.end()
+    forget?.()
+    cell.unlink()
+  })
+  return running
+}
+
+/** The caller was interrupted: hand its reason down, wait for the body, and let only a real failure through. */
+const takeOver = <A, E, R>(
+  running: Fiber.Fiber<A, E>,
+  cell: CancelCell,
+  left: () => Effect.Effect<void, never, R> | undefined
+): Effect.Effect<void, E, R> =>
+  Effect.flatMap(currentReason, (reason) => {
+    cell.inherit(Option.getOrElse(reason, CancelReason.Unknown))
+    return Effect.flatMap(child.awaitEnd(running), (): Effect.Effect<void, E, R> => {
+      const taken = left()
+      if (taken !== undefined) return taken
+      const exit = running.pollUnsafe()
+      const failure = exit?._tag === "Failure" ? failureOf(exit.cause) : undefined
+      return failure === undefined ? Effect.void : Effect.failCause(failure)
+    })
+  })
+
+const isOwn = (reason: Cause.Reason<unknown>, cell: CancelCell): boolean =>
+  reason._tag === "Interrupt" && reason.annotations.get(Interruption.key) === cell.reason
+
+/** True iff the body ended by the cancel of this very cell, and by nothing else. */
+export const endedByOwnCancel = (cause: Cause.Cause<unknown>, cell: CancelCell): boolean =>
+  cell.own && Cause.hasInterruptsOnly(cause) && cause.reasons.some((reason) => isOwn(reason, cell))
+
+/** What a body that was cancelled by its own cell failed with besides: the interrupt that was ours is taken out. */
+export const withoutOwnInterrupt = <E>(cause: Cause.Cause<E>, cell: CancelCell): Cause.Cause<E> => {
+  if (!cell.own) return cause
+  const rest = cause.reasons.filter((reason) => !isOwn(reason, cell))
+  return rest.length === 0 || rest.length === cause.reasons.length ? cause : Cause.fromReasons(rest)
+}

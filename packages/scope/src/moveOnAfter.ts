@@ -1,0 +1,46 @@
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { type TimeLimitOptions, timeLimit } from "./internal/timeLimit.ts"
+
+/**
+ * Gives the work's value, or `None` when it takes longer than the duration.
+ *
+ * **Guarantees**
+ *
+ * - **Its own deadline (L7)**: `None` stands for this limit alone; an outer deadline interrupts instead.
+ * - **Late results have a receiver (L42)**: a success, failure or defect that the work still produces after the
+ *   deadline goes to `onLate`.
+ * - **Infinity is free (L42)**: an infinite duration costs no fiber and no timer.
+ * - **No start (L5)**: a duration of zero or less gives `None` without starting the work.
+ *
+ * **When cancelled**
+ *
+ * Interrupts the work and waits for its finalizers, after its own deadline as after an outer cancel.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { moveOnAfter } from "@curfew/scope"
+ *
+ * const slow = await Effect.runPromise(moveOnAfter("5 millis")(Effect.never))
+ * slow._tag // => "None"
+ * ```
+ *
+ * @see failAfter for an error instead of an `Option`.
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const moveOnAfter =
+  <A, E, R2 = never>(duration: Duration.Input, options?: TimeLimitOptions<A, E, R2>) =>
+  <A2 extends A, E2 extends E, R>(
+    self: Effect.Effect<A2, E2, R>
+  ): Effect.Effect<Option.Option<A2>, E2, R | R2> =>
+    timeLimit(
+      self,
+      duration,
+      options,
+      (value) => Effect.succeed(Option.some(value)),
+      () => Effect.succeed(Option.none())
+    )

@@ -1,0 +1,161 @@
+import { CancelReason, fromCause } from "@curfew/reason"
+import { describe, expect, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { TestClock } from "effect/testing"
+import { exitOf, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { CancelScope, CleanupBudget, stuck, TaskScope } from "../src/index.ts"
+
+const reason = CancelReason.Superseded()
+type Tasks<E = never> = TaskScope.TaskScope<E>
+
+describe("L27: what spawn accepts runs, or its onNeverStarted does", () => {
+  it.effect("L27: spawn after close or cancel is a typed refusal that runs neither", () =>
+    Effect.gen(function* () {
+      const { add, events } = recorder()
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const tasks = yield* TaskScope.make({ name: "mailers" })
+          yield* tasks.close
+          const error = yield* Effect.flip(tasks.spawn(add("ran"), { onNeverStarted: add("never started") }))
+          expect(error).toMatchObject({ _tag: "TaskScopeClosed", scope: "mailers" })
+          expect(error.message).toContain("mailers")
+          expect(yield* Effect.flip(tasks.daemon(add("ran")))).toMatchObject({ _tag: "TaskScopeClosed" })
+        })
+      )
+      expect(events).toEqual([])
+    })
+  )
+
+  // Deep inside synchronous starts the next start goes through the dispatcher; a cancel may come before that turn.
+  const atDepth = (depth: number, work: Effect.Effect<unknown, unknown>): Effect.Effect<unknown, unknown> =>
+    depth === 0 ? work : CancelScope.run(() => Effect.suspend(() => atDepth(depth - 1, work)))
+
+  it.effect("L27: a task that is cancelled before its first operation runs onNeverStarted, once", () =>
+    Effect.gen(function* () {
+      const ends = new Set<string>()
+      for (let depth = 0; depth < 150; depth++) {
+        const { add, events } = recorder()
+        const spawned = Effect.gen(function* () {
+          const tasks = yield* TaskScope.make()
+          const task = yield* tasks.spawn(add("ran"), { onNeverStarted: add("never started") })
+          yield* task.cancel(reason)
+          yield* tasks.cancel(reason)
+          const exit = yield* task.exit
+          if (Exit.isFailure(exit)) expect(fromCause(exit.cause)).toEqual(Option.some(reason))
+        })
+        yield* atDepth(depth, Effect.scoped(spawned))
+        expect(events).toHaveLength(1)
+        ends.add(events.join())
+      }
+      expect([...ends].sort()).toEqual(["never started", "ran"])
+    })
+  )
+
+  it.effect("L27: a failing onNeverStarted is reported as clean-up", () =>
+    Effect.gen(function* () {
+      const { around, seen } = receiver()
+      const spawned = Effect.gen(function* () {
+        const tasks = yield* TaskScope.make()
+        const task = yield* tasks.spawn(Effect.void, { name: "upload", onNeverStarted: Effect.die("broken") })
+        yield* task.cancel()
+        yield* task.exit
+      })
+      for (let depth = 0; depth < 150; depth++) yield* around(atDepth(depth, Effect.scoped(spawned)))
+      expect(seen.length).toBeGreaterThan(0)
+      for (const one of seen) expect(one).toMatchObject({ origin: "cleanup", name: "upload" })
+    })
+  )
+
+  it.effect("L27: a body that has begun never runs onNeverStarted", () =>
+    Effect.gen(function* () {
+      const { add, events, never } = recorder()
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const tasks = yield* TaskScope.make()
+          yield* tasks.spawn(never("stopped"), { onNeverStarted: add("never started") })
+          yield* tasks.spawn(Effect.void, { onNeverStarted: add("never started") })
+        })
+      )
+      expect(events).toEqual(["stopped"])
+    })
+  )
+})
+
+describe("Task", () => {
+  it.effect("join and exit leave the task alone when their waiter is interrupted", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const tasks = yield* TaskScope.make()
+        const { gate, work } = held<string>()
+        const task = yield* tasks.spawn(work, { name: "named" })
+        for (const wait of [Effect.asVoid(task.join), Effect.asVoid(task.exit)])
+          yield* Fiber.interrupt(yield* started(wait))
+        expect([task.name, yield* task.status]).toEqual(["named", "running"])
+        yield* Deferred.succeed(gate, "value")
+        expect(yield* task.join).toBe("value")
+        expect(yield* task.exit).toEqual(Exit.succeed("value"))
+        expect([yield* task.status, yield* task.cancel()]).toEqual(["ended", false])
+      })
+    )
+  )
+
+  it.effect("cancel is told true once, and joining a cancelled task is a foreign interrupt", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const tasks = yield* TaskScope.make()
+        const { gate, work } = held()
+        const task = yield* tasks.spawn(work)
+        expect([yield* task.cancel(reason), yield* task.cancel(), task.cancelUnsafe()]).toEqual([
+          true,
+          false,
+          false
+        ])
+        expect(yield* task.status).toBe("cancelled")
+        yield* Deferred.succeed(gate, undefined)
+        const exit = yield* exitOf(CancelScope.run(() => task.join))
+        expect(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
+      })
+    )
+  )
+})
+
+describe("makeRuntime", () => {
+  it.effect("spawns from a callback, and gives undefined once the scope is closed", () =>
+    Effect.gen(function* () {
+      const around = yield* Scope.make()
+      const tasks = yield* Scope.provide(TaskScope.make(), around)
+      const spawn = yield* TaskScope.makeRuntime(tasks)
+      const { events, never } = recorder()
+      const task = spawn(never("stopped"), { name: "callback" })
+      expect(task?.name).toBe("callback")
+      yield* Scope.close(around, Exit.void)
+      expect(events).toEqual(["stopped"])
+      expect(spawn(Effect.void)).toBeUndefined()
+    })
+  )
+})
+
+describe("CleanupBudget", () => {
+  it.effect("is read where the scope ends, and infinity waits for ever", () =>
+    Effect.gen(function* () {
+      const { gate, work } = held()
+      const fiber = yield* started(
+        TaskScope.use((tasks: Tasks) => Effect.andThen(tasks.spawn(work), tasks.cancel())).pipe(
+          Effect.provideService(CleanupBudget, Duration.infinity)
+        )
+      )
+      yield* TestClock.adjust("1000 days")
+      expect(fiber.pollUnsafe()).toBeUndefined()
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(fiber)
+      expect(yield* stuck).toEqual([])
+    })
+  )
+})

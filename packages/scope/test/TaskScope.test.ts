@@ -1,0 +1,161 @@
+import { CancelReason, currentReason } from "@curfew/reason"
+import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { TestClock } from "effect/testing"
+import { exitOf, fiberCount, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { CancelScope, Instant, stuck, TaskScope } from "../src/index.ts"
+
+const reason = CancelReason.Superseded()
+type Tasks<E = never> = TaskScope.TaskScope<E>
+
+/** Both ways to get a task scope, each around a body. */
+const kinds: Record<
+  string,
+  <A, E>(body: (tasks: TaskScope.TaskScope) => Effect.Effect<A, E>) => Effect.Effect<A, unknown>
+> = {
+  use: (body) => TaskScope.use(body),
+  make: (body) => Effect.scoped(Effect.flatMap(TaskScope.make(), body))
+}
+
+for (const [kind, within] of Object.entries(kinds)) {
+  describe(`the quartet of ${kind}`, () => {
+    it.effect("cancelled before the start: nothing runs, or it takes no work", () =>
+      Effect.gen(function* () {
+        const { add, events } = recorder()
+        const outcome = yield* CancelScope.run((scope) =>
+          Effect.uninterruptible(
+            Effect.andThen(
+              scope.cancel(reason),
+              Effect.interruptible(within((tasks) => tasks.spawn(add("ran"))))
+            )
+          )
+        )
+        expect(outcome).toEqual({ _tag: "Cancelled", reason })
+        expect(events).toEqual([])
+      })
+    )
+
+    it.effect("cancelled during: every task reads the reason and ends before the scope does", () =>
+      Effect.gen(function* () {
+        const seen: Array<unknown> = []
+        const given = yield* Deferred.make<CancelScope.CancelScope>()
+        const task = Effect.onExit(Effect.never, () => Effect.map(currentReason, (why) => seen.push(why)))
+        const fiber = yield* started(
+          CancelScope.run((scope) =>
+            within((tasks) =>
+              Effect.gen(function* () {
+                yield* tasks.spawn(task)
+                yield* tasks.daemon(task)
+                yield* Deferred.succeed(given, scope)
+                yield* Effect.never
+              })
+            )
+          )
+        )
+        const scope = yield* Deferred.await(given)
+        yield* scope.cancel(reason)
+        yield* scope.cancel(CancelReason.Unknown())
+        expect(yield* Fiber.join(fiber)).toEqual({ _tag: "Cancelled", reason })
+        expect(seen).toEqual([Option.some(reason), Option.some(reason)])
+      })
+    )
+
+    it.effect("cancelled after: it takes no work, and nothing hears it", () =>
+      Effect.gen(function* () {
+        const { add, events } = recorder()
+        const tasks = (yield* within((own) => Effect.succeed(own))) as Tasks
+        yield* tasks.cancel(reason)
+        expect(yield* Effect.flip(tasks.spawn(add("ran")))).toMatchObject({ _tag: "TaskScopeClosed" })
+        expect(yield* tasks.size).toBe(0)
+        expect(events).toEqual([])
+      })
+    )
+
+    it.effect("L24: after the exit no task and no fiber lives, whatever the tasks do", () =>
+      Effect.gen(function* () {
+        const { around, count } = fiberCount()
+        const { around: receiving } = receiver()
+        const stopped = yield* started(Effect.never)
+        yield* Fiber.interrupt(stopped)
+        for (const work of [
+          Effect.void,
+          Effect.never,
+          Effect.fail("no"),
+          Effect.die("no"),
+          Fiber.join(stopped),
+          Effect.andThen(Effect.yieldNow, Effect.fail("no")),
+          Effect.ensuring(Effect.never, Effect.yieldNow),
+          Effect.forkChild(Effect.never),
+          Effect.suspend((): Effect.Effect<void> => {
+            throw new Error("thrown")
+          })
+        ] as ReadonlyArray<Effect.Effect<unknown, unknown>>) {
+          let tasks: TaskScope.TaskScope | undefined
+          const program = within((own) => {
+            tasks = own
+            return Effect.gen(function* () {
+              yield* own.spawn(work)
+              yield* own.daemon(work)
+              yield* Effect.yieldNow
+              yield* own.close
+              yield* own.cancel()
+            })
+          })
+          yield* exitOf(receiving(around(program)))
+          expect(count.live).toBe(0)
+          expect(yield* (tasks as TaskScope.TaskScope).size).toBe(0)
+        }
+      })
+    )
+
+    it.effect("L24, L17: a task that outlives its budget is left behind as stuck, once, until it ends", () =>
+      Effect.gen(function* () {
+        const { gate, work } = held()
+        const fiber = yield* started(
+          within((tasks) =>
+            Effect.gen(function* () {
+              const task = yield* tasks.spawn(work, { name: "upload" })
+              yield* tasks.spawn(Effect.never)
+              yield* tasks.cancel(reason)
+              return [task, yield* task.status, yield* tasks.size] as const
+            })
+          )
+        )
+        yield* TestClock.adjust("9 seconds")
+        expect(yield* stuck).toEqual([])
+        yield* TestClock.adjust("1 second")
+        const [task, status, size] = yield* Fiber.join(fiber)
+        expect([status, size]).toEqual(["stuck", 0])
+        expect(yield* stuck).toMatchObject([{ kind: "task", name: "upload", reason }])
+        yield* Deferred.succeed(gate, undefined)
+        yield* task.exit
+        expect(yield* stuck).toEqual([])
+        expect(yield* task.status).toBe("ended")
+      })
+    )
+
+    it.effect("L28: tasks clean up side by side: the end takes as long as the longest, not the sum", () =>
+      Effect.gen(function* () {
+        // The clock's own warning would end the first sleep inside an interrupted fiber.
+        yield* TestClock.adjust(0)
+        const lengths = [3, 1, 5, 4]
+        const start = yield* Instant.now
+        const fiber = yield* started(
+          within((tasks) =>
+            Effect.gen(function* () {
+              for (const seconds of lengths)
+                yield* tasks.spawn(Effect.ensuring(Effect.never, Effect.sleep(Duration.seconds(seconds))))
+              yield* tasks.cancel()
+            })
+          ).pipe(Effect.andThen(Instant.now))
+        )
+        yield* TestClock.adjust("20 seconds")
+        expect((yield* Fiber.join(fiber)) - start).toBe(5000)
+      })
+    )
+  })
+}

@@ -1,0 +1,155 @@
+/** L44: cancellation crosses a mask by no road. */
+import { CancelReason, isCancelled, outerReason } from "@curfew/reason"
+import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { TestClock } from "effect/testing"
+import { started } from "../../../test/support/recorder.ts"
+import { CancelScope, failAfter, Instant, moveOnAfter, TaskScope } from "../src/index.ts"
+
+const reason = CancelReason.Superseded()
+type Gate = Deferred.Deferred<void>
+
+/** What may stand inside a mask around work that waits for a gate. */
+const insides: Record<string, (work: Effect.Effect<void>) => Effect.Effect<unknown, unknown>> = {
+  "a scope": (work) => CancelScope.run(() => work),
+  "a scope in a scope": (work) => CancelScope.run(() => CancelScope.run(() => work)),
+  "a time limit": (work) => failAfter("1 hour")(work),
+  "a task of a task scope": (work) =>
+    TaskScope.use((tasks: TaskScope.TaskScope) => Effect.flatMap(tasks.spawn(work), (task) => task.join)),
+  "a task of a made task scope": (work) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const tasks = yield* TaskScope.make()
+        yield* (yield* tasks.spawn(work)).join
+      })
+    ),
+  "a scope from a signal": (work) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const scope = yield* CancelScope.fromSignal(new AbortController().signal)
+        yield* work
+        expect(scope.signal.aborted).toBe(false)
+      })
+    ),
+  "a scope in a child": (work) =>
+    Effect.flatMap(
+      Effect.forkChild(
+        CancelScope.run(() => work),
+        { startImmediately: true, uninterruptible: "inherit" }
+      ),
+      Fiber.join
+    )
+}
+
+/** The roads by which a cancel may try to come. */
+const roads: Record<
+  string,
+  (scope: CancelScope.CancelScope, fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<unknown>
+> = {
+  "a cancel": (scope) => scope.cancel(reason),
+  "a deadline": (scope) =>
+    Effect.andThen(
+      Effect.flatMap(Instant.after("1 second"), scope.setDeadline),
+      TestClock.adjust("2 seconds")
+    ),
+  "a native interrupt": (_, fiber) => Effect.sync(() => fiber.interruptUnsafe())
+}
+
+describe("L44: cancellation crosses a mask by no road", () => {
+  for (const [inside, put] of Object.entries(insides))
+    for (const [road, send] of Object.entries(roads))
+      it.effect(`L44: ${road} leaves ${inside} inside a mask alone, and is heard when the mask ends`, () =>
+        Effect.gen(function* () {
+          const gate: Gate = yield* Deferred.make<void>()
+          const given = yield* Deferred.make<CancelScope.CancelScope>()
+          const seen: Array<unknown> = []
+          const work = Effect.gen(function* () {
+            yield* Deferred.await(gate)
+            yield* Effect.yieldNow
+            seen.push("ended", yield* isCancelledInside)
+          })
+          const fiber = yield* started(
+            CancelScope.run((scope) =>
+              Effect.gen(function* () {
+                yield* Deferred.succeed(given, scope)
+                yield* Effect.uninterruptible(put(work))
+                seen.push("ran on after the mask")
+              })
+            )
+          )
+          yield* send(yield* Deferred.await(given), fiber)
+          yield* Effect.yieldNow
+          yield* Effect.yieldNow
+          yield* Effect.yieldNow
+          expect(seen).toEqual([])
+          yield* Deferred.succeed(gate, undefined)
+          const exit = yield* Fiber.await(fiber)
+          expect(seen[0]).toBe("ended")
+          expect(seen).not.toContain("ran on after the mask")
+          expect(exit._tag).toBe(road === "a native interrupt" ? "Failure" : "Success")
+        })
+      )
+
+  // A scope from a signal has no fiber of its own: there the asking fiber is the masked one itself.
+  const isCancelledInside = isCancelled
+
+  it.effect("L44: what is inside can ask outwards", () =>
+    Effect.gen(function* () {
+      for (const put of [insides["a scope"], insides["a time limit"], insides["a task of a task scope"]]) {
+        let asked: unknown
+        yield* CancelScope.run((scope) =>
+          Effect.uninterruptible(
+            (put as (work: Effect.Effect<void>) => Effect.Effect<unknown>)(
+              Effect.gen(function* () {
+                yield* scope.cancel(reason)
+                yield* Effect.yieldNow
+                asked = [yield* isCancelled, yield* outerReason]
+              })
+            )
+          )
+        )
+        expect(asked).toEqual([false, Option.some(reason)])
+      }
+    })
+  )
+
+  it.effect("L44: a scope inside a mask is cancelled by its own road, and the mask's work goes on", () =>
+    Effect.gen(function* () {
+      const outcome = yield* CancelScope.run(() =>
+        Effect.uninterruptible(
+          Effect.gen(function* () {
+            const inner = yield* CancelScope.run((own) => Effect.andThen(own.cancel(reason), Effect.never))
+            return inner._tag
+          })
+        )
+      )
+      expect(outcome).toEqual({ _tag: "Done", value: "Cancelled", cancelCalled: false })
+    })
+  )
+
+  it.effect("L44: an own deadline fires inside a mask", () =>
+    Effect.gen(function* () {
+      const fiber = yield* started(Effect.uninterruptible(moveOnAfter("1 second")(Effect.never)))
+      yield* TestClock.adjust("1 second")
+      expect(yield* Fiber.join(fiber)).toEqual(Option.none())
+    })
+  )
+
+  it.effect("L44: a scope in a restored region inside a mask is cancelled at once", () =>
+    Effect.gen(function* () {
+      const given = yield* Deferred.make<CancelScope.CancelScope>()
+      const fiber = yield* started(
+        CancelScope.run((scope) =>
+          Effect.uninterruptibleMask((restore) =>
+            Effect.andThen(Deferred.succeed(given, scope), restore(CancelScope.run(() => Effect.never)))
+          )
+        )
+      )
+      yield* (yield* Deferred.await(given)).cancel(reason)
+      expect(yield* Fiber.join(fiber)).toEqual({ _tag: "Cancelled", reason })
+    })
+  )
+})

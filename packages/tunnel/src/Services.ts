@@ -1,0 +1,76 @@
+import type { MethodDefinition, ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js"
+
+/** A method with its handler, bound to its implementation. */
+export interface RegisteredMethod {
+  readonly definition: MethodDefinition<unknown, unknown>
+  readonly handler: (...args: ReadonlyArray<unknown>) => unknown
+}
+
+/**
+ * The services that a tunnel offers: what is given to `grpc.Server.addService`, kept as a value.
+ *
+ * **Guarantees**
+ *
+ * - **Unchanged handlers**: a definition and an implementation that run in a `grpc.Server` run in a tunnel.
+ *
+ * **Gotchas**
+ *
+ * Paths are matched with and without their leading slash. A method whose handler is missing answers `UNIMPLEMENTED`.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Services } from "@curfew/tunnel"
+ *
+ * const services = Services.empty.pipe(Services.add({}, {}))
+ * services.methods.size // => 0
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface Services {
+  /** By path, without the leading slash: `pkg.Service/Method`. */
+  readonly methods: ReadonlyMap<string, RegisteredMethod>
+  readonly pipe: <A extends ReadonlyArray<(self: Services) => Services>>(...steps: A) => Services
+}
+
+const make = (methods: ReadonlyMap<string, RegisteredMethod>): Services => {
+  const self: Services = {
+    methods,
+    pipe: (...steps) => steps.reduce((services, step) => step(services), self)
+  }
+  return self
+}
+
+/**
+ * No services: every call is answered `UNIMPLEMENTED`.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const empty: Services = /* @__PURE__ */ make(new Map())
+
+/**
+ * Adds a service. Of two handlers for one path the later one counts.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const add =
+  (definition: ServiceDefinition, implementation: UntypedServiceImplementation) =>
+  (self: Services): Services => {
+    const methods = new Map(self.methods)
+    for (const [name, method] of Object.entries(definition)) {
+      const handler =
+        implementation[name] ?? (method.originalName ? implementation[method.originalName] : undefined)
+      if (handler === undefined) continue
+      methods.set(withoutSlash(method.path), {
+        definition: method as MethodDefinition<unknown, unknown>,
+        handler: (handler as (...args: ReadonlyArray<unknown>) => unknown).bind(implementation)
+      })
+    }
+    return make(methods)
+  }
+
+const withoutSlash = (path: string): string => (path.startsWith("/") ? path.slice(1) : path)

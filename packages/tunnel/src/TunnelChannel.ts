@@ -1,0 +1,76 @@
+import type { CancelReason } from "@curfew/reason"
+import type * as Grpc from "@grpc/grpc-js"
+import type * as Effect from "effect/Effect"
+import type { TunnelEnd, TunnelKind } from "./TunnelEvent.ts"
+
+/**
+ * What a tunnel has carried so far.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface TunnelStats {
+  /** Streams whose tasks run now. */
+  readonly streams: number
+  /** Deadlines that are armed now: never more than streams. */
+  readonly deadlines: number
+  readonly opened: number
+  readonly cancelled: number
+  readonly refused: number
+  readonly lateWrites: number
+}
+
+/**
+ * What both ends of a tunnel have.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface TunnelHandle {
+  readonly kind: TunnelKind
+  /** The address of the other end of the outer call. */
+  readonly peer: string
+  /** What the peer said when the outer call was opened: its request headers, or its response headers. */
+  readonly metadata: Grpc.Metadata
+  /** Waits until the tunnel has ended and everything in it has been cleaned up. */
+  readonly closed: Effect.Effect<TunnelEnd>
+  /** Cancels what runs with the reason, waits for it, and closes the outer call. */
+  readonly close: (reason?: CancelReason) => Effect.Effect<void>
+  readonly stats: Effect.Effect<TunnelStats>
+}
+
+/** The constructor of a grpc-js stub. */
+export type ClientConstructor<C> = new (
+  address: string,
+  credentials: Grpc.ChannelCredentials,
+  options?: Partial<Grpc.ClientOptions>
+) => C
+
+/**
+ * The calling end of a tunnel: any grpc-js stub works over it.
+ *
+ * **Guarantees**
+ *
+ * - **One status**: each call gets exactly one, after all its messages, and never inside one of the stub's own calls.
+ * - **Cancel crosses**: a cancelled call or a passed deadline reaches the handler at the other end.
+ * - **No call outlives its tunnel**: when the tunnel ends, what is in flight gets `UNAVAILABLE`.
+ *
+ * **When cancelled**
+ *
+ * `close` and the end of the surrounding scope cancel every stream with a reason and wait for each, within the
+ * clean-up budget.
+ *
+ * **Gotchas**
+ *
+ * Closing a stub leaves the tunnel open. `close` from inside a call of the same tunnel waits for that call.
+ *
+ * @see openForward, and `TunnelService` for the calling end of reverse tunnels
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface TunnelChannel extends TunnelHandle {
+  /** For a stub's `channelOverride`. */
+  readonly grpc: Grpc.ChannelInterface
+  /** A stub over this tunnel. */
+  readonly client: <C>(Client: ClientConstructor<C>) => C
+}

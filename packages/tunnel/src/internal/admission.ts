@@ -1,0 +1,45 @@
+/**
+ * Whether new streams are let in, and how many run: what a drain needs to know of the tunnels of one service.
+ *
+ * **Invariants**
+ * 1. `refuse` is final.
+ * 2. `enter` and `leave` are paired by a stream's task, so the count is that of tasks that still run.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+
+export class Admission {
+  private running = 0
+  private closed = false
+  private readonly waiters = new Set<() => void>()
+
+  get refusing(): boolean {
+    return this.closed
+  }
+
+  refuse(): void {
+    this.closed = true
+  }
+
+  enter(): void {
+    this.running++
+  }
+
+  leave(): void {
+    if (--this.running > 0) return
+    for (const waiter of this.waiters) waiter()
+    this.waiters.clear()
+  }
+
+  /** Waits until nothing runs: true, or false when the limit passed first. */
+  idle(limit: Duration.Input = Duration.infinity): Effect.Effect<boolean> {
+    const wait = Effect.callback<void>((resume) => {
+      if (this.running === 0) return resume(Effect.void)
+      const waiter = () => resume(Effect.void)
+      this.waiters.add(waiter)
+      return Effect.sync(() => this.waiters.delete(waiter))
+    })
+    return Effect.map(Effect.timeoutOption(wait, limit), Option.isSome)
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Puts the messages of one direction of one stream together, and hands them out one per `read`.
+ *
+ * A peer's bytes are consumed (given back to it as credit) only while somebody reads: a finished message when it
+ * is taken, the pieces of an unfinished one as they come while a read is waiting. That is how a message longer
+ * than the window passes, and how a reader that stops makes its peer stop.
+ *
+ * **Invariants**
+ * 1. No message is handed out unless its pieces add up to exactly its announced size.
+ * 2. At most one message per `read`, in order; never one after `drop`.
+ * 3. Memory is bounded by the window while nobody reads and by one message of `maxSize` while somebody does. Runs
+ *    of empty messages, which cost no window, are counted rather than stored.
+ * 4. A message kept for later never pins a receive buffer much larger than itself.
+ */
+import { noBytes } from "./frame.ts"
+
+/** What a piece did to the stream. */
+export type Step =
+  | { readonly _tag: "Fault"; readonly fault: Fault }
+  | {
+      readonly _tag: "Taken"
+      /** Bytes that were consumed and may be announced to the peer. */
+      readonly consumed: number
+      /** The message a waiting `read` gets. */
+      readonly message: Buffer | undefined
+    }
+
+export type Fault = "no-message-open" | "message-still-open" | "too-many-bytes" | "too-large"
+
+type Entry = { readonly message: Buffer; copies: number }
+
+const taken = (consumed: number, message?: Buffer): Step => ({ _tag: "Taken", consumed, message })
+const fault = (kind: Fault): Step => ({ _tag: "Fault", fault: kind })
+
+/** Bytes beyond which keeping a view of someone else's buffer is worth more than copying. */
+const pinRatio = 4
+
+const detached = (bytes: Buffer): Buffer =>
+  bytes.buffer.byteLength > bytes.length * pinRatio ? Buffer.from(bytes) : bytes
+
+export class Assembler {
+  private readonly maxSize: number
+  private readonly ready: Array<Entry> = []
+  private pieces: Array<Buffer> = []
+  private expected = -1
+  private received = 0
+  private unreturned = 0
+  private waiting = false
+
+  constructor(maxSize: number) {
+    this.maxSize = maxSize
+  }
+
+  /** A message has begun and is not complete. */
+  get partial(): boolean {
+    return this.expected >= 0
+  }
+
+  /** Complete messages that nobody has read yet. */
+  get unread(): boolean {
+    return this.ready.length > 0
+  }
+
+  /** A read waits for a message. */
+  get wanted(): boolean {
+    return this.waiting
+  }
+
+  begin(size: number, data: Buffer): Step {
+    if (this.expected >= 0) return fault("message-still-open")
+    if (size > this.maxSize) return fault("too-large")
+    this.expected = size
+    this.received = 0
+    return this.append(data)
+  }
+
+  more(data: Buffer): Step {
+    return this.expected < 0 ? fault("no-message-open") : this.append(data)
+  }
+
+  private append(data: Buffer): Step {
+    this.received += data.length
+    if (this.received > this.expected) return fault("too-many-bytes")
+    if (this.received === this.expected) return this.complete(data)
+    if (data.length > 0) this.pieces.push(detached(data))
+    if (this.waiting) return taken(data.length)
+    this.unreturned += data.length
+    return taken(0)
+  }
+
+  private complete(last: Buffer): Step {
+    let message = last
+    if (this.pieces.length > 0) {
+      this.pieces.push(last)
+      message = Buffer.concat(this.pieces, this.expected)
+      this.pieces = []
+    }
+    this.expected = -1
+    if (this.waiting) {
+      this.waiting = false
+      const consumed = last.length + this.unreturned
+      this.unreturned = 0
+      return taken(consumed, message)
+    }
+    this.unreturned += last.length
+    if (message.length === 0) {
+      const previous = this.ready.at(-1)
+      if (previous !== undefined && previous.message.length === 0) previous.copies++
+      else this.ready.push({ message: noBytes, copies: 1 })
+    } else this.ready.push({ message: detached(message), copies: 1 })
+    return taken(0)
+  }
+
+  /** Asks for the next message: it comes now, or with the piece that completes it. */
+  read(): Step {
+    const first = this.ready[0]
+    if (first === undefined) {
+      this.waiting = true
+      const consumed = this.unreturned
+      this.unreturned = 0
+      return taken(consumed)
+    }
+    if (--first.copies === 0) this.ready.shift()
+    // The bytes of a finished message stand in `unreturned` until it is taken, a partial one's among them only
+    // until the next read: both are this stream's, so the sum is what counts.
+    this.unreturned -= first.message.length
+    return taken(first.message.length, first.message)
+  }
+
+  /** Forgets everything: the stream is over. */
+  drop(): void {
+    this.ready.length = 0
+    this.pieces = []
+    this.expected = -1
+    this.waiting = false
+    this.unreturned = 0
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * The one place where promises of other people's code enter, and where a callback is put off without an owner.
+ *
+ * grpc-js has two promises: an `async` handler returns one that grpc-js itself would drop, and call credentials hand
+ * out their metadata in one. Both have an end that somebody must see, a rejection too, or Node ends the process. And
+ * a stub may call on a tunnel that is gone: it is owed a status, in a later turn, and no scope is left to owe it.
+ *
+ * **Invariants**
+ * 1. Every promise gets both of its callbacks in the turn in which it is seen: none is left floating, and no
+ *    rejection is ever unhandled.
+ * 2. Nothing here starts a fiber. A fiber that is interrupted while it waits stops waiting; the promise goes on,
+ *    and its outcome is dropped by callbacks that are already attached.
+ * 3. `afterTurn` runs one callback, holds nothing and cannot be waited for: it is for answers that need no owner.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+
+export const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function"
+
+/** How a promise settled, once it has. */
+export class Settlement {
+  private exit: Exit.Exit<unknown, unknown> | undefined
+  private readonly waiters = new Set<(exit: Exit.Exit<unknown, unknown>) => void>()
+
+  constructor(promise: PromiseLike<unknown>, onRejected: (error: unknown) => void) {
+    promise.then(
+      (value) => this.settle(Exit.succeed(value)),
+      (error) => {
+        onRejected(error)
+        this.settle(Exit.fail(error))
+      }
+    )
+  }
+
+  private settle(exit: Exit.Exit<unknown, unknown>): void {
+    this.exit = exit
+    for (const waiter of this.waiters) waiter(exit)
+    this.waiters.clear()
+  }
+
+  /** Waits until the promise has settled, either way. */
+  readonly settled: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (this.exit !== undefined) return resume(Effect.void)
+    const waiter = () => resume(Effect.void)
+    this.waiters.add(waiter)
+    return Effect.sync(() => {
+      this.waiters.delete(waiter)
+    })
+  })
+}
+
+/** The value of a promise that is asked for now. */
+export const fromPromise = <A>(ask: () => PromiseLike<A>): Effect.Effect<A, unknown> =>
+  Effect.tryPromise({ try: ask, catch: (error) => error })
+
+/** Calls back once the current turn is over. */
+export const afterTurn = (callback: () => void): void => process.nextTick(callback)

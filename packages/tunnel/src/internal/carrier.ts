@@ -1,0 +1,30 @@
+/**
+ * What a tunnel needs of the transport below it: frames in, frames out, one end.
+ *
+ * **Invariants**
+ * 1. `listen` is called once. `onFrame` gets whole frames in order; `onEnd` comes exactly once, after the last frame.
+ * 2. `write` is called again only after the last one completed, and it completes once the transport takes more
+ *    or once the carrier has ended: it neither fails nor waits for a peer that is gone.
+ * 3. `end` is idempotent. It ends this end's direction, with an error when one is given.
+ */
+import type { Metadata } from "@grpc/grpc-js"
+import type * as Effect from "effect/Effect"
+
+/** How the transport ended, as a gRPC status: code 0 when the peer simply finished. */
+export interface CarrierEnd {
+  readonly code: number
+  readonly details: string
+}
+
+export interface Carrier {
+  readonly peer: string
+  /** What the peer said about itself: request headers at the network server, response headers at the client. */
+  readonly metadata: Metadata
+  /** Secrets may travel: the transport is encrypted. */
+  readonly secure: boolean
+  /** The peer announced that it negotiates settings. */
+  readonly negotiates: boolean
+  readonly listen: (onFrame: (bytes: Buffer) => void, onEnd: (end: CarrierEnd) => void) => void
+  readonly write: (frames: ReadonlyArray<Buffer>) => Effect.Effect<void>
+  readonly end: (error?: CarrierEnd) => Effect.Effect<void>
+}

@@ -1,0 +1,177 @@
+/**
+ * grpc-js' `Channel` in front of tunnels: what a stub takes as `channelOverride`.
+ *
+ * **Invariants**
+ * 1. Closing a stub does not close a tunnel: the tunnel belongs to a scope, and many stubs may share it.
+ * 2. `createCall` never throws. A call that cannot be made gets `UNAVAILABLE` as its status, in a later turn.
+ * 3. Only a parent call of this library passes its cancellation on: grpc-js' own call objects say `cancelled` after
+ *    a success too, and a child must not die of its parent's success.
+ */
+import {
+  type ChannelInterface,
+  status as Code,
+  connectivityState,
+  type experimental,
+  type Metadata,
+  propagate,
+  type ServerUnaryCall
+} from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
+import { afterTurn } from "./bridge.ts"
+import { infoOf } from "./callInfo.ts"
+import { ClientCall } from "./clientCall.ts"
+import type { ClientEngine } from "./clientEngine.ts"
+import { makeStatus } from "./rpcStatus.ts"
+import { deadlineMillis } from "./timeout.ts"
+
+type Call = experimental.CallStream
+type Listener = Parameters<Call["start"]>[1]
+type Parent = ServerUnaryCall<unknown, unknown>
+
+/** Where a channel gets its tunnel from. */
+export interface Source {
+  readonly target: string
+  /** The engine for the next call, if there is one. */
+  readonly pick: () => ClientEngine | undefined
+  /** Runs work that waits for readiness, for as long as the source lives. */
+  readonly note: (work: Effect.Effect<unknown>, name: string) => void
+  /** Completes when readiness may have changed. */
+  readonly changed: Effect.Effect<unknown>
+}
+
+/** A call for which there is no tunnel. */
+class RefusedCall implements Call {
+  private readonly target: string
+  private listener: Listener | undefined
+
+  constructor(target: string) {
+    this.target = target
+  }
+
+  start(_metadata: Metadata, listener: Listener): void {
+    this.listener = listener
+    afterTurn(() => this.finish(Code.UNAVAILABLE, "No tunnel is open"))
+  }
+
+  private finish(code: number, details: string): void {
+    const { listener } = this
+    this.listener = undefined
+    listener?.onReceiveStatus(makeStatus(code, details))
+  }
+
+  sendMessageWithContext(context: { callback?: () => void }): void {
+    afterTurn(() => context.callback?.())
+  }
+
+  cancelWithStatus(code: number, details: string): void {
+    afterTurn(() => this.finish(code, details))
+  }
+
+  startRead(): void {}
+  halfClose(): void {}
+  setCredentials(): void {}
+
+  getPeer(): string {
+    return this.target
+  }
+
+  getCallNumber(): number {
+    return 0
+  }
+
+  getAuthContext(): null {
+    return null
+  }
+}
+
+let calls = 0
+
+const effectiveDeadline = (own: number, parent: Parent | null, flags: number): number =>
+  parent !== null && (flags & propagate.DEADLINE) !== 0
+    ? Math.min(own, deadlineMillis(parent.getDeadline()))
+    : own
+
+const followParent = (call: ClientCall, parent: Parent | null, flags: number): void => {
+  if (parent === null || (flags & propagate.CANCELLATION) === 0 || infoOf(parent) === undefined) return
+  const follow = () => call.cancelWithStatus(Code.CANCELLED, "The parent call was cancelled")
+  if (parent.cancelled) {
+    follow()
+    return
+  }
+  parent.once("cancelled", follow)
+  call.onOver = () => parent.removeListener("cancelled", follow)
+}
+
+export class TunnelGrpcChannel implements ChannelInterface {
+  private readonly source: Source
+
+  constructor(source: Source) {
+    this.source = source
+  }
+
+  /** Leaves the tunnel open: it belongs to its scope. */
+  close(): void {}
+
+  getTarget(): string {
+    return this.source.target
+  }
+
+  getConnectivityState(): connectivityState {
+    return this.source.pick() === undefined ? connectivityState.TRANSIENT_FAILURE : connectivityState.READY
+  }
+
+  watchConnectivityState(
+    current: connectivityState,
+    deadline: Date | number,
+    callback: (error?: Error) => void
+  ): void {
+    if (this.getConnectivityState() !== current) {
+      afterTurn(callback)
+      return
+    }
+    const { changed, note } = this.source
+    const wait = Effect.suspend(() => (this.getConnectivityState() === current ? changed : Effect.void)).pipe(
+      Effect.repeat({ while: () => this.getConnectivityState() === current })
+    )
+    const limited = Effect.clockWith((clock) => {
+      const remaining = deadlineMillis(deadline) - clock.currentTimeMillisUnsafe()
+      return Effect.timeoutOption(wait, Math.max(0, remaining))
+    })
+    const outcome = Effect.map(limited, (changed) =>
+      afterTurn(() =>
+        changed._tag === "Some"
+          ? callback()
+          : callback(new Error("Deadline passed without connectivity state change"))
+      )
+    )
+    note(outcome, "connectivity watch")
+  }
+
+  getChannelzRef(): ReturnType<ChannelInterface["getChannelzRef"]> {
+    // grpc-js types the kind by an enum that it does not export; its values are these strings.
+    return { kind: "channel", id: 0, name: this.source.target } as unknown as ReturnType<
+      ChannelInterface["getChannelzRef"]
+    >
+  }
+
+  createCall(
+    method: string,
+    deadline: Date | number,
+    host: string | null | undefined,
+    parent: unknown,
+    propagateFlags: number | null | undefined
+  ): Call {
+    const engine = this.source.pick()
+    if (engine === undefined) return new RefusedCall(this.source.target)
+    const parentCall = (parent ?? null) as Parent | null
+    const flags = propagateFlags ?? propagate.DEFAULTS
+    const call = new ClientCall(engine, {
+      number: ++calls,
+      method,
+      host: host ?? this.source.target,
+      deadline: effectiveDeadline(deadlineMillis(deadline), parentCall, flags)
+    })
+    followParent(call, parentCall, flags)
+    return call
+  }
+}

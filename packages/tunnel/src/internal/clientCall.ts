@@ -1,0 +1,354 @@
+/**
+ * One stream at the tunnel client: grpc-js' `Call` on one side, the wire on the other, the pure machine inside, and
+ * the task whose scope owns them.
+ *
+ * **Invariants**
+ * 1. Nothing reaches the wire before the call's credentials, metadata and limits have been checked.
+ * 2. At most one message per `startRead`, none after the status, and the status exactly once, never inside a call
+ *    of the stub's own.
+ * 3. Closing runs in finalizers: `wire`, then `status`, then `registry`. None is skipped and each runs once.
+ * 4. The stream's id is taken in the turn in which its `NewStream` is queued, so ids are in order on the wire.
+ */
+import { CancelReason } from "@curfew/reason"
+import { type CallCredentials, status as Code, type experimental, Metadata } from "@grpc/grpc-js"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type { StreamPhase, StreamRef } from "../TunnelEvent.ts"
+import { afterTurn } from "./bridge.ts"
+import type { ClientEngine } from "./clientEngine.ts"
+import * as Machine from "./clientStream.ts"
+import { credentialsMetadata } from "./credentials.ts"
+import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
+import { noBytes, revisionOne, type ServerFrame } from "./frame.ts"
+import { MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
+import { makeStatus, type RpcStatus, statusFromWire } from "./rpcStatus.ts"
+import { formatTimeout, timeoutKey } from "./timeout.ts"
+import { SendWindow } from "./window.ts"
+import { Outbound } from "./writer.ts"
+
+type Call = experimental.CallStream
+type Listener = Parameters<Call["start"]>[1]
+
+const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
+  Idle: "starting",
+  Open: "open",
+  Draining: "draining",
+  Ended: "draining",
+  Closed: "draining"
+}
+
+export interface Outgoing {
+  readonly number: number
+  readonly method: string
+  readonly host: string
+  /** Milliseconds since the epoch, or infinity. */
+  readonly deadline: number
+}
+
+export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machine.Action> implements Call {
+  protected state: Machine.State = Machine.initial
+  private readonly engine: ClientEngine
+  private readonly outgoing: Outgoing
+  private answer: RpcStatus | undefined
+  private entered = 0
+  private headers: Buffer = noBytes
+  private metadata = new Metadata()
+  private listener: Listener | undefined
+  private credentials: CallCredentials | undefined
+  private writeCallback: ((error?: Error | null) => void) | undefined
+  /** Runs when the stream is over, wherever it ended. */
+  onOver: (() => void) | undefined
+  id = 0
+
+  constructor(engine: ClientEngine, outgoing: Outgoing) {
+    super(engine.link, new Outbound(new SendWindow(0)), Code.INTERNAL)
+    this.engine = engine
+    this.outgoing = outgoing
+  }
+
+  protected get ref(): StreamRef {
+    return { tunnel: this.link.id, side: "client", stream: this.id, method: this.outgoing.method }
+  }
+
+  // ── what the stub calls ────────────────────────────────────────────────────────────────────────────────────
+
+  start(metadata: Metadata, listener: Listener): void {
+    this.metadata = metadata.clone()
+    this.listener = listener
+    this.enter(() => {
+      const task = this.link.spawn(this.life, `${this.outgoing.method} ${this.outgoing.number}`)
+      if (task === undefined) {
+        const status = makeStatus(Code.UNAVAILABLE, "The tunnel is closed")
+        return afterTurn(() => listener.onReceiveStatus(status))
+      }
+      this.own(task)
+    })
+  }
+
+  sendMessageWithContext(context: { callback?: (error?: Error | null) => void }, message: Buffer): void {
+    this.writeCallback = context.callback
+    this.enter(() => this.feed({ _tag: "Send", message }))
+  }
+
+  halfClose(): void {
+    this.enter(() => this.feed({ _tag: "HalfClose" }))
+  }
+
+  startRead(): void {
+    this.enter(() => {
+      const { _tag } = this.state
+      if (_tag === "Ended" || _tag === "Closed") return
+      this.took(this.inbound.read())
+      if (this.state._tag === "Draining" && !this.inbound.unread) this.feed({ _tag: "Drained" })
+    })
+  }
+
+  cancelWithStatus(code: number, details: string): void {
+    this.enter(() =>
+      this.feed({
+        _tag: "Cancel",
+        status: makeStatus(code, details),
+        reason: CancelReason.Requested({ message: details })
+      })
+    )
+  }
+
+  setCredentials(credentials: CallCredentials): void {
+    this.credentials = credentials
+  }
+
+  getPeer(): string {
+    return this.link.carrier.peer
+  }
+
+  getCallNumber(): number {
+    return this.outgoing.number
+  }
+
+  getAuthContext(): null {
+    return null
+  }
+
+  private enter(run: () => void): void {
+    this.entered++
+    try {
+      run()
+    } finally {
+      this.entered--
+    }
+  }
+
+  // ── the task that owns the stream ──────────────────────────────────────────────────────────────────────────
+
+  private readonly life: Effect.Effect<void> = Effect.scoped(
+    Effect.gen({ self: this }, function* () {
+      yield* this.finalizer("registry", () => this.unregister)
+      yield* this.finalizer("status", () => this.deliverStatus)
+      yield* this.finalizer("wire", () => this.closeWire)
+      this.openedAt = this.link.now()
+      this.armDeadline()
+      if (this.credentials !== undefined) yield* this.authenticate(this.credentials)
+      this.begin()
+      yield* Deferred.await(this.done)
+    })
+  ).pipe(Effect.ensuring(Effect.sync(() => this.noteClosed())))
+
+  private armDeadline(): void {
+    const { deadline, method } = this.outgoing
+    if (deadline === Number.POSITIVE_INFINITY) return
+    const remaining = deadline - this.link.clock.currentTimeMillisUnsafe()
+    const reason = CancelReason.Deadline({ at: deadline, origin: "local", scope: method })
+    const expire = (): void => this.feed({ _tag: "Deadline", reason })
+    if (remaining <= 0) expire()
+    else this.timer = this.link.deadlines.add(this.openedAt + remaining, expire)
+  }
+
+  private authenticate(credentials: CallCredentials): Effect.Effect<void> {
+    const { secure } = this.link.carrier
+    return Effect.match(credentialsMetadata(credentials, { ...this.outgoing, secure }), {
+      onSuccess: (metadata) => this.metadata.merge(metadata),
+      onFailure: ({ code, details }) => this.refuse(code, details)
+    })
+  }
+
+  /** Ends a call that never reached the wire. */
+  private refuse(code: number, details: string): void {
+    this.link.counters.refused++
+    this.link.observe?.({ _tag: "StreamRefused", code, details, ...this.ref })
+    this.fault(makeStatus(code, details))
+  }
+
+  private begin(): void {
+    if (this.state._tag !== "Idle") return
+    const { deadline } = this.outgoing
+    if (deadline !== Number.POSITIVE_INFINITY) {
+      this.metadata.set(timeoutKey, formatTimeout(deadline - this.link.clock.currentTimeMillisUnsafe()))
+    }
+    const { maxMetadataSize, maxStreams } = this.link.limits
+    const headers = metadataToWire(this.metadata)
+    if (headers instanceof MetadataProblem) this.refuse(Code.INTERNAL, headers.detail)
+    else if (headers.length > maxMetadataSize) {
+      this.refuse(Code.RESOURCE_EXHAUSTED, `The request metadata is larger than ${maxMetadataSize} bytes`)
+    } else if (this.engine.size >= maxStreams) {
+      this.refuse(Code.RESOURCE_EXHAUSTED, `More than ${maxStreams} streams at the same time`)
+    } else {
+      this.headers = headers
+      this.feed({ _tag: "Start" })
+    }
+  }
+
+  private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    if (this.state._tag !== "Ended") {
+      const reason = yield* this.tunnelReason
+      const status = makeStatus(Code.UNAVAILABLE, this.engine.farewell)
+      this.feed({ _tag: "TunnelGone", status, reason })
+    }
+    this.releaseTimer()
+    this.feed({ _tag: "Finalize" })
+    this.inbound.drop()
+    this.written()
+  })
+
+  private readonly deliverStatus: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    if (this.entered > 0) yield* Effect.yieldNow
+    const { answer, listener } = this
+    this.answer = undefined
+    if (answer !== undefined) listener?.onReceiveStatus(answer)
+  })
+
+  private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
+    this.onOver?.()
+    if (this.id > 0) this.engine.forget(this.id)
+  })
+
+  // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
+
+  protected step = Machine.step
+
+  protected get takesData(): boolean {
+    return Machine.takesData(this.state)
+  }
+
+  protected conclusion(before: Machine.State, after: Machine.State): Conclusion | undefined {
+    if (after._tag !== "Ended" || before._tag === "Ended") return undefined
+    const { by, reason = CancelReason.Unknown(), status } = after
+    return { status, cancelled: by === "peer" ? undefined : { by, reason, phase: phases[before._tag] } }
+  }
+
+  protected perform(action: Machine.Action): void {
+    const { link, outbound } = this
+    switch (action._tag) {
+      case "SendNewStream":
+        this.open()
+        return
+      case "QueueMessage":
+        link.outbox.message(outbound, action.message, () => this.written())
+        return
+      case "QueueHalfClose":
+        link.outbox.halfClose(outbound)
+        return
+      case "DeliverHeaders":
+        link.guard(`metadata listener of ${this.outgoing.method}`, () =>
+          this.listener?.onReceiveMetadata(action.metadata)
+        )
+        return
+      case "Abort":
+        link.outbox.discard(outbound)
+        if (action.cancel) link.outbox.urgent({ _tag: "Cancel", id: this.id })
+        return
+      case "DeliverStatus":
+        // It has a finalizer of its own, so that a broken listener cannot hold up the wire.
+        this.answer = action.status
+        return
+      case "Late":
+        this.late(action.what)
+        return
+      case "Finish":
+        this.finish(action.reason)
+    }
+  }
+
+  private open(): void {
+    const { limits, outbox } = this.link
+    this.id = this.engine.register(this)
+    this.noteOpened()
+    outbox.urgent({
+      _tag: "NewStream",
+      id: this.id,
+      method: this.outgoing.method,
+      headers: this.headers,
+      window: limits.window,
+      revision: revisionOne
+    })
+    outbox.open(this.outbound, this.id)
+    this.grant(this.engine.initialCredit)
+  }
+
+  private written(): void {
+    const callback = this.writeCallback
+    this.writeCallback = undefined
+    if (callback !== undefined) this.link.guard(`write callback of ${this.outgoing.method}`, () => callback())
+  }
+
+  private late(what: Machine.LateWrite): void {
+    this.noteLate(what, "caller")
+    if (what === "message") this.written()
+  }
+
+  // ── frames in ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  deliver(frame: Exclude<ServerFrame, { _tag: "Settings" }>): void {
+    switch (frame._tag) {
+      case "ResponseHeaders": {
+        const metadata = this.checked(frame.headers.length) ?? metadataFromWire(frame.headers)
+        if (metadata instanceof Metadata) this.feed({ _tag: "Headers", metadata })
+        else if (metadata instanceof MetadataProblem) this.fault(makeStatus(Code.INTERNAL, metadata.detail))
+        else this.fault(metadata, "metadata size")
+        return
+      }
+      case "Message":
+        this.data(frame.size, frame.data)
+        return
+      case "MoreData":
+        this.data(-1, frame.data)
+        return
+      case "CloseStream": {
+        const status =
+          this.checked((frame.trailers?.length ?? 0) + (frame.status?.length ?? 0)) ??
+          statusFromWire(frame.trailers, frame.status)
+        this.feed({
+          _tag: "Close",
+          status: status instanceof MetadataProblem ? makeStatus(Code.INTERNAL, status.detail) : status,
+          unread: this.inbound.unread,
+          truncated: this.inbound.partial
+        })
+        return
+      }
+      case "WindowUpdate":
+        this.grant(frame.increment)
+        return
+      case "Unset":
+        this.fault(makeStatus(Code.INTERNAL, "A frame of a kind that this end does not know"))
+        return
+    }
+  }
+
+  fault(status: RpcStatus, limit?: string): void {
+    this.feed({ _tag: "Fault", status, reason: faultReason(status, limit) })
+  }
+
+  private checked(size: number): RpcStatus | undefined {
+    const { maxMetadataSize } = this.link.limits
+    if (size <= maxMetadataSize) return undefined
+    return makeStatus(
+      Code.RESOURCE_EXHAUSTED,
+      `The response metadata is larger than ${maxMetadataSize} bytes`
+    )
+  }
+
+  protected take(message: Buffer): void {
+    this.link.guard(`message listener of ${this.outgoing.method}`, () =>
+      this.listener?.onReceiveMessage(message)
+    )
+  }
+}

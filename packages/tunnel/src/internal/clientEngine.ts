@@ -1,0 +1,115 @@
+/**
+ * The tunnel client of one tunnel: negotiation, ids, the registry of streams, and frames on their way to them.
+ *
+ * **Invariants**
+ * 1. No call reaches the wire before the settings have arrived.
+ * 2. Ids are 1, 2, 3 … in the order in which the streams reach the wire, and are never reused.
+ * 3. A frame for an id that was used is delivered, or ignored when the stream is over; a frame for an id that was
+ *    never used ends the tunnel.
+ */
+import { status as Code } from "@grpc/grpc-js"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import { ProtocolViolation, TunnelOpenError } from "../TunnelError.ts"
+import type { ClientCall } from "./clientCall.ts"
+import { decodeServerFrame } from "./decode.ts"
+import { revisionOne, type Settings, tunnelId } from "./frame.ts"
+import type { Link } from "./link.ts"
+import { makeStatus } from "./rpcStatus.ts"
+
+export class ClientEngine {
+  readonly link: Link
+  private readonly streams = new Map<number, ClientCall>()
+  private readonly settled = Deferred.makeUnsafe<void, TunnelOpenError>()
+  private negotiated = false
+  private lastId = 0
+  /** What the tunnel server allows on a new stream. */
+  initialCredit = 0
+
+  constructor(link: Link) {
+    this.link = link
+  }
+
+  get size(): number {
+    return this.streams.size
+  }
+
+  /** What a call is told that ends with its tunnel. */
+  get farewell(): string {
+    const { end } = this.link
+    if (end?._tag === "Lost" || end?._tag === "Violated") return end.error.message
+    return end?._tag === "ClosedByPeer" ? "The peer closed the tunnel" : "The tunnel was closed"
+  }
+
+  /** Completes once the settings have arrived. */
+  readonly ready: Effect.Effect<void, TunnelOpenError> = Effect.suspend(() =>
+    Effect.raceFirst(
+      Deferred.await(this.settled),
+      Effect.flatMap(Deferred.await(this.link.ending), () => this.neverReady)
+    )
+  )
+
+  private get neverReady(): Effect.Effect<never, TunnelOpenError> {
+    const { end } = this.link
+    if (end?._tag === "Lost")
+      return Effect.fail(new TunnelOpenError({ code: end.error.code, details: end.error.details }))
+    const code = end?._tag === "Violated" ? Code.INTERNAL : Code.UNAVAILABLE
+    return Effect.fail(new TunnelOpenError({ code, details: this.farewell }))
+  }
+
+  register(call: ClientCall): number {
+    this.lastId++
+    this.streams.set(this.lastId, call)
+    return this.lastId
+  }
+
+  forget(id: number): void {
+    this.streams.delete(id)
+  }
+
+  readonly receive = (bytes: Buffer): void => {
+    const { link } = this
+    if (link.end !== undefined) return
+    const frame = decodeServerFrame(bytes)
+    if (!this.negotiated) {
+      if (frame._tag === "Settings" && frame.id === tunnelId) {
+        this.negotiate(frame)
+        return
+      }
+      link.violated("settings-first", "the first frame is not the tunnel's settings", frame.id)
+      return
+    }
+    if (frame._tag === "Malformed" && frame.id === undefined) {
+      link.violated("unreadable-frame", frame.detail)
+      return
+    }
+    const id = frame.id as number
+    if (id > this.lastId) {
+      link.violated("stream-unknown", `stream ${id} was never opened`, id)
+      return
+    }
+    const stream = this.streams.get(id)
+    if (stream === undefined) return
+    if (frame._tag === "Malformed")
+      stream.fault(makeStatus(Code.INTERNAL, `A frame is malformed: ${frame.detail}`))
+    else if (frame._tag === "Settings") stream.fault(makeStatus(Code.INTERNAL, "Settings came on a stream"))
+    else stream.deliver(frame)
+  }
+
+  private negotiate(settings: Settings): void {
+    this.negotiated = true
+    if (!settings.revisions.includes(revisionOne)) {
+      const spoken = settings.revisions.join(", ") || "none"
+      const details = `The peer speaks protocol revisions ${spoken}, this end only ${revisionOne}`
+      Deferred.doneUnsafe(
+        this.settled,
+        Effect.fail(new TunnelOpenError({ code: Code.FAILED_PRECONDITION, details }))
+      )
+      const error = new ProtocolViolation({ rule: "settings-first", detail: details, streamId: undefined })
+      this.link.close({ _tag: "Violated", error })
+      return
+    }
+    this.initialCredit = settings.window
+    Deferred.doneUnsafe(this.settled, Effect.void)
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * All deadlines of a tunnel behind one timer.
+ *
+ * A timer per call costs more than the call's own bookkeeping, and a tunnel has many calls. The entries stand in a
+ * binary heap; one fiber, owned by the tunnel, sleeps until the earliest.
+ *
+ * **Invariants**
+ * 1. Times are monotonic milliseconds; the wall clock is not read here.
+ * 2. A removed entry never fires and occupies no memory, however far away it was.
+ * 3. An entry fires at most once, and never early.
+ */
+import * as Effect from "effect/Effect"
+
+export interface Entry {
+  readonly at: number
+  readonly fire: () => void
+  index: number
+}
+
+export class Deadlines {
+  private readonly heap: Array<Entry> = []
+  private wake: (() => void) | undefined
+
+  get size(): number {
+    return this.heap.length
+  }
+
+  add(at: number, fire: () => void): Entry {
+    const entry: Entry = { at, fire, index: this.heap.length }
+    this.heap.push(entry)
+    this.rise(entry)
+    if (entry.index === 0) {
+      const wake = this.wake
+      this.wake = undefined
+      wake?.()
+    }
+    return entry
+  }
+
+  remove(entry: Entry): void {
+    const { index } = entry
+    if (index < 0) return
+    entry.index = -1
+    const last = this.heap.pop() as Entry
+    if (last === entry) return
+    last.index = index
+    this.heap[index] = last
+    this.sink(last)
+    this.rise(last)
+  }
+
+  private rise(entry: Entry): void {
+    while (entry.index > 0) {
+      const parent = this.heap[(entry.index - 1) >> 1] as Entry
+      if (parent.at <= entry.at) return
+      this.swap(parent, entry)
+    }
+  }
+
+  private sink(entry: Entry): void {
+    for (;;) {
+      const left = this.heap[entry.index * 2 + 1]
+      const right = this.heap[entry.index * 2 + 2]
+      if (left === undefined) return
+      const child = right !== undefined && right.at < left.at ? right : left
+      if (child.at >= entry.at) return
+      this.swap(entry, child)
+    }
+  }
+
+  /** Exchanges an entry with its child. */
+  private swap(upper: Entry, lower: Entry): void {
+    const { index } = upper
+    upper.index = lower.index
+    lower.index = index
+    this.heap[upper.index] = upper
+    this.heap[lower.index] = lower
+  }
+
+  private fireDue(now: number): void {
+    for (let first = this.heap[0]; first !== undefined && first.at <= now; first = this.heap[0]) {
+      this.remove(first)
+      first.fire()
+    }
+  }
+
+  /** Completes when an entry became the earliest. */
+  private readonly earlier: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    const wake = () => resume(Effect.void)
+    this.wake = wake
+    return Effect.sync(() => {
+      if (this.wake === wake) this.wake = undefined
+    })
+  })
+
+  /** Fires what is due, for as long as its owner lets it. */
+  run(now: () => number): Effect.Effect<never> {
+    return Effect.suspend(() => {
+      this.fireDue(now())
+      const first = this.heap[0]
+      if (first === undefined) return this.earlier
+      return Effect.raceFirst(Effect.sleep(Math.max(1, first.at - now())), this.earlier)
+    }).pipe(Effect.forever)
+  }
+}

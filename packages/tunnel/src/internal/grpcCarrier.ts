@@ -1,0 +1,183 @@
+/**
+ * Carriers over a grpc-js bidi call, from either end of it.
+ *
+ * **Invariants**
+ * 1. One frame is one gRPC message, or, where both ends announced it, a batch of frames is.
+ * 2. A batch is one run of `write` calls; it is done when the last one's callback comes. grpc-js forgets the
+ *    callbacks of a cancelled call, so the call's end completes a pending batch too.
+ * 3. `end` waits for the call to be over, so that nothing of it outlives the tunnel; the tunnel bounds that wait.
+ */
+import {
+  type Client,
+  type ClientDuplexStream,
+  status as Code,
+  Metadata,
+  type ServerDuplexStream,
+  type StatusObject
+} from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
+import { TunnelOpenError } from "../TunnelError.ts"
+import { batchKey, pack, unpack } from "./batch.ts"
+import type { Carrier, CarrierEnd } from "./carrier.ts"
+
+export const negotiateKey = "grpctunnel-negotiate"
+const negotiateOn = "on"
+
+export const paths = {
+  forward: "/grpctunnel.v1.TunnelService/OpenTunnel",
+  reverse: "/grpctunnel.v1.TunnelService/OpenReverseTunnel"
+} as const
+
+export const identity = (bytes: Buffer): Buffer => bytes
+
+const announce = (metadata: Metadata): Metadata => {
+  metadata.set(negotiateKey, negotiateOn)
+  metadata.set(batchKey, negotiateOn)
+  return metadata
+}
+
+const batches = (metadata: Metadata): boolean => metadata.get(batchKey)[0] === negotiateOn
+
+const negotiates = (metadata: Metadata): boolean => metadata.get(negotiateKey)[0] === negotiateOn
+
+/** The part of a duplex that both ends have. */
+interface Writer {
+  readonly write: (bytes: Buffer, callback?: () => void) => boolean
+}
+
+/** Remembers how a call ended, and who waits for it. */
+class Ending {
+  value: CarrierEnd | undefined
+  private readonly waiters = new Set<() => void>()
+
+  settle(end: CarrierEnd): boolean {
+    if (this.value !== undefined) return false
+    this.value = end
+    for (const waiter of this.waiters) waiter()
+    this.waiters.clear()
+    return true
+  }
+
+  wait(waiter: () => void): () => void {
+    this.waiters.add(waiter)
+    return () => this.waiters.delete(waiter)
+  }
+
+  readonly awaited: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (this.value !== undefined) return resume(Effect.void)
+    const forget = this.wait(() => resume(Effect.void))
+    return Effect.sync(forget)
+  })
+}
+
+const writeBatch =
+  (writer: Writer, ending: Ending, batched: boolean) =>
+  (encoded: ReadonlyArray<Buffer>): Effect.Effect<void> =>
+    Effect.callback<void>((resume) => {
+      if (ending.value !== undefined) return resume(Effect.void)
+      const frames = batched ? pack(encoded) : encoded
+      const forget = ending.wait(() => resume(Effect.void))
+      const last = frames.length - 1
+      for (let index = 0; index < last; index++) writer.write(frames[index] as Buffer)
+      writer.write(frames[last] as Buffer, () => {
+        forget()
+        resume(Effect.void)
+      })
+    })
+
+/** What takes the messages of a call apart; bytes that are no batch are the end of the carrier. */
+const reader = (
+  batched: boolean,
+  onFrame: (bytes: Buffer) => void,
+  onEnd: (end: CarrierEnd) => void
+): ((message: Buffer) => void) =>
+  batched
+    ? (message) => {
+        if (!unpack(message, onFrame)) onEnd({ code: Code.INTERNAL, details: "A batch of frames is cut off" })
+      }
+    : onFrame
+
+/** The network client's end: opens the call and waits for the response headers. */
+export const dial = (
+  client: Client,
+  path: string,
+  headers: Metadata | undefined
+): Effect.Effect<Carrier, TunnelOpenError> =>
+  Effect.callback<Carrier, TunnelOpenError>((resume) => {
+    const metadata = announce(headers?.clone() ?? new Metadata())
+    const call: ClientDuplexStream<Buffer, Buffer> = client.makeBidiStreamRequest(
+      path,
+      identity,
+      identity,
+      metadata
+    )
+    const ending = new Ending()
+    let onEnd: ((end: CarrierEnd) => void) | undefined
+    call.on("error", () => undefined)
+    call.on("status", ({ code, details }: StatusObject) => {
+      ending.settle({ code, details })
+      resume(Effect.fail(new TunnelOpenError({ code: code === Code.OK ? Code.UNAVAILABLE : code, details })))
+      onEnd?.({ code, details })
+    })
+    call.on("metadata", (received: Metadata) =>
+      resume(
+        Effect.succeed({
+          peer: call.getPeer(),
+          metadata: received,
+          secure: call.getAuthContext()?.transportSecurityType === "ssl",
+          negotiates: negotiates(received),
+          listen: (onFrame, listener) => {
+            onEnd = listener
+            if (ending.value !== undefined) return listener(ending.value)
+            call.on("data", reader(batches(received), onFrame, listener))
+          },
+          write: writeBatch(call, ending, batches(received)),
+          end: (error) =>
+            Effect.suspend(() => {
+              if (error === undefined) call.end()
+              else call.cancel()
+              return Effect.andThen(
+                Effect.timeoutOption(ending.awaited, "1 second"),
+                Effect.sync(() => call.cancel())
+              )
+            })
+        })
+      )
+    )
+    return Effect.sync(() => call.cancel())
+  })
+
+/** The network server's end of a call that has just come in. Sends the response headers at once. */
+export const accept = (call: ServerDuplexStream<Buffer, Buffer>, headers: Metadata | undefined): Carrier => {
+  const ending = new Ending()
+  call.sendMetadata(announce(headers?.clone() ?? new Metadata()))
+  const batched = batches(call.metadata)
+  let onEnd: ((end: CarrierEnd) => void) | undefined
+  const over = (end: CarrierEnd) => {
+    if (ending.settle(end)) onEnd?.(end)
+  }
+  call.on("end", () => onEnd?.({ code: Code.OK, details: "The peer finished" }))
+  call.on("cancelled", () =>
+    over({ code: Code.CANCELLED, details: "The connection or the call was cancelled" })
+  )
+  call.on("error", () => undefined)
+  return {
+    peer: call.getPeer(),
+    metadata: call.metadata,
+    secure: call.getAuthContext()?.transportSecurityType === "ssl",
+    negotiates: negotiates(call.metadata),
+    listen: (onFrame, listener) => {
+      onEnd = listener
+      if (ending.value !== undefined) return listener(ending.value)
+      call.on("data", reader(batched, onFrame, listener))
+    },
+    write: writeBatch(call, ending, batched),
+    end: (error) =>
+      Effect.suspend(() => {
+        if (ending.value !== undefined) return Effect.void
+        if (error === undefined) call.end()
+        else call.emit("error", error)
+        return ending.awaited
+      })
+  }
+}

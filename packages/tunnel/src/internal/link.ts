@@ -1,0 +1,175 @@
+/**
+ * One tunnel's plumbing, the same for both roles: the carrier, the writer, the deadlines, the scope that owns the
+ * streams, and the one place where the tunnel's end is decided.
+ *
+ * **Invariants**
+ * 1. The first end wins; it is decided synchronously and seen by every later frame.
+ * 2. On the way out, in this order: every stream is cancelled with the end's reason and awaited; the writer sends
+ *    what they left and ends; the carrier ends; `TunnelClosed` is observed.
+ * 3. Each of these waits is bounded by the clean-up budget.
+ * 4. The writer is masked. A cancel of the tunnel reaches the streams at once, and the writer outlives it until
+ *    their last frames are out: `finish` is what ends it.
+ * 5. What other people's callbacks throw becomes the failure of a task, reported once, and never unwinds a frame.
+ */
+import { CancelReason, currentReason } from "@curfew/reason"
+import { bounded, Instant, type Task, TaskScope } from "@curfew/scope"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { ProtocolViolation, type TunnelRule } from "../TunnelError.ts"
+import type { Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
+import type { Carrier, CarrierEnd } from "./carrier.ts"
+import { Deadlines } from "./deadlines.ts"
+import type { Limits } from "./limits.ts"
+import { Outbox, run } from "./writer.ts"
+
+export interface Counters {
+  opened: number
+  cancelled: number
+  refused: number
+  lateWrites: number
+}
+
+export class Link {
+  readonly id: number
+  readonly side: Side
+  readonly kind: TunnelKind
+  readonly carrier: Carrier
+  readonly limits: Limits
+  readonly observe: ((event: TunnelEvent) => void) | undefined
+  readonly outbox = new Outbox()
+  readonly deadlines = new Deadlines()
+  readonly counters: Counters = { opened: 0, cancelled: 0, refused: 0, lateWrites: 0 }
+  readonly clock: Clock.Clock
+  readonly ending: Deferred.Deferred<TunnelEnd> = Deferred.makeUnsafe<TunnelEnd>()
+  /** Starts work that the tunnel owns; `undefined` once it is closing. */
+  spawn: <A, E>(work: Effect.Effect<A, E>, name: string) => Task<A, E> | undefined = () => undefined
+  /** Starts work that belongs to no stream; false once the plumbing has closed. */
+  note: (work: Effect.Effect<unknown>, name: string) => boolean = () => false
+  end: TunnelEnd | undefined
+
+  constructor(setup: Setup, clock: Clock.Clock) {
+    this.id = setup.id
+    this.side = setup.side
+    this.kind = setup.kind
+    this.carrier = setup.carrier
+    this.limits = setup.limits
+    const { observer } = setup
+    this.observe = observer && ((event) => this.guard("tunnel observer", () => observer(event)))
+    this.clock = clock
+  }
+
+  /** Monotonic milliseconds. */
+  now(): number {
+    return Number(this.clock.monotonicTimeNanosUnsafe()) / 1e6
+  }
+
+  close(end: TunnelEnd): void {
+    if (this.end !== undefined) return
+    this.end = end
+    Deferred.doneUnsafe(this.ending, Effect.succeed(end))
+  }
+
+  violated(rule: TunnelRule, detail: string, streamId?: number): void {
+    this.close({ _tag: "Violated", error: new ProtocolViolation({ rule, detail, streamId }) })
+  }
+
+  /** Why the streams of this tunnel end with it. */
+  get reason(): CancelReason {
+    return reasonOf(this.end)
+  }
+
+  /** Runs other people's code; what it throws is reported, and goes no further. */
+  guard(what: string, run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      // After the tunnel has closed there is no task left to fail; the process is told instead, and goes on.
+      if (!this.note(Effect.die(error), what)) warn(what, error)
+    }
+  }
+}
+
+const warn = (what: string, error: unknown): void =>
+  process.emitWarning(`The ${what} of a tunnel that has closed threw: ${String(error)}`, { code: "CURFEW_TUNNEL" })
+
+export interface Setup {
+  readonly id: number
+  readonly side: Side
+  readonly kind: TunnelKind
+  readonly carrier: Carrier
+  readonly limits: Limits
+  readonly observer: ((event: TunnelEvent) => void) | undefined
+}
+
+let tunnels = 0
+
+/** Numbers the tunnels of this process. */
+export const nextTunnelId = (): number => ++tunnels
+
+const reasonOf = (end: TunnelEnd | undefined): CancelReason => {
+  if (end === undefined) return CancelReason.Shutdown({ phase: "force" })
+  switch (end._tag) {
+    case "ClosedHere":
+      return end.reason
+    case "ClosedByPeer":
+      return CancelReason.ClientGone({ transport: "tunnel", detail: "the peer closed the tunnel" })
+    case "Lost":
+    case "Violated":
+      return CancelReason.ClientGone({ transport: "tunnel", detail: end.error.message })
+  }
+}
+
+/** What the peer's outer call is told: nothing on a clean close, the violation otherwise. */
+const parting = (end: TunnelEnd | undefined): CarrierEnd | undefined =>
+  end?._tag === "Violated" ? { code: 13, details: end.error.message } : undefined
+
+/** Makes a link that lives as long as the surrounding `Scope`. */
+export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const link = new Link(setup, yield* Clock.Clock)
+    const openedAt = yield* Instant.now
+    const { id, kind, side } = link
+    link.observe?.({ _tag: "TunnelOpened", tunnel: id, side, kind, peer: link.carrier.peer })
+    yield* Effect.addFinalizer(() =>
+      Effect.gen(function* () {
+        yield* closeHere(link)
+        yield* bounded(link.carrier.end(parting(link.end)), { name: "tunnel carrier" })
+        const duration = Duration.millis((yield* Instant.now) - openedAt)
+        link.observe?.({ _tag: "TunnelClosed", tunnel: id, side, end: link.end as TunnelEnd, duration })
+      })
+    )
+    const plumbing = yield* TaskScope.make({ name: `tunnel ${id} plumbing` })
+    const startNote = yield* TaskScope.makeRuntime(plumbing)
+    link.note = (work, name) => startNote(work, { name }) !== undefined
+    yield* Effect.addFinalizer(() => Effect.sync(() => link.outbox.finish()))
+    yield* Effect.orDie(
+      plumbing.spawn(Effect.uninterruptible(run(link.outbox, link.carrier)), { name: "writer" })
+    )
+    yield* Effect.orDie(
+      plumbing.spawn(
+        link.deadlines.run(() => link.now()),
+        { name: "deadlines" }
+      )
+    )
+    const streams = yield* TaskScope.make({ name: `tunnel ${id}` })
+    const start = yield* TaskScope.makeRuntime(streams)
+    link.spawn = (work, name) => start(work, { name })
+    yield* Effect.addFinalizer(() =>
+      Effect.andThen(
+        closeHere(link),
+        Effect.suspend(() => streams.cancel(link.reason))
+      )
+    )
+    return link
+  })
+
+/** Decides the end as this end's own, unless it is decided already. */
+export const closeHere = (link: Link): Effect.Effect<void> =>
+  Effect.map(currentReason, (reason) => {
+    if (link.end !== undefined) return
+    link.close({ _tag: "ClosedHere", reason: Option.getOrElse(reason, () => link.reason) })
+  })

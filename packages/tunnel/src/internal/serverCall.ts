@@ -1,0 +1,341 @@
+/**
+ * One stream at the tunnel server: wire and handler on the outside, the pure machine inside, and the task whose
+ * scope owns both.
+ *
+ * **Invariants**
+ * 1. The handler runs in the stream's own turn, and what it throws is its answer.
+ * 2. The stream's task lives until the outcome is on the wire or the stream is cancelled, and until the promise
+ *    of an `async` handler has settled. That wait is bounded by the clean-up budget.
+ * 3. Closing runs in finalizers: `wire`, then `handler`, then `registry`. None is skipped and each runs once.
+ * 4. The registry holds the stream exactly as long as the task lives.
+ */
+import { CancelReason } from "@curfew/reason"
+import { bounded } from "@curfew/scope"
+import { status as Code, type Metadata } from "@grpc/grpc-js"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type { RegisteredMethod } from "../Services.ts"
+import { PeerGone } from "../TunnelError.ts"
+import type { StreamPhase, StreamRef } from "../TunnelEvent.ts"
+import { isThenable, Settlement } from "./bridge.ts"
+import { type CallInfo, remember } from "./callInfo.ts"
+import {
+  type CallObject,
+  duplexCall,
+  type Host,
+  readableCall,
+  responder,
+  statusOfError,
+  unaryCall,
+  writableCall
+} from "./callObjects.ts"
+import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
+import { noBytes } from "./frame.ts"
+import type { Link } from "./link.ts"
+import { MetadataProblem, metadataToWire } from "./metadata.ts"
+import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
+import * as Machine from "./serverStream.ts"
+import { SendWindow } from "./window.ts"
+import { Outbound } from "./writer.ts"
+
+const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
+  Gathering: "request",
+  Running: "running",
+  Finishing: "finishing",
+  Ended: "finishing",
+  Closed: "finishing"
+}
+
+export interface Incoming {
+  readonly id: number
+  readonly path: string
+  readonly method: RegisteredMethod
+  readonly metadata: Metadata
+  readonly window: number
+  /** Milliseconds, from `grpc-timeout`. */
+  readonly timeout: number | undefined
+}
+
+export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machine.Action> implements Host {
+  readonly id: number
+  readonly path: string
+  readonly metadata: Metadata
+  readonly deadline: number
+  protected state: Machine.State = { _tag: "Gathering", request: undefined }
+  private readonly method: RegisteredMethod
+  private readonly forget: () => void
+  private readonly info: CallInfo
+  private call: CallObject | undefined
+  private handlerEnd: Settlement | undefined
+  private writeCallback: ((error?: Error | null) => void) | undefined
+  private endPending = false
+
+  constructor(link: Link, incoming: Incoming, forget: () => void) {
+    super(link, new Outbound(new SendWindow(incoming.window), incoming.id), Code.INVALID_ARGUMENT)
+    this.id = incoming.id
+    this.path = incoming.path
+    this.method = incoming.method
+    this.metadata = incoming.metadata
+    this.forget = forget
+    this.openedAt = link.now()
+    const { timeout } = incoming
+    this.deadline =
+      timeout === undefined ? Number.POSITIVE_INFINITY : link.clock.currentTimeMillisUnsafe() + timeout
+    this.info = {
+      peer: link.carrier.peer,
+      outerMetadata: link.carrier.metadata,
+      reason: undefined,
+      abort: undefined
+    }
+    if (timeout !== undefined && Number.isFinite(timeout)) {
+      this.timer = link.deadlines.add(this.openedAt + timeout, () => {
+        const reason = CancelReason.Deadline({ at: this.deadline, origin: "remote", scope: this.path })
+        this.feed({ _tag: "Deadline", reason })
+      })
+    }
+  }
+
+  get peer(): string {
+    return this.link.carrier.peer
+  }
+
+  protected get ref(): StreamRef {
+    return { tunnel: this.link.id, side: "server", stream: this.id, method: this.path }
+  }
+
+  // ── the task that owns the stream ──────────────────────────────────────────────────────────────────────────
+
+  /** The stream's whole life; the engine spawns it in the tunnel's scope. */
+  readonly life: Effect.Effect<void> = Effect.scoped(
+    Effect.gen({ self: this }, function* () {
+      yield* this.finalizer("registry", () => this.unregister)
+      yield* this.finalizer("handler", () => this.leaveHandler)
+      yield* this.finalizer("wire", () => this.closeWire)
+      this.begin()
+      yield* Deferred.await(this.done)
+    })
+  ).pipe(Effect.ensuring(Effect.sync(() => this.noteClosed())))
+
+  private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    if (this.state._tag !== "Ended") {
+      const reason = yield* this.tunnelReason
+      this.feed({ _tag: "TunnelGone", status: makeStatus(Code.UNAVAILABLE, "The tunnel ended"), reason })
+    }
+    this.feed({ _tag: "Finalize" })
+    this.releaseTimer()
+    this.inbound.drop()
+  })
+
+  private readonly leaveHandler: Effect.Effect<void> = Effect.suspend(() =>
+    this.handlerEnd === undefined
+      ? Effect.void
+      : Effect.asVoid(bounded(this.handlerEnd.settled, { name: `handler of ${this.path}` }))
+  )
+
+  private readonly unregister: Effect.Effect<void> = Effect.sync(() => this.forget())
+
+  private begin(): void {
+    this.noteOpened()
+    const [state, actions] = Machine.initial(this.method.definition.requestStream)
+    this.state = state
+    for (const action of actions) this.perform(action)
+    if (state._tag === "Gathering") this.read()
+  }
+
+  // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
+
+  protected step = Machine.step
+
+  protected get takesData(): boolean {
+    return Machine.takesData(this.state)
+  }
+
+  protected conclusion(before: Machine.State, after: Machine.State): Conclusion | undefined {
+    if (after._tag !== "Ended" || before._tag === "Ended") return undefined
+    const { by, reason = CancelReason.Unknown(), status } = after
+    return { status, cancelled: by === "handler" ? undefined : { by, reason, phase: phases[before._tag] } }
+  }
+
+  protected perform(action: Machine.Action): void {
+    switch (action._tag) {
+      case "StartHandler":
+        this.startHandler(action.request)
+        return
+      case "PushRequest":
+        this.push(action.message)
+        return
+      case "PushEnd":
+        if (this.inbound.unread) this.endPending = true
+        else this.pushEnd()
+        return
+      case "SendHeaders":
+        this.writeHeaders(action.metadata)
+        return
+      case "SendMessage":
+        this.link.outbox.message(this.outbound, action.message, () => this.written(null))
+        return
+      case "SendStatus":
+        this.writeStatus(action.status)
+        return
+      case "Abort":
+        this.abort(action.status)
+        return
+      case "TellHandler":
+        this.tellHandler(action.reason)
+        return
+      case "Late":
+        this.late(action.what)
+        return
+      case "Finish":
+        this.finish(action.reason)
+    }
+  }
+
+  // ── frames in ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  halfClose(): void {
+    if (this.takesData) this.feed({ _tag: "HalfClose", truncated: this.inbound.partial })
+  }
+
+  fault(status: RpcStatus, limit?: string): void {
+    this.feed({ _tag: "Fault", status, reason: faultReason(status, limit) })
+  }
+
+  protected take(message: Buffer): void {
+    this.feed({ _tag: "Request", message })
+    if (this.state._tag === "Gathering") this.read()
+  }
+
+  // ── Host: what the handler's call object asks for ──────────────────────────────────────────────────────────
+
+  readonly read = (): void => {
+    if (this.state._tag !== "Gathering" && this.state._tag !== "Running") return
+    this.took(this.inbound.read())
+    if (this.endPending && !this.inbound.unread) this.pushEnd()
+  }
+
+  readonly sendHeaders = (metadata: Metadata): void =>
+    this.feed({ _tag: "Headers", metadata: metadata.clone() })
+
+  readonly sendMessage = (value: unknown, callback: (error?: Error | null) => void): void => {
+    this.writeCallback = callback
+    let message: Buffer
+    try {
+      message = this.method.definition.responseSerialize(value)
+    } catch (error) {
+      const detail = `The response could not be serialized: ${error instanceof Error ? error.message : String(error)}`
+      this.feed({ _tag: "Status", status: makeStatus(Code.INTERNAL, detail) })
+      this.written(null)
+      return
+    }
+    this.feed({ _tag: "Reply", message })
+  }
+
+  readonly sendStatus = (status: RpcStatus): void => this.feed({ _tag: "Status", status })
+
+  private written(error: Error | null): void {
+    const callback = this.writeCallback
+    this.writeCallback = undefined
+    if (callback !== undefined) this.link.guard(`write callback of ${this.path}`, () => callback(error))
+  }
+
+  // ── actions ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private startHandler(bytes: Buffer | undefined): void {
+    const { definition } = this.method
+    let request: unknown
+    try {
+      if (bytes !== undefined) request = definition.requestDeserialize(bytes)
+    } catch (error) {
+      this.undecodable(error)
+      return
+    }
+    const { requestStream, responseStream } = definition
+    const call = requestStream
+      ? responseStream
+        ? duplexCall(this)
+        : readableCall(this)
+      : responseStream
+        ? writableCall(this, request)
+        : unaryCall(this, request)
+    this.call = call
+    remember(call, this.info)
+    try {
+      const result = responseStream ? this.method.handler(call) : this.method.handler(call, responder(this))
+      if (isThenable(result)) this.handlerEnd = new Settlement(result, (error) => this.handlerFailed(error))
+    } catch (error) {
+      this.handlerFailed(error)
+    }
+  }
+
+  private handlerFailed(error: unknown): void {
+    this.sendStatus(statusOfError(error))
+  }
+
+  private undecodable(error: unknown): void {
+    const detail = `The request could not be deserialized: ${error instanceof Error ? error.message : String(error)}`
+    this.fault(makeStatus(Code.INTERNAL, detail))
+  }
+
+  private push(message: Buffer): void {
+    const { call } = this
+    if (call === undefined || !("push" in call)) return
+    let value: unknown
+    try {
+      value = this.method.definition.requestDeserialize(message)
+    } catch (error) {
+      this.undecodable(error)
+      return
+    }
+    this.link.guard(`request stream of ${this.path}`, () =>
+      (call as unknown as { push: (v: unknown) => void }).push(value)
+    )
+  }
+
+  private pushEnd(): void {
+    this.endPending = false
+    const { call } = this
+    if (call === undefined || !("push" in call)) return
+    this.link.guard(`request stream of ${this.path}`, () =>
+      (call as unknown as { push: (v: null) => void }).push(null)
+    )
+  }
+
+  private writeHeaders(metadata: Metadata | undefined): void {
+    const headers = metadata === undefined ? noBytes : metadataToWire(metadata)
+    if (headers instanceof MetadataProblem) {
+      this.fault(makeStatus(Code.INTERNAL, headers.detail))
+      return
+    }
+    this.link.outbox.frame(this.outbound, { _tag: "ResponseHeaders", id: this.id, headers })
+  }
+
+  private writeStatus(status: RpcStatus): void {
+    const wire = this.closeFrame(status)
+    this.link.outbox.frame(this.outbound, wire, () => this.feed({ _tag: "Flushed" }))
+  }
+
+  private closeFrame(status: RpcStatus) {
+    const wire = statusToWire(status)
+    const carried = wire instanceof MetadataProblem ? refusalToWire(Code.INTERNAL, wire.detail) : wire
+    return { _tag: "CloseStream", id: this.id, ...carried } as const
+  }
+
+  private abort(status: RpcStatus | undefined): void {
+    this.link.outbox.discard(this.outbound)
+    if (status !== undefined) this.link.outbox.urgent(this.closeFrame(status))
+  }
+
+  private tellHandler(reason: CancelReason): void {
+    this.info.reason = reason
+    this.link.guard(`abort listener of ${this.path}`, () => this.info.abort?.abort(reason))
+    const { call } = this
+    if (call !== undefined) this.link.guard(`cancelled listener of ${this.path}`, () => call.tellCancelled())
+    this.written(new PeerGone({ streamId: this.id, method: this.path }))
+  }
+
+  private late(what: Machine.LateWrite): void {
+    this.noteLate(what, "handler")
+    this.written(new PeerGone({ streamId: this.id, method: this.path }))
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * The tunnel server of one tunnel: takes frames apart, admits or refuses streams, and keeps their registry.
+ *
+ * **Invariants**
+ * 1. Every id that a `NewStream` names counts as seen, admitted or not, so a refused stream's own data cannot be
+ *    taken for a violation.
+ * 2. A mistake that belongs to a call ends that call. Only what makes the ids unreliable ends the tunnel.
+ * 3. A call's slot is free again only when its task has ended: a peer that opens and cancels in a loop is limited
+ *    by the handlers that still run, not by the streams it believes open.
+ */
+import { CancelReason } from "@curfew/reason"
+import { status as Code } from "@grpc/grpc-js"
+import type { Services } from "../Services.ts"
+import type { Admission } from "./admission.ts"
+import { decodeClientFrame } from "./decode.ts"
+import { type ClientFrame, type Malformed, type NewStream, noBytes, revisionOne } from "./frame.ts"
+import type { Link } from "./link.ts"
+import { MetadataProblem, metadataFromWire } from "./metadata.ts"
+import { makeStatus, refusalToWire } from "./rpcStatus.ts"
+import { ServerCall } from "./serverCall.ts"
+import { takeTimeout } from "./timeout.ts"
+
+export class ServerEngine {
+  private readonly link: Link
+  private readonly services: Services
+  private readonly admission: Admission
+  private readonly streams = new Map<number, ServerCall>()
+  private highest = -1
+
+  constructor(link: Link, services: Services, admission: Admission) {
+    this.link = link
+    this.services = services
+    this.admission = admission
+  }
+
+  get size(): number {
+    return this.streams.size
+  }
+
+  readonly receive = (bytes: Buffer): void => {
+    if (this.link.end !== undefined) return
+    const frame = decodeClientFrame(bytes)
+    if (frame._tag === "NewStream") {
+      this.open(frame)
+      return
+    }
+    if (frame._tag === "Malformed") {
+      this.malformed(frame)
+      return
+    }
+    const stream = this.streams.get(frame.id)
+    if (stream !== undefined) {
+      this.deliver(stream, frame)
+      return
+    }
+    if (frame.id > this.highest) {
+      this.link.violated("stream-unknown", `stream ${frame.id} was never opened`, frame.id)
+    }
+  }
+
+  private deliver(stream: ServerCall, frame: Exclude<ClientFrame, NewStream>): void {
+    switch (frame._tag) {
+      case "Message":
+        stream.data(frame.size, frame.data)
+        return
+      case "MoreData":
+        stream.data(-1, frame.data)
+        return
+      case "HalfClose":
+        stream.halfClose()
+        return
+      case "Cancel":
+        stream.feed({
+          _tag: "Cancel",
+          reason: CancelReason.ClientGone({ transport: "tunnel", detail: "the caller cancelled" })
+        })
+        return
+      case "WindowUpdate":
+        stream.grant(frame.increment)
+        return
+      case "Unset":
+        stream.fault(makeStatus(Code.INTERNAL, "A frame of a kind that this end does not know"))
+        return
+    }
+  }
+
+  private malformed({ detail, id }: Malformed): void {
+    if (id === undefined) {
+      this.link.violated("unreadable-frame", detail)
+      return
+    }
+    const stream = this.streams.get(id)
+    if (stream !== undefined) {
+      stream.fault(makeStatus(Code.INTERNAL, `A frame is malformed: ${detail}`))
+      return
+    }
+    if (id <= this.highest) return
+    this.highest = id
+    this.refuse(id, "", Code.INTERNAL, `A frame is malformed: ${detail}`)
+  }
+
+  private open(frame: NewStream): void {
+    const { id, method, window } = frame
+    if (id <= this.highest) {
+      this.link.violated("ids-increase", `stream ${id} was opened after stream ${this.highest}`, id)
+      return
+    }
+    this.highest = id
+    const refuse = (code: number, details: string): void => this.refuse(id, method, code, details)
+    const { limits } = this.link
+    if (this.admission.refusing) {
+      refuse(Code.UNAVAILABLE, "The server is shutting down")
+      return
+    }
+    if (frame.revision !== revisionOne) {
+      refuse(Code.UNAVAILABLE, `Protocol revision ${frame.revision} is not spoken here`)
+      return
+    }
+    if (this.streams.size >= limits.maxStreams) {
+      refuse(Code.RESOURCE_EXHAUSTED, `More than ${limits.maxStreams} streams at the same time`)
+      return
+    }
+    const headers = frame.headers ?? noBytes
+    if (headers.length + method.length > limits.maxMetadataSize) {
+      refuse(Code.RESOURCE_EXHAUSTED, `The request metadata is larger than ${limits.maxMetadataSize} bytes`)
+      return
+    }
+    const path = method.startsWith("/") ? method.slice(1) : method
+    if (!path.includes("/")) {
+      refuse(Code.INVALID_ARGUMENT, `"${method}" is not a method name`)
+      return
+    }
+    const registered = this.services.methods.get(path)
+    if (registered === undefined) {
+      refuse(Code.UNIMPLEMENTED, `The method ${method} is not implemented`)
+      return
+    }
+    const metadata = metadataFromWire(headers)
+    if (metadata instanceof MetadataProblem) {
+      refuse(Code.INVALID_ARGUMENT, metadata.detail)
+      return
+    }
+    const timeout = takeTimeout(metadata)
+    const incoming = { id, path: `/${path}`, method: registered, metadata, window, timeout }
+    const forget = (): void => {
+      this.streams.delete(id)
+      this.admission.leave()
+    }
+    const stream = new ServerCall(this.link, incoming, forget)
+    this.streams.set(id, stream)
+    this.admission.enter()
+    const task = this.link.spawn(stream.life, `${path} ${id}`)
+    if (task !== undefined) {
+      stream.own(task)
+      return
+    }
+    forget()
+    refuse(Code.UNAVAILABLE, "The tunnel is closing")
+  }
+
+  private refuse(id: number, method: string, code: number, details: string): void {
+    this.link.counters.refused++
+    const { id: tunnel, observe } = this.link
+    observe?.({ _tag: "StreamRefused", code, details, tunnel, side: "server", stream: id, method })
+    if (this.link.outbox.refusal({ _tag: "CloseStream", id, ...refusalToWire(code, details) })) return
+    this.link.violated("answers-unread", "the peer opens streams without reading the answers")
+  }
+}

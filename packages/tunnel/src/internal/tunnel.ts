@@ -1,0 +1,142 @@
+/**
+ * A tunnel's whole life over a carrier, for either role.
+ *
+ * **Invariants**
+ * 1. The tunnel server's settings are queued before the first frame is read.
+ * 2. A tunnel is ready once, or its opening failed; nobody sees a channel before the settings have arrived.
+ * 3. The life ends when the tunnel's end is decided; leaving its scope is what tears it down.
+ */
+import { CancelReason } from "@curfew/reason"
+import { bounded } from "@curfew/scope"
+import { status as Code, credentials } from "@grpc/grpc-js"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Services } from "../Services.ts"
+import type { ClientConstructor, TunnelChannel, TunnelHandle } from "../TunnelChannel.ts"
+import { TunnelLost, TunnelOpenError } from "../TunnelError.ts"
+import type { Side, TunnelEnd, TunnelKind } from "../TunnelEvent.ts"
+import type { TunnelOptions } from "../TunnelOptions.ts"
+import type { Admission } from "./admission.ts"
+import type { Carrier, CarrierEnd } from "./carrier.ts"
+import { type Source, TunnelGrpcChannel } from "./channel.ts"
+import { ClientEngine } from "./clientEngine.ts"
+import { revisionOne, tunnelId } from "./frame.ts"
+import { limitsOf } from "./limits.ts"
+import { type Link, make as makeLink, nextTunnelId } from "./link.ts"
+import { ServerEngine } from "./serverEngine.ts"
+
+const endOf = ({ code, details }: CarrierEnd): TunnelEnd =>
+  code === Code.OK ? { _tag: "ClosedByPeer" } : { _tag: "Lost", error: new TunnelLost({ code, details }) }
+
+const requested = /* @__PURE__ */ CancelReason.Requested({ message: "the tunnel was closed" })
+
+const linkOver = (carrier: Carrier, side: Side, kind: TunnelKind, options: TunnelOptions) =>
+  makeLink({
+    id: nextTunnelId(),
+    side,
+    kind,
+    carrier,
+    limits: limitsOf(options),
+    observer: options.observer
+  })
+
+const handleOf = (link: Link, over: Deferred.Deferred<TunnelEnd>, streams: () => number): TunnelHandle => {
+  const closed = Deferred.await(over)
+  return {
+    kind: link.kind,
+    peer: link.carrier.peer,
+    metadata: link.carrier.metadata,
+    closed,
+    close: (reason = requested) =>
+      Effect.suspend(() => {
+        link.close({ _tag: "ClosedHere", reason })
+        return Effect.asVoid(closed)
+      }),
+    stats: Effect.sync(() => ({ streams: streams(), deadlines: link.deadlines.size, ...link.counters }))
+  }
+}
+
+/** Completes `over` after everything registered later has been cleaned up. */
+const settleLast = (over: Deferred.Deferred<TunnelEnd>, end: () => TunnelEnd | undefined) =>
+  Effect.addFinalizer(() => {
+    const outcome: TunnelEnd = end() ?? { _tag: "ClosedHere", reason: requested }
+    return Deferred.succeed(over, outcome)
+  })
+
+/** Runs the calling end until the tunnel ends. `ready` gets the channel once calls can be made. */
+export const runClient = (
+  carrier: Carrier,
+  kind: TunnelKind,
+  options: TunnelOptions,
+  ready: (channel: TunnelChannel, engine: ClientEngine) => Effect.Effect<unknown, never, Scope.Scope>
+): Effect.Effect<void, TunnelOpenError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const over = Deferred.makeUnsafe<TunnelEnd>()
+    let link: Link | undefined
+    yield* settleLast(over, () => link?.end)
+    link = yield* linkOver(carrier, "client", kind, options)
+    const engine = new ClientEngine(link)
+    const { ending } = link
+    carrier.listen(engine.receive, (end) => link?.close(endOf(end)))
+    if (!carrier.negotiates) {
+      const details = "The peer does not negotiate: it speaks only the protocol revision without flow control"
+      return yield* new TunnelOpenError({ code: Code.FAILED_PRECONDITION, details })
+    }
+    yield* Effect.timeoutOrElse(engine.ready, {
+      duration: link.limits.openTimeout,
+      orElse: () =>
+        Effect.fail(
+          new TunnelOpenError({ code: Code.DEADLINE_EXCEEDED, details: "The peer sent no settings in time" })
+        )
+    })
+    const handle = handleOf(link, over, () => engine.size)
+    const source = sourceOf(link, engine)
+    const channel = new TunnelGrpcChannel(source)
+    yield* ready(
+      {
+        ...handle,
+        grpc: channel,
+        client: <C>(Client: ClientConstructor<C>) =>
+          new Client(source.target, credentials.createInsecure(), { channelOverride: channel })
+      },
+      engine
+    )
+    yield* Deferred.await(ending)
+  }).pipe(
+    // The peer learns why its tunnel was not opened, before the scope closes it without a word.
+    Effect.tapError(({ code, details }) =>
+      bounded(carrier.end({ code, details }), { name: "tunnel carrier" })
+    )
+  )
+
+const sourceOf = (link: Link, engine: ClientEngine): Source => ({
+  target: link.carrier.peer,
+  pick: () => (link.end === undefined ? engine : undefined),
+  note: link.note,
+  changed: Deferred.await(link.ending)
+})
+
+/** Runs the serving end until the tunnel ends. */
+export const runServer = (
+  carrier: Carrier,
+  kind: TunnelKind,
+  services: Services,
+  admission: Admission,
+  options: TunnelOptions,
+  ready: (handle: TunnelHandle) => Effect.Effect<unknown>
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const over = Deferred.makeUnsafe<TunnelEnd>()
+    let link: Link | undefined
+    yield* settleLast(over, () => link?.end)
+    link = yield* linkOver(carrier, "server", kind, options)
+    const engine = new ServerEngine(link, services, admission)
+    const { ending, limits, outbox } = link
+    if (carrier.negotiates) {
+      outbox.urgent({ _tag: "Settings", id: tunnelId, revisions: [revisionOne], window: limits.window })
+    }
+    carrier.listen(engine.receive, (end) => link?.close(endOf(end)))
+    yield* ready(handleOf(link, over, () => engine.size))
+    yield* Deferred.await(ending)
+  })

@@ -1,0 +1,133 @@
+/**
+ * Protobuf's wire primitives over a `Buffer`: a cursor that reads and the arithmetic for writing.
+ *
+ * **Invariants**
+ * 1. A reader never reads past its `end`; what is missing raises `Truncated`, the only exception here.
+ * 2. An `int64` outside the safe integers reads as `undefined`, never as a rounded number.
+ * 3. A `uint32` field keeps the low 32 bits of its varint, as protobuf prescribes.
+ */
+
+/** Raised by a `Reader` on bytes that are not protobuf; the decoders turn it into a `Malformed` frame. */
+export class Truncated extends Error {
+  override readonly name = "Truncated"
+}
+
+const two32 = 0x1_0000_0000
+
+export class Reader {
+  position: number
+  private readonly bytes: Buffer
+  private readonly end: number
+  private low = 0
+  private high = 0
+
+  constructor(bytes: Buffer, start = 0, end: number = bytes.length) {
+    this.bytes = bytes
+    this.position = start
+    this.end = end
+  }
+
+  get done(): boolean {
+    return this.position >= this.end
+  }
+
+  private varint(): void {
+    let low = 0
+    let high = 0
+    for (let index = 0; index < 10; index++) {
+      if (this.position >= this.end) throw new Truncated("a number is cut off")
+      const byte = this.bytes[this.position++] as number
+      const shift = index * 7
+      if (shift < 28) low |= (byte & 0x7f) << shift
+      else if (shift === 28) {
+        low |= (byte & 0x7f) << 28
+        high |= (byte & 0x7f) >> 4
+      } else high |= (byte & 0x7f) << (shift - 32)
+      if (byte < 0x80) {
+        this.low = low >>> 0
+        this.high = high
+        return
+      }
+    }
+    throw new Truncated("a number is longer than ten bytes")
+  }
+
+  uint32(): number {
+    this.varint()
+    return this.low
+  }
+
+  int32(): number {
+    this.varint()
+    return this.low | 0
+  }
+
+  int64(): number | undefined {
+    this.varint()
+    const value = this.high * two32 + this.low
+    return Number.isSafeInteger(value) ? value : undefined
+  }
+
+  /** A view of the next length-delimited field. */
+  slice(): Buffer {
+    const length = this.uint32()
+    const start = this.position
+    if (length > this.end - start) throw new Truncated("a field is longer than what holds it")
+    this.position = start + length
+    return this.bytes.subarray(start, this.position)
+  }
+
+  skip(wireType: number): void {
+    if (wireType === 0) this.varint()
+    else if (wireType === 2) this.slice()
+    else if (wireType === 1 || wireType === 5) {
+      this.position += wireType === 1 ? 8 : 4
+      if (this.position > this.end) throw new Truncated("a fixed-width field is cut off")
+    } else throw new Truncated(`wire type ${wireType} is unknown`)
+  }
+}
+
+/** How many bytes a `uint32` takes as a varint. */
+export const sizeOfUint32 = (value: number): number =>
+  value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x20_0000 ? 3 : value < 0x1000_0000 ? 4 : 5
+
+/** How many bytes an `int64` that is a safe integer takes as a varint. */
+export const sizeOfInt64 = (value: number): number => {
+  if (value < 0) return 10
+  let size = 1
+  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) size++
+  return size
+}
+
+/** Writes a `uint32` and returns the position after it. */
+export const writeUint32 = (into: Buffer, position: number, value: number): number => {
+  let rest = value
+  let at = position
+  while (rest >= 0x80) {
+    into[at++] = (rest & 0x7f) | 0x80
+    rest >>>= 7
+  }
+  into[at++] = rest
+  return at
+}
+
+/** Writes a safe integer as an `int64` and returns the position after it. */
+export const writeInt64 = (into: Buffer, position: number, value: number): number => {
+  let at = position
+  if (value >= 0) {
+    let rest = value
+    while (rest >= 0x80) {
+      into[at++] = (rest % 0x80) | 0x80
+      rest = Math.floor(rest / 0x80)
+    }
+    into[at++] = rest
+    return at
+  }
+  let rest = BigInt.asUintN(64, BigInt(value))
+  while (rest >= 0x80n) {
+    into[at++] = Number(rest & 0x7fn) | 0x80
+    rest >>= 7n
+  }
+  into[at++] = Number(rest)
+  return at
+}

@@ -1,0 +1,61 @@
+/**
+ * Flow control of one direction of one stream. Only payload bytes count.
+ *
+ * **Invariants**
+ * 1. Credit is never negative and never exceeds 2³²−1: an update that would overflow saturates, so that a wrapped
+ *    number cannot stall a stream.
+ * 2. On the receiving side, `room + held + owed = limit` at all times: what the peer may still send, what was
+ *    received and not yet consumed, and what was consumed and not yet announced.
+ * 3. Updates are gathered up to half a window. Since `owed` stays below that, a peer whose bytes are all consumed
+ *    always has credit, so gathering cannot stall it.
+ */
+import { maxUint32 } from "./frame.ts"
+
+/** What this end may send. */
+export class SendWindow {
+  credit: number
+
+  constructor(initial: number) {
+    this.credit = Math.min(initial, maxUint32)
+  }
+
+  /** Adds credit; true if there was none before and there is some now. */
+  grant(increment: number): boolean {
+    const blocked = this.credit === 0
+    this.credit = Math.min(this.credit + increment, maxUint32)
+    return blocked && this.credit > 0
+  }
+
+  spend(length: number): void {
+    this.credit -= length
+  }
+}
+
+/** What the peer may send. */
+export class ReceiveWindow {
+  private room: number
+  private owed = 0
+  private readonly threshold: number
+
+  constructor(limit: number) {
+    this.room = limit
+    this.threshold = Math.max(1, limit >>> 1)
+  }
+
+  /** Takes a received payload; false if the peer sent more than it may. */
+  receive(length: number): boolean {
+    if (length > this.room) return false
+    this.room -= length
+    return true
+  }
+
+  /** Returns consumed bytes; the increment to announce now, or 0. */
+  consume(length: number): number {
+    this.owed += length
+    if (this.owed < this.threshold) return 0
+    const increment = this.owed
+    this.owed = 0
+    this.room += increment
+    return increment
+  }
+}

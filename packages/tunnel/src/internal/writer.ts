@@ -1,0 +1,220 @@
+/**
+ * The one writer of a tunnel: what is queued, by whom, and what goes into the next batch.
+ *
+ * Urgent frames (settings, new streams, refusals, cancels, aborts, window updates) go first. Then the streams that
+ * are ready take turns, a piece of at most `maxChunk` bytes each, until the batch is full. One batch is written at a
+ * time and what is queued meanwhile makes up the next, so that a busy tunnel writes many frames at once and an
+ * idle one writes at once.
+ *
+ * **Invariants**
+ * 1. Frames of one stream keep their order, but for what is urgent: that one overtakes data.
+ * 2. A stream is in the ring exactly when its next item could be sent. Without credit it is not.
+ * 3. After `discard` nothing of that stream is sent any more.
+ * 4. Bytes handed to the carrier and not yet taken by it are bounded by one batch; a stream holds at most the
+ *    messages that its caller has outstanding; a stream's window updates are one number.
+ * 5. Nobody writes to the carrier but `run`, which its tunnel owns and waits for.
+ */
+import * as Effect from "effect/Effect"
+import type { Carrier } from "./carrier.ts"
+import { Encoder } from "./encode.ts"
+import { type ClientFrame, maxChunk, type ServerFrame } from "./frame.ts"
+import type { SendWindow } from "./window.ts"
+
+type Frame = ClientFrame | ServerFrame
+
+type Item =
+  | { readonly _tag: "Frame"; readonly frame: Frame; readonly onSent: (() => void) | undefined }
+  | { readonly _tag: "HalfClose" }
+  | { readonly _tag: "Message"; readonly message: Buffer; offset: number; readonly onSent: () => void }
+
+/** A batch is full from here on. It bounds what other streams wait for behind it. */
+const batchBytes = 65_536
+
+/** Frames that a peer can provoke without waiting for us; more unsent ones mean that it does not read. */
+const maxRefusals = 4_096
+
+/** What one stream has to send. */
+export class Outbound {
+  /** Negative until the stream is on the wire: what is queued before that waits for it. */
+  id: number
+  readonly window: SendWindow
+  readonly items: Array<Item> = []
+  inRing = false
+  update = 0
+
+  constructor(window: SendWindow, id = -1) {
+    this.window = window
+    this.id = id
+  }
+
+  get ready(): boolean {
+    if (this.id < 0) return false
+    const first = this.items[0]
+    return first !== undefined && (first._tag !== "Message" || this.window.credit > 0)
+  }
+
+  /** Frames up to and around one piece of a message. */
+  emit(encoder: Encoder, sent: Array<() => void>): void {
+    let pieces = 0
+    for (let item = this.items[0]; item !== undefined; item = this.items[0]) {
+      if (item._tag !== "Message") {
+        if (item._tag === "HalfClose") encoder.frame({ _tag: "HalfClose", id: this.id })
+        else {
+          encoder.frame(item.frame)
+          if (item.onSent !== undefined) sent.push(item.onSent)
+        }
+        this.items.shift()
+        continue
+      }
+      if (pieces > 0 || this.window.credit === 0) return
+      pieces++
+      const { message, offset } = item
+      const length = Math.min(message.length - offset, maxChunk, this.window.credit)
+      encoder.data(this.id, offset === 0 ? message.length : -1, message.subarray(offset, offset + length))
+      this.window.spend(length)
+      item.offset += length
+      if (item.offset < message.length) return
+      sent.push(item.onSent)
+      this.items.shift()
+    }
+  }
+}
+
+export class Outbox {
+  private readonly urgentFrames: Array<Frame> = []
+  private readonly updates: Array<Outbound> = []
+  private ring: Array<Outbound> = []
+  private refusals = 0
+  private wake: (() => void) | undefined
+  private finishing = false
+
+  /** What is queued and may be sent now. */
+  get hasWork(): boolean {
+    return this.urgentFrames.length > 0 || this.updates.length > 0 || this.ring.length > 0
+  }
+
+  get isFinishing(): boolean {
+    return this.finishing
+  }
+
+  urgent(frame: Frame): void {
+    this.urgentFrames.push(frame)
+    this.signal()
+  }
+
+  /** A frame that the peer provoked; false when it has provoked too many. */
+  refusal(frame: Frame): boolean {
+    if (++this.refusals > maxRefusals) return false
+    this.urgent(frame)
+    return true
+  }
+
+  announce(stream: Outbound, increment: number): void {
+    if (stream.update === 0) this.updates.push(stream)
+    stream.update += increment
+    this.signal()
+  }
+
+  frame(stream: Outbound, frame: Frame, onSent?: () => void): void {
+    stream.items.push({ _tag: "Frame", frame, onSent })
+    this.enlist(stream)
+  }
+
+  message(stream: Outbound, message: Buffer, onSent: () => void): void {
+    stream.items.push({ _tag: "Message", message, offset: 0, onSent })
+    this.enlist(stream)
+  }
+
+  /** Queues the end of a request stream. */
+  halfClose(stream: Outbound): void {
+    stream.items.push({ _tag: "HalfClose" })
+    this.enlist(stream)
+  }
+
+  /** Gives a stream its id: what it has queued may go out behind its `NewStream`. */
+  open(stream: Outbound, id: number): void {
+    stream.id = id
+    this.enlist(stream)
+  }
+
+  /** Puts a stream into the ring when it has something that can be sent. */
+  enlist(stream: Outbound): void {
+    if (stream.inRing || !stream.ready) return
+    stream.inRing = true
+    this.ring.push(stream)
+    this.signal()
+  }
+
+  /** Forgets what a stream has queued; it stays in the ring at most until its turn. */
+  discard(stream: Outbound): void {
+    stream.items.length = 0
+    stream.update = 0
+  }
+
+  /** No more frames will be queued: `run` ends once it has sent what is there. */
+  finish(): void {
+    this.finishing = true
+    this.signal()
+  }
+
+  private signal(): void {
+    const wake = this.wake
+    this.wake = undefined
+    wake?.()
+  }
+
+  /** Completes when there is something to do. */
+  readonly work: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (this.hasWork || this.finishing) return resume(Effect.void)
+    const wake = () => resume(Effect.void)
+    this.wake = wake
+    return Effect.sync(() => {
+      if (this.wake === wake) this.wake = undefined
+    })
+  })
+
+  /** Encodes the next batch; what it sent completely is added to `sent`. */
+  fill(encoder: Encoder, sent: Array<() => void>): void {
+    for (const frame of this.urgentFrames) encoder.frame(frame)
+    this.urgentFrames.length = 0
+    this.refusals = 0
+    for (const stream of this.updates) {
+      if (stream.update > 0) encoder.frame({ _tag: "WindowUpdate", id: stream.id, increment: stream.update })
+      stream.update = 0
+    }
+    this.updates.length = 0
+    while (this.ring.length > 0 && encoder.size < batchBytes) {
+      const turn = this.ring
+      this.ring = []
+      for (const [index, stream] of turn.entries()) {
+        if (encoder.size >= batchBytes) {
+          this.ring = [...turn.slice(index), ...this.ring]
+          break
+        }
+        stream.inRing = false
+        stream.emit(encoder, sent)
+        if (stream.ready) {
+          stream.inRing = true
+          this.ring.push(stream)
+        }
+      }
+    }
+  }
+}
+
+/** Writes batch after batch until the outbox is finished and empty. */
+export const run = (outbox: Outbox, carrier: Carrier): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const encoder = new Encoder()
+    const sent: Array<() => void> = []
+    while (outbox.hasWork || !outbox.isFinishing) {
+      yield* outbox.work
+      // The rest of this turn of the event loop joins the batch, and a sender's callback never runs inside its send.
+      yield* Effect.yieldNow
+      outbox.fill(encoder, sent)
+      const frames = encoder.take()
+      for (const onSent of sent.splice(0)) onSent()
+      if (frames.length > 0) yield* carrier.write(frames)
+      encoder.reset()
+    }
+  })

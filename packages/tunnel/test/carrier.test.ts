@@ -1,0 +1,148 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as grpc from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
+import * as fc from "fast-check"
+import { Services, TunnelService } from "../src/index.ts"
+import { batchKey, pack, unpack } from "../src/internal/batch.ts"
+import { decodeServerFrame } from "../src/internal/decode.ts"
+import { encodeFrame } from "../src/internal/encode.ts"
+import { type ClientFrame, noBytes } from "../src/internal/frame.ts"
+import { identity, negotiateKey, paths } from "../src/internal/grpcCarrier.ts"
+import { definition, implementation, metadata } from "./support/echo.ts"
+import { listen } from "./support/network.ts"
+
+const frames = fc.array(
+  fc.uint8Array({ maxLength: 50 }).map((bytes) => Buffer.from(bytes)),
+  { maxLength: 20 }
+)
+
+const unpacked = (batch: Buffer): ReadonlyArray<Buffer> | undefined => {
+  const found: Array<Buffer> = []
+  return unpack(batch, (frame) => found.push(frame)) ? found : undefined
+}
+
+describe("a batch of frames", () => {
+  it("comes apart into the frames that went in, in order", () => {
+    fc.assert(
+      fc.property(frames, (sent) => {
+        expect(pack(sent).flatMap((batch) => unpacked(batch) ?? [])).toEqual(sent)
+      })
+    )
+  })
+
+  it("stays below the limit, unless it is one frame", () => {
+    const sent = [10, 100_000, 100_000, 100_000, 400_000, 10].map((length) => Buffer.alloc(length))
+    expect(pack(sent).map((batch) => unpacked(batch)?.length)).toEqual([3, 1, 1, 1])
+  })
+
+  it("that is cut off is told apart from a shorter one", () => {
+    const [batch = noBytes] = pack([Buffer.from("abc"), Buffer.from("de")])
+    const whole = [0, 7, batch.length]
+    for (let length = 0; length <= batch.length; length++) {
+      expect(unpacked(batch.subarray(0, length)) !== undefined, `${length} bytes`).toBe(
+        whole.includes(length)
+      )
+    }
+  })
+})
+
+/** Opens the outer call by hand, with the headers given, and talks to a real server. */
+const byHand = (headers: grpc.Metadata, path: string = paths.forward) =>
+  Effect.gen(function* () {
+    const services = Services.empty.pipe(Services.add(definition, implementation()))
+    const service = yield* TunnelService.make({ services })
+    const { address } = yield* listen(service.addTo)
+    const client = yield* Effect.acquireRelease(
+      Effect.sync(() => new grpc.Client(address, grpc.credentials.createInsecure())),
+      (it) => Effect.sync(() => it.close())
+    )
+    const call = client.makeBidiStreamRequest(path, identity, identity, headers)
+    call.on("error", () => undefined)
+    const received: Array<Buffer> = []
+    const status = new Promise<grpc.StatusObject>((resolve) => call.on("status", resolve))
+    call.on("data", (message: Buffer) => received.push(message))
+    const answered = yield* Effect.promise(
+      () => new Promise<grpc.Metadata>((resolve) => call.on("metadata", resolve))
+    )
+    return { call, received, status: Effect.promise(() => status), headers: answered }
+  })
+
+const unaryFrames: ReadonlyArray<ClientFrame> = [
+  {
+    _tag: "NewStream",
+    id: 1,
+    method: "/curfew.test.Echo/Unary",
+    headers: noBytes,
+    window: 65_536,
+    revision: 1
+  },
+  { _tag: "Message", id: 1, size: 2, data: Buffer.from("hi") },
+  { _tag: "HalfClose", id: 1 }
+]
+
+describe("a real server", () => {
+  it.live("speaks one frame per message to a peer that knows nothing else, its settings first", () =>
+    Effect.gen(function* () {
+      const peer = yield* byHand(metadata({ [negotiateKey]: "on" }))
+      expect(peer.headers.get(negotiateKey)).toEqual(["on"])
+      for (const frame of unaryFrames) peer.call.write(encodeFrame(frame))
+      yield* Effect.repeat(Effect.yieldNow, { until: () => peer.received.length >= 4 })
+      expect(peer.received.map((message) => decodeServerFrame(message)._tag)).toEqual([
+        "Settings",
+        "ResponseHeaders",
+        "Message",
+        "CloseStream"
+      ])
+      peer.call.end()
+      expect((yield* peer.status).code).toBe(grpc.status.OK)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("speaks in batches to a peer that announces them", () =>
+    Effect.gen(function* () {
+      const peer = yield* byHand(metadata({ [negotiateKey]: "on", [batchKey]: "on" }))
+      expect(peer.headers.get(batchKey)).toEqual(["on"])
+      for (const batch of pack(unaryFrames.map(encodeFrame))) peer.call.write(batch)
+      const all = () => peer.received.flatMap((batch) => unpacked(batch) ?? [])
+      yield* Effect.repeat(Effect.yieldNow, { until: () => all().length >= 4 })
+      expect(all().map((frame) => decodeServerFrame(frame)._tag)).toEqual([
+        "Settings",
+        "ResponseHeaders",
+        "Message",
+        "CloseStream"
+      ])
+      peer.call.end()
+      expect((yield* peer.status).code).toBe(grpc.status.OK)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("answers the headers at once and sends no settings to a peer that did not ask", () =>
+    Effect.gen(function* () {
+      const peer = yield* byHand(new grpc.Metadata())
+      expect(peer.headers.get(negotiateKey)).toEqual(["on"])
+      peer.call.end()
+      expect((yield* peer.status).code).toBe(grpc.status.OK)
+      expect(peer.received).toEqual([])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each([
+    ["that does not negotiate", false],
+    ["without a common revision", true]
+  ] as const)("tells the peer of a reverse tunnel %s why it is not opened", ([_what, negotiating]) =>
+    Effect.gen(function* () {
+      const headers = metadata(negotiating ? { [negotiateKey]: "on" } : {})
+      const peer = yield* byHand(headers, paths.reverse)
+      peer.call.write(encodeFrame({ _tag: "Settings", id: -1, revisions: [0], window: 1 }))
+      expect((yield* peer.status).code).toBe(grpc.status.FAILED_PRECONDITION)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("ends the outer call of a peer that breaks the ids with an error", () =>
+    Effect.gen(function* () {
+      const peer = yield* byHand(metadata({ [negotiateKey]: "on" }))
+      peer.call.write(encodeFrame({ _tag: "Cancel", id: 5 }))
+      expect((yield* peer.status).code).toBe(grpc.status.INTERNAL)
+    }).pipe(Effect.scoped)
+  )
+})

@@ -1,0 +1,238 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as fc from "fast-check"
+import { Assembler, type Step } from "../src/internal/assembler.ts"
+import { decodeClientFrame } from "../src/internal/decode.ts"
+import { Encoder } from "../src/internal/encode.ts"
+import { type ClientFrame, maxChunk, maxUint32 } from "../src/internal/frame.ts"
+import { ReceiveWindow, SendWindow } from "../src/internal/window.ts"
+import { Outbound, Outbox } from "../src/internal/writer.ts"
+
+describe("a send window", () => {
+  it("saturates instead of wrapping", () => {
+    const window = new SendWindow(maxUint32)
+    window.grant(1)
+    expect(window.credit).toBe(maxUint32)
+  })
+
+  it("tells when credit comes back after there was none", () => {
+    const window = new SendWindow(0)
+    expect(window.grant(0)).toBe(false)
+    expect(window.grant(5)).toBe(true)
+    expect(window.grant(5)).toBe(false)
+  })
+})
+
+describe("a receive window", () => {
+  it("takes exactly its size and not one byte more", () => {
+    const window = new ReceiveWindow(10)
+    expect(window.receive(10)).toBe(true)
+    expect(window.receive(1)).toBe(false)
+    expect(window.receive(0)).toBe(true)
+  })
+
+  it("never stalls a peer whose bytes are consumed, and never lets it send more than the window", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 100 }),
+        fc.array(fc.nat(40), { maxLength: 60 }),
+        (limit, sizes) => {
+          const window = new ReceiveWindow(limit)
+          let credit = limit
+          for (const wanted of sizes) {
+            expect(credit).toBeGreaterThan(0)
+            const length = Math.min(wanted, credit)
+            credit -= length
+            expect(window.receive(length)).toBe(true)
+            credit += window.consume(length)
+            expect(credit).toBeLessThanOrEqual(limit)
+          }
+        }
+      )
+    )
+  })
+})
+
+const messageOf = (step: Step): Buffer | undefined => (step._tag === "Taken" ? step.message : undefined)
+
+/** Cuts messages into pieces, as a sender with changing credit does. */
+const cut = (message: Buffer, cuts: ReadonlyArray<number>): ReadonlyArray<Buffer> => {
+  const pieces: Array<Buffer> = []
+  let rest = message
+  for (const length of cuts) {
+    pieces.push(rest.subarray(0, length))
+    rest = rest.subarray(length)
+  }
+  return rest.length > 0 || pieces.length === 0 ? [...pieces, rest] : pieces
+}
+
+describe("an assembler", () => {
+  it("hands out the messages that were cut, whatever the pieces and whenever somebody reads", () => {
+    const message = fc.tuple(
+      fc.uint8Array({ maxLength: 60 }).map((array) => Buffer.from(array)),
+      fc.array(fc.nat(20), { maxLength: 6 })
+    )
+    fc.assert(
+      fc.property(
+        fc.array(message, { maxLength: 10 }),
+        fc.array(fc.boolean(), { maxLength: 100 }),
+        (messages, reads) => {
+          const assembler = new Assembler(1000)
+          const got: Array<Buffer> = []
+          let consumed = 0
+          let turn = 0
+          const took = (step: Step): void => {
+            expect(step._tag).toBe("Taken")
+            if (step._tag !== "Taken") return
+            consumed += step.consumed
+            if (step.message !== undefined) got.push(step.message)
+          }
+          const maybeRead = (): void => {
+            if (reads[turn++ % Math.max(1, reads.length)] === true && !assembler.wanted)
+              took(assembler.read())
+          }
+          for (const [whole, cuts] of messages) {
+            for (const [index, piece] of cut(whole, cuts).entries()) {
+              maybeRead()
+              // A message that is complete early takes no further pieces.
+              if (index > 0 && !assembler.partial) continue
+              took(index === 0 ? assembler.begin(whole.length, piece) : assembler.more(piece))
+            }
+          }
+          while (assembler.unread) took(assembler.read())
+          expect(got).toEqual(messages.map(([whole]) => whole))
+          expect(consumed).toBe(messages.reduce((sum, [whole]) => sum + whole.length, 0))
+        }
+      )
+    )
+  })
+
+  it.each([
+    ["a continuation without a message", (it: Assembler) => it.more(Buffer.alloc(1)), "no-message-open"],
+    [
+      "a second message inside the first",
+      (it: Assembler) => {
+        it.begin(5, Buffer.alloc(1))
+        return it.begin(1, Buffer.alloc(1))
+      },
+      "message-still-open"
+    ],
+    ["more bytes than announced", (it: Assembler) => it.begin(2, Buffer.alloc(3)), "too-many-bytes"],
+    [
+      "more bytes in a later piece",
+      (it: Assembler) => {
+        it.begin(2, Buffer.alloc(1))
+        return it.more(Buffer.alloc(2))
+      },
+      "too-many-bytes"
+    ],
+    [
+      "a message over the limit, on its first piece",
+      (it: Assembler) => it.begin(101, Buffer.alloc(0)),
+      "too-large"
+    ]
+  ] as const)("reports %s", (_what, act, fault) => {
+    expect(act(new Assembler(100))).toEqual({ _tag: "Fault", fault })
+  })
+
+  it("consumes nothing while nobody reads, and the pieces of a partial message while somebody does", () => {
+    const assembler = new Assembler(100)
+    expect(assembler.begin(10, Buffer.alloc(4))).toEqual({ _tag: "Taken", consumed: 0, message: undefined })
+    expect(assembler.read()).toEqual({ _tag: "Taken", consumed: 4, message: undefined })
+    expect(assembler.more(Buffer.alloc(5))).toMatchObject({ consumed: 5 })
+    expect(messageOf(assembler.more(Buffer.alloc(1)))?.length).toBe(10)
+  })
+
+  it("counts runs of empty messages instead of storing them", () => {
+    const assembler = new Assembler(100)
+    for (let count = 0; count < 1000; count++) assembler.begin(0, Buffer.alloc(0))
+    let read = 0
+    while (assembler.unread) if (messageOf(assembler.read())?.length === 0) read++
+    expect(read).toBe(1000)
+  })
+})
+
+const drain = (outbox: Outbox): ReadonlyArray<ClientFrame> => {
+  const encoder = new Encoder()
+  const sent: Array<() => void> = []
+  outbox.fill(encoder, sent)
+  for (const onSent of sent) onSent()
+  return encoder.take().map((bytes) => decodeClientFrame(Buffer.from(bytes)) as ClientFrame)
+}
+
+const brief = (frames: ReadonlyArray<ClientFrame>): ReadonlyArray<string> =>
+  frames.map((frame) => `${frame.id} ${frame._tag}${"data" in frame ? ` ${frame.data.length}` : ""}`)
+
+const outbound = (id: number, credit: number): Outbound => new Outbound(new SendWindow(credit), id)
+
+describe("the outbox of a tunnel", () => {
+  it("cuts a message at 16 KiB and at the credit there is", () => {
+    const outbox = new Outbox()
+    const stream = outbound(1, 10)
+    outbox.message(stream, Buffer.alloc(35), () => undefined)
+    expect(brief(drain(outbox))).toEqual(["1 Message 10"])
+    expect(outbox.hasWork).toBe(false)
+    stream.window.grant(7)
+    outbox.enlist(stream)
+    expect(brief(drain(outbox))).toEqual(["1 MoreData 7"])
+    stream.window.grant(1000)
+    outbox.enlist(stream)
+    expect(brief(drain(outbox))).toEqual(["1 MoreData 18"])
+  })
+
+  it("gives streams turns of one piece each, and bounds the batch", () => {
+    const outbox = new Outbox()
+    for (const id of [1, 2]) outbox.message(outbound(id, 1_000_000), Buffer.alloc(200_000), () => undefined)
+    const small = outbound(3, 1_000_000)
+    outbox.message(small, Buffer.alloc(5), () => undefined)
+    outbox.halfClose(small)
+    expect(brief(drain(outbox))).toEqual([
+      `1 Message ${maxChunk}`,
+      `2 Message ${maxChunk}`,
+      "3 Message 5",
+      "3 HalfClose",
+      `1 MoreData ${maxChunk}`,
+      `2 MoreData ${maxChunk}`
+    ])
+  })
+
+  it("sends urgent frames before data, and one update for all that a stream consumed", () => {
+    const outbox = new Outbox()
+    const stream = outbound(1, 100)
+    outbox.message(stream, Buffer.alloc(5), () => undefined)
+    outbox.announce(stream, 10)
+    outbox.announce(stream, 20)
+    outbox.urgent({ _tag: "Cancel", id: 2 })
+    const frames = drain(outbox)
+    expect(frames.map((frame) => frame._tag)).toEqual(["Cancel", "WindowUpdate", "Message"])
+    expect(frames[1]).toMatchObject({ increment: 30 })
+  })
+
+  it("sends nothing of a stream that was discarded while it stood in the ring", () => {
+    const outbox = new Outbox()
+    const gone = outbound(1, 100)
+    outbox.message(gone, Buffer.alloc(50_000), () => undefined)
+    outbox.message(outbound(2, 100), Buffer.alloc(5), () => undefined)
+    outbox.discard(gone)
+    expect(brief(drain(outbox))).toEqual(["2 Message 5"])
+  })
+
+  it("holds back an empty message while there is no credit, and everything of a stream without an id", () => {
+    const outbox = new Outbox()
+    const stream = outbound(1, 0)
+    outbox.message(stream, Buffer.alloc(0), () => undefined)
+    const unopened = new Outbound(new SendWindow(100))
+    outbox.message(unopened, Buffer.alloc(1), () => undefined)
+    expect(drain(outbox)).toEqual([])
+    stream.window.grant(1)
+    outbox.enlist(stream)
+    outbox.open(unopened, 2)
+    expect(brief(drain(outbox))).toEqual(["1 Message 0", "2 Message 1"])
+  })
+
+  it("limits the refusals that a peer can provoke without reading", () => {
+    const outbox = new Outbox()
+    let refused = 0
+    while (outbox.refusal({ _tag: "Cancel", id: refused })) refused++
+    expect(refused).toBe(4096)
+  })
+})

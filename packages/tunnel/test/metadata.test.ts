@@ -1,0 +1,138 @@
+import { describe, expect, it } from "@effect/vitest"
+import { status as Code, Metadata } from "@grpc/grpc-js"
+import * as fc from "fast-check"
+import { MetadataProblem, metadataFromWire, metadataToWire } from "../src/internal/metadata.ts"
+import { makeStatus, statusFromWire, statusToWire } from "../src/internal/rpcStatus.ts"
+import { deadlineMillis, formatTimeout, parseTimeout, takeTimeout } from "../src/internal/timeout.ts"
+import { metadata } from "./support/echo.ts"
+
+const key = fc.stringMatching(/^[a-z][a-z0-9_.-]{0,10}$/).filter((name) => !name.endsWith("-bin"))
+const value = fc.stringMatching(/^[ -~]{0,20}$/)
+const binary = fc.string({ unit: "grapheme", maxLength: 20 }).map((text) => Buffer.from(text))
+
+describe("metadata on the wire", () => {
+  it("comes back as it went, values in order and UTF-8 binary values as bytes", () => {
+    const entries = fc.array(
+      fc.oneof(
+        fc.tuple(key, value),
+        fc.tuple(
+          key.map((name) => `${name}-bin`),
+          binary
+        )
+      ),
+      { maxLength: 12 }
+    )
+    fc.assert(
+      fc.property(entries, (list) => {
+        const sent = new Metadata()
+        for (const [name, content] of list) sent.add(name, content)
+        const received = metadataFromWire(metadataToWire(sent) as Buffer) as Metadata
+        expect(received.toJSON()).toEqual(sent.toJSON())
+      })
+    )
+  })
+
+  it("cannot carry a binary value that is not UTF-8, and says so", () => {
+    expect(metadataToWire(metadata({ "k-bin": Buffer.from([0xff, 0xfe]) }))).toBeInstanceOf(MetadataProblem)
+  })
+
+  it.each([
+    ["an empty key", "0a07" + "0a00" + "1203" + "0a0178"],
+    ["a key with a space", "0a0a" + "0a0361206212" + "03" + "0a0178"],
+    ["a control character in a value", "0a08" + "0a0161" + "1203" + "0a0101"],
+    ["a cut-off entry", "0a09" + "0a0161"]
+  ])("with %s is a problem of its call", (_what, hex) => {
+    expect(metadataFromWire(Buffer.from(hex, "hex"))).toBeInstanceOf(MetadataProblem)
+  })
+
+  it("accepts upper-case keys as the lower-case ones that grpc-js has", () => {
+    const received = metadataFromWire(Buffer.from("0a0c" + "0a03466f6f" + "1205" + "0a03626172", "hex"))
+    expect((received as Metadata).get("foo")).toEqual(["bar"])
+  })
+})
+
+describe("a status on the wire", () => {
+  it("is absent for OK, and absent means OK", () => {
+    const wire = statusToWire(makeStatus(Code.OK, "OK"))
+    expect(wire).toMatchObject({ status: undefined })
+    expect(statusFromWire(Buffer.alloc(0), undefined)).toMatchObject({ code: 0 })
+  })
+
+  it("carries details both ways through grpc-status-details-bin", () => {
+    // A google.rpc.Status: code 5, message "gone", one Any of type "t" with two bytes.
+    const details = Buffer.from("0805" + "1204676f6e65" + "1a07" + "0a0174" + "12020102", "hex")
+    const sent = makeStatus(5, "gone", metadata({ "grpc-status-details-bin": details, other: "x" }))
+    const wire = statusToWire(sent)
+    if (wire instanceof MetadataProblem) throw new Error(wire.detail)
+    expect(wire.status?.equals(details)).toBe(true)
+    const received = statusFromWire(wire.trailers, wire.status)
+    if (received instanceof MetadataProblem) throw new Error(received.detail)
+    expect(received).toMatchObject({ code: 5, details: "gone" })
+    expect(received.metadata.get("grpc-status-details-bin")).toEqual([details])
+    expect(received.metadata.get("other")).toEqual(["x"])
+  })
+
+  it("with details that are no status fails that call only", () => {
+    const broken = makeStatus(5, "gone", metadata({ "grpc-status-details-bin": Buffer.from([0xff]) }))
+    expect(statusToWire(broken)).toBeInstanceOf(MetadataProblem)
+  })
+
+  it("outside gRPC's codes is UNKNOWN", () => {
+    expect(statusFromWire(Buffer.alloc(0), Buffer.from("0863", "hex"))).toMatchObject({ code: Code.UNKNOWN })
+  })
+})
+
+describe("grpc-timeout", () => {
+  it.each([
+    [0, "1n"],
+    [-5, "1n"],
+    [0.4, "1m"],
+    [1500, "1500m"],
+    [99_999_999, "99999999m"],
+    [100_000_000, "100000S"],
+    [365 * 24 * 3_600_000, "31536000S"],
+    [Number.MAX_SAFE_INTEGER, "99999999H"]
+  ])("of %d ms is %s", (millis, text) => {
+    expect(formatTimeout(millis)).toBe(text)
+  })
+
+  it.each([
+    ["5S", 5000],
+    ["10m", 10],
+    ["2M", 120_000],
+    ["1H", 3_600_000],
+    ["500u", 0.5],
+    ["0S", 0],
+    ["-1S", -1000],
+    ["5", undefined],
+    ["S", undefined],
+    ["5s", undefined],
+    ["1.5S", undefined],
+    ["", undefined]
+  ])("%j is %s ms", (text, millis) => {
+    expect(parseTimeout(text)).toBe(millis)
+  })
+
+  it("is taken out of the metadata, and its last value counts", () => {
+    const received = new Metadata()
+    received.add("grpc-timeout", "1S")
+    received.add("grpc-timeout", "2S")
+    expect(takeTimeout(received)).toBe(2000)
+    expect(received.get("grpc-timeout")).toEqual([])
+  })
+
+  it("never promises more than a millisecond beyond what remains", () => {
+    fc.assert(
+      fc.property(fc.double({ min: 1e-3, max: 1e14, noNaN: true }), (millis) => {
+        expect(parseTimeout(formatTimeout(millis)) as number).toBeLessThan(millis + 1)
+      })
+    )
+  })
+
+  it("comes from any form of a grpc-js deadline", () => {
+    expect(deadlineMillis(new Date(5))).toBe(5)
+    expect(deadlineMillis(7)).toBe(7)
+    expect(deadlineMillis(null)).toBe(Number.POSITIVE_INFINITY)
+    expect(deadlineMillis(Number.NaN)).toBe(Number.POSITIVE_INFINITY)
+  })
+})

@@ -1,0 +1,73 @@
+/** A real grpc-js server on a free port of the loopback, and tunnels of both kinds through it. */
+import * as grpc from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import {
+  openForward,
+  Services,
+  serveReverse,
+  type TunnelChannel,
+  type TunnelEvent,
+  type TunnelOptions,
+  TunnelService
+} from "../../src/index.ts"
+import { definition, EchoClient, type Handlers, implementation } from "./echo.ts"
+
+export interface Listening {
+  readonly server: grpc.Server
+  readonly address: string
+}
+
+/** Listens until the scope ends, then drops every connection. */
+export const listen = (add: (server: grpc.Server) => void): Effect.Effect<Listening, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<Listening>((resume) => {
+      const server = new grpc.Server()
+      add(server)
+      server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, port) => {
+        if (error) throw error
+        resume(Effect.succeed({ server, address: `127.0.0.1:${port}` }))
+      })
+    }),
+    ({ server }) => Effect.sync(() => server.forceShutdown())
+  )
+
+export const kinds = ["forward", "reverse"] as const
+export type Kind = (typeof kinds)[number]
+
+export interface Pair {
+  readonly channel: TunnelChannel
+  readonly client: EchoClient
+  readonly events: ReadonlyArray<TunnelEvent>
+  readonly service: TunnelService.TunnelService
+  readonly listening: Listening
+}
+
+export interface PairOptions {
+  readonly handlers?: Partial<Handlers>
+  /** At both ends. */
+  readonly tunnel?: TunnelOptions
+}
+
+/** A tunnel of either kind whose serving end runs the echo service. */
+export const tunnelPair = (
+  kind: Kind,
+  options: PairOptions = {}
+): Effect.Effect<Pair, unknown, Scope.Scope> =>
+  Effect.gen(function* () {
+    const events: Array<TunnelEvent> = []
+    const observer = (event: TunnelEvent): void => {
+      events.push(event)
+      options.tunnel?.observer?.(event)
+    }
+    const shared = { ...options.tunnel, observer }
+    const services = Services.empty.pipe(Services.add(definition, implementation(options.handlers)))
+    const service = yield* TunnelService.make({ ...shared, services })
+    const listening = yield* listen(service.addTo)
+    const to = { address: listening.address, credentials: grpc.credentials.createInsecure() }
+    const channel =
+      kind === "forward"
+        ? yield* openForward(to, shared)
+        : yield* Effect.andThen(serveReverse(to, services, shared), service.reverse.awaitReverse())
+    return { channel, client: channel.client(EchoClient), events, service, listening }
+  })

@@ -1,0 +1,16 @@
+import { defaultServerConditions } from "vite"
+import { defineConfig } from "vitest/config"
+
+const report = process.env["CURFEW_TEST_REPORT"]
+
+export default defineConfig({
+  // Workspace packages resolve to their sources: nothing is built before the tests.
+  ssr: { resolve: { conditions: ["@curfew/source", ...defaultServerConditions] } },
+  test: {
+    include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "test/**/*.test.ts"],
+    exclude: ["**/node_modules/**", "**/dist/**"],
+    // The gate counts tests in a report.
+    reporters: report === undefined ? ["default"] : ["default", ["json", { outputFile: report }]],
+    coverage: { include: ["packages/*/src/**/*.ts"] }
+  }
+})
