@@ -8,9 +8,10 @@
  * **Invariants**
  * 1. No message is handed out unless its pieces add up to exactly its announced size.
  * 2. At most one message per `read`, in order; never one after `drop`.
- * 3. Memory is bounded by the window while nobody reads and by one message of `maxSize` while somebody does. Runs
+ * 3. Memory is bounded by the window while nobody reads and by one message of `maxSize` while somebody does. The
+ *    pieces of a message share one buffer, which grows with what came rather than with what was announced, and runs
  *    of empty messages, which cost no window, are counted rather than stored.
- * 4. A message kept for later never pins a receive buffer much larger than itself.
+ * 4. A message never pins a receive buffer much larger than itself.
  */
 import { noBytes } from "./frame.ts"
 
@@ -27,7 +28,7 @@ export type Step =
 
 export type Fault = "no-message-open" | "message-still-open" | "too-many-bytes" | "too-large"
 
-type Entry = { readonly message: Buffer; copies: number }
+type Entry = { readonly message: Buffer; copies: number; next: Entry | undefined }
 
 const taken = (consumed: number, message?: Buffer): Step => ({ _tag: "Taken", consumed, message })
 const fault = (kind: Fault): Step => ({ _tag: "Fault", fault: kind })
@@ -40,8 +41,11 @@ const detached = (bytes: Buffer): Buffer =>
 
 export class Assembler {
   private readonly maxSize: number
-  private readonly ready: Array<Entry> = []
-  private pieces: Array<Buffer> = []
+  /** Complete messages, oldest first. A peer can make this queue so long that shifting an array would show. */
+  private first: Entry | undefined
+  private last: Entry | undefined
+  /** The start of an unfinished message; what counts in it are the first `received` bytes. */
+  private open = noBytes
   private expected = -1
   private received = 0
   private unreturned = 0
@@ -58,7 +62,7 @@ export class Assembler {
 
   /** Complete messages that nobody has read yet. */
   get unread(): boolean {
-    return this.ready.length > 0
+    return this.first !== undefined
   }
 
   /** A read waits for a message. */
@@ -79,48 +83,66 @@ export class Assembler {
   }
 
   private append(data: Buffer): Step {
+    const start = this.received
     this.received += data.length
     if (this.received > this.expected) return fault("too-many-bytes")
-    if (this.received === this.expected) return this.complete(data)
-    if (data.length > 0) this.pieces.push(detached(data))
+    if (start === 0 && data.length === this.expected) return this.complete(detached(data), data.length)
+    this.grow(start)
+    this.open.set(data, start)
+    if (this.received === this.expected) return this.complete(this.open, data.length)
     if (this.waiting) return taken(data.length)
     this.unreturned += data.length
     return taken(0)
   }
 
-  private complete(last: Buffer): Step {
-    let message = last
-    if (this.pieces.length > 0) {
-      this.pieces.push(last)
-      message = Buffer.concat(this.pieces, this.expected)
-      this.pieces = []
-    }
+  /** Makes room for what was received; the bytes up to `used` stay. A message that is complete fills its buffer. */
+  private grow(used: number): void {
+    if (this.received <= this.open.length) return
+    const larger = Buffer.allocUnsafe(Math.min(this.expected, this.received * 2))
+    larger.set(this.open.subarray(0, used))
+    this.open = larger
+  }
+
+  /** Hands a message on, or keeps it; its last piece brought so many bytes. */
+  private complete(message: Buffer, brought: number): Step {
+    this.open = noBytes
     this.expected = -1
     if (this.waiting) {
       this.waiting = false
-      const consumed = last.length + this.unreturned
+      const consumed = brought + this.unreturned
       this.unreturned = 0
       return taken(consumed, message)
     }
-    this.unreturned += last.length
-    if (message.length === 0) {
-      const previous = this.ready.at(-1)
-      if (previous !== undefined && previous.message.length === 0) previous.copies++
-      else this.ready.push({ message: noBytes, copies: 1 })
-    } else this.ready.push({ message: detached(message), copies: 1 })
+    this.unreturned += brought
+    this.keep(message)
     return taken(0)
+  }
+
+  private keep(message: Buffer): void {
+    const { last } = this
+    if (last !== undefined && message.length === 0 && last.message.length === 0) {
+      last.copies++
+      return
+    }
+    const entry: Entry = { message, copies: 1, next: undefined }
+    if (last === undefined) this.first = entry
+    else last.next = entry
+    this.last = entry
   }
 
   /** Asks for the next message: it comes now, or with the piece that completes it. */
   read(): Step {
-    const first = this.ready[0]
+    const { first } = this
     if (first === undefined) {
       this.waiting = true
       const consumed = this.unreturned
       this.unreturned = 0
       return taken(consumed)
     }
-    if (--first.copies === 0) this.ready.shift()
+    if (--first.copies === 0) {
+      this.first = first.next
+      if (first.next === undefined) this.last = undefined
+    }
     // The bytes of a finished message stand in `unreturned` until it is taken, a partial one's among them only
     // until the next read: both are this stream's, so the sum is what counts.
     this.unreturned -= first.message.length
@@ -129,8 +151,9 @@ export class Assembler {
 
   /** Forgets everything: the stream is over. */
   drop(): void {
-    this.ready.length = 0
-    this.pieces = []
+    this.first = undefined
+    this.last = undefined
+    this.open = noBytes
     this.expected = -1
     this.waiting = false
     this.unreturned = 0

@@ -23,6 +23,7 @@ import { ProtocolViolation, type TunnelRule } from "../TunnelError.ts"
 import type { Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { Deadlines } from "./deadlines.ts"
+import type { ServerFrame } from "./frame.ts"
 import type { Limits } from "./limits.ts"
 import { Outbox, run } from "./writer.ts"
 
@@ -77,6 +78,12 @@ export class Link {
     this.close({ _tag: "Violated", error: new ProtocolViolation({ rule, detail, streamId }) })
   }
 
+  /** Sends an answer that the peer provoked. It ends the tunnel when the peer provokes without reading. */
+  answer(frame: ServerFrame): void {
+    if (this.outbox.provoked(frame)) return
+    this.violated("answers-unread", "the peer provokes answers without reading them")
+  }
+
   /** Why the streams of this tunnel end with it. */
   get reason(): CancelReason {
     return reasonOf(this.end)
@@ -94,7 +101,9 @@ export class Link {
 }
 
 const warn = (what: string, error: unknown): void =>
-  process.emitWarning(`The ${what} of a tunnel that has closed threw: ${String(error)}`, { code: "CURFEW_TUNNEL" })
+  process.emitWarning(`The ${what} of a tunnel that has closed threw: ${String(error)}`, {
+    code: "CURFEW_TUNNEL"
+  })
 
 export interface Setup {
   readonly id: number

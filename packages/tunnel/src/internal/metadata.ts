@@ -5,7 +5,8 @@
  * are valid UTF-8 survive every peer.
  *
  * **Invariants**
- * 1. Never throws. What cannot be carried comes back as a `MetadataProblem`; it fails one call, not the tunnel.
+ * 1. Never throws, whatever a handler gives for metadata. What cannot be carried comes back as a `MetadataProblem`;
+ *    it fails one call, not the tunnel.
  * 2. The order of keys and of the values of a key is kept, so decoded metadata encodes to the same bytes.
  */
 import { isUtf8 } from "node:buffer"
@@ -19,6 +20,13 @@ export class MetadataProblem {
     this.detail = detail
   }
 }
+
+/** Told by what it can do: a process may hold several copies of grpc-js. */
+export const isMetadata = (value: unknown): value is Metadata =>
+  typeof value === "object" &&
+  value !== null &&
+  typeof (value as { getMap?: unknown }).getMap === "function" &&
+  typeof (value as { clone?: unknown }).clone === "function"
 
 const sizeOfBytes = (length: number): number => 1 + sizeOfUint32(length) + length
 

@@ -162,7 +162,6 @@ export class ServerEngine {
     this.link.counters.refused++
     const { id: tunnel, observe } = this.link
     observe?.({ _tag: "StreamRefused", code, details, tunnel, side: "server", stream: id, method })
-    if (this.link.outbox.refusal({ _tag: "CloseStream", id, ...refusalToWire(code, details) })) return
-    this.link.violated("answers-unread", "the peer opens streams without reading the answers")
+    this.link.answer({ _tag: "CloseStream", id, ...refusalToWire(code, details) })
   }
 }

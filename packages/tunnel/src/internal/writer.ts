@@ -30,8 +30,11 @@ type Item =
 /** A batch is full from here on. It bounds what other streams wait for behind it. */
 const batchBytes = 65_536
 
-/** Frames that a peer can provoke without waiting for us; more unsent ones mean that it does not read. */
-const maxRefusals = 4_096
+/**
+ * Answers that a peer can provoke without waiting for us; more unsent ones mean that it does not read. A peer that
+ * does read can provoke what two batches of new streams hold, which is less than half of this.
+ */
+const maxProvoked = 65_536
 
 /** What one stream has to send. */
 export class Outbound {
@@ -84,7 +87,7 @@ export class Outbox {
   private readonly urgentFrames: Array<Frame> = []
   private readonly updates: Array<Outbound> = []
   private ring: Array<Outbound> = []
-  private refusals = 0
+  private unsent = 0
   private wake: (() => void) | undefined
   private finishing = false
 
@@ -102,9 +105,9 @@ export class Outbox {
     this.signal()
   }
 
-  /** A frame that the peer provoked; false when it has provoked too many. */
-  refusal(frame: Frame): boolean {
-    if (++this.refusals > maxRefusals) return false
+  /** A refusal or an abort, which the peer can provoke at will; false when it has provoked too many. */
+  provoked(frame: Frame): boolean {
+    if (++this.unsent > maxProvoked) return false
     this.urgent(frame)
     return true
   }
@@ -177,7 +180,7 @@ export class Outbox {
   fill(encoder: Encoder, sent: Array<() => void>): void {
     for (const frame of this.urgentFrames) encoder.frame(frame)
     this.urgentFrames.length = 0
-    this.refusals = 0
+    this.unsent = 0
     for (const stream of this.updates) {
       if (stream.update > 0) encoder.frame({ _tag: "WindowUpdate", id: stream.id, increment: stream.update })
       stream.update = 0
