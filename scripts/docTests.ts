@@ -123,10 +123,19 @@ const config = {
   exclude: []
 }
 
+/** A fence that cannot be turned into a module fails as the one test that it is. */
+const moduleOrError = (fence: Fence): string => {
+  try {
+    return moduleOf(fence)
+  } catch (error) {
+    return `throw new Error(${JSON.stringify(error instanceof Error ? error.message : String(error))})\nexport {}\n`
+  }
+}
+
 /** Writes the modules of all fences and the tsconfig that checks them; removes those of fences that are gone. */
 export const generate = (): ReadonlyArray<Fence> => {
   const fences = sources().flatMap((path) => fencesOf(path, readFileSync(join(root, path), "utf8")))
-  const wanted = new Map(fences.map((fence) => [fileOf(fence), moduleOf(fence)]))
+  const wanted = new Map(fences.map((fence) => [fileOf(fence), moduleOrError(fence)]))
   wanted.set("tsconfig.json", `${JSON.stringify(config, null, 2)}\n`)
   mkdirSync(generated, { recursive: true })
   for (const file of readdirSync(generated)) if (!wanted.has(file)) rmSync(join(generated, file))

@@ -1,4 +1,4 @@
-import { CancelReason, fromCause } from "@curfew/reason"
+import { CancelReason, currentReason, fromCause } from "@curfew/reason"
 import { CancelScope, Owner, ownerClosedTotal, siblingFailures, type TaskScope } from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import { MixedScheduler } from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
 import {
@@ -295,24 +296,24 @@ describe("concurrency", () => {
   )
 
   it("the operations per item do not grow with the number of items", async () => {
-    const operations = async (count: number, concurrency: number | "unbounded") => {
-      let seen = 0
-      const item = Effect.andThen(
-        Effect.yieldNow,
-        Effect.sync(() => {
-          seen++
-        })
-      )
-      await Effect.runPromise(
-        gather(
-          Array.from({ length: count }, () => item),
-          { concurrency }
-        )
-      )
-      return seen / count
+    class Counting extends MixedScheduler {
+      operations = 0
+      override shouldYield(fiber: Fiber.Fiber<unknown, unknown>): boolean {
+        this.operations++
+        return super.shouldYield(fiber)
+      }
     }
-    for (const concurrency of [3, "unbounded"] as const) {
-      expect(await operations(10_000, concurrency)).toBe(await operations(100, concurrency))
+    const perItem = async (count: number, item: Effect.Effect<number>, concurrency: number | "unbounded") => {
+      const scheduler = new Counting()
+      const items = Array.from({ length: count }, () => item)
+      await Effect.runPromise(gather(items, { concurrency }), { scheduler })
+      return scheduler.operations / count
+    }
+    for (const item of [Effect.succeed(1), Effect.as(Effect.yieldNow, 1)]) {
+      for (const concurrency of [3, "unbounded"] as const) {
+        const many = await perItem(10_000, item, concurrency)
+        expect(many).toBeLessThan(1.1 * (await perItem(1000, item, concurrency)))
+      }
     }
   })
 
@@ -522,13 +523,15 @@ describe("the gather's own cancel", () => {
         Effect.ensuring(
           Effect.andThen(scope.cancel(requested), Effect.never),
           Effect.gen(function* () {
-            const late = yield* forked(gather([item]))
-            exits.push(yield* Fiber.await(late))
+            for (const items of [[item], []]) {
+              const late = yield* forked(gather(items))
+              exits.push(yield* Fiber.await(late))
+            }
           })
         )
       )
       expect(started).toBe(0)
-      expect(exits.map(isPureInterrupt)).toEqual([true])
+      expect(exits.map(isPureInterrupt)).toEqual([true, true])
       expect(fromCause(causeOf(exits[0] as Exit.Exit<unknown, unknown>))).toEqual(Option.some(requested))
     })
   )
@@ -632,6 +635,34 @@ describe("the gather's own cancel", () => {
     )
   }
 
+  it.effect("L22: after the cancel no further item starts", () =>
+    Effect.gen(function* () {
+      let started = 0
+      const item = Effect.sync(() => {
+        started++
+      })
+      for (const how of hows) {
+        const running = yield* cancellable(how, gather([Effect.never, item, item], { concurrency: 1 }))
+        yield* running.cancel
+        expect(isPureInterrupt(yield* running.exit)).toBe(true)
+      }
+      expect(started).toBe(0)
+    })
+  )
+
+  it.effect("L22: by a native interrupt the items read Unknown", () =>
+    Effect.gen(function* () {
+      const reasons: Array<unknown> = []
+      const item = Effect.onInterrupt(Effect.never, () =>
+        Effect.map(currentReason, (reason) => reasons.push(reason))
+      )
+      const running = yield* cancellable("native", gather([item, item]))
+      yield* running.cancel
+      yield* running.exit
+      expect(reasons).toEqual([Option.some(CancelReason.Unknown()), Option.some(CancelReason.Unknown())])
+    })
+  )
+
   it.effect("L22: the items get the reason of the gather's cancel", () =>
     Effect.gen(function* () {
       const reasons: Array<unknown> = []
@@ -722,6 +753,28 @@ describe("letFinish", () => {
         const items = [Effect.succeed(1), Effect.as(Effect.yieldNow, 2)] as const
         expect(yield* gather(items, { onFailure: "letFinish" })).toEqual([1, 2])
         expect(yield* owner.size).toBe(0)
+      })
+    )
+  )
+
+  it.effect("L23: after the first failure no further item starts, with the rest running on or not", () =>
+    owned((owner) =>
+      Effect.gen(function* () {
+        let started = 0
+        const item = Effect.sync(() => {
+          started++
+        })
+        for (const onFailure of ["letFinish", "cancel"] as const) {
+          yield* Effect.flip(gather([Effect.fail("first"), item, item], { concurrency: 1, onFailure }))
+          yield* Effect.flip(
+            gather([Effect.never, Effect.andThen(Effect.yieldNow, Effect.fail("first")), item], {
+              concurrency: 2,
+              onFailure
+            })
+          )
+        }
+        expect(started).toBe(0)
+        yield* owner.cancel()
       })
     )
   )

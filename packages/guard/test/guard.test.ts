@@ -2,6 +2,7 @@ import { CancelReason } from "@curfew/reason"
 import { CancelScope, CleanupBudget } from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -360,6 +361,24 @@ describe("guard and the scopes around it", () => {
         )
         expect(reasons).toEqual([requested])
       })
+  )
+
+  it.effect("the clean-up has the services of the place where it was set up", () =>
+    Effect.gen(function* () {
+      class Name extends Context.Service<Name, string>()("test/Name") {}
+      const seen: Array<string> = []
+      yield* CancelScope.run((scope) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const greet = guard(() => Effect.map(Name, (name) => seen.push(name)))
+            yield* Effect.provideService(greet, Name, "Ada")
+            yield* scope.cancel()
+            yield* Effect.never
+          })
+        )
+      )
+      expect(seen).toEqual(["Ada"])
+    })
   )
 
   it.effect("L14: an inner scope that was cancelled does not set off a guard of the Scope around it", () =>

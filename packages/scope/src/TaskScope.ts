@@ -117,6 +117,18 @@ const scopeEnded: CancelReason = /* @__PURE__ */ CancelReason.Requested({
 })
 
 /**
+ * What {@link use} can be told besides its policy, which is `failFast` by default.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface UseOptions {
+  readonly name?: string | undefined
+  /** Receives the failures of supervised tasks, and of siblings. Default: the surrounding {@link OnUnhandled}. */
+  readonly onUnhandled?: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
+}
+
+/**
  * Runs a body with a task scope and returns when the body and every task have ended.
  *
  * **Guarantees**
@@ -134,7 +146,8 @@ const scopeEnded: CancelReason = /* @__PURE__ */ CancelReason.Requested({
  *
  * **Gotchas**
  *
- * The error type comes from the annotation of the body's parameter; without one it is `unknown`.
+ * What tasks may fail with comes from the annotation of the body's parameter, as in the example. Without one they may
+ * not fail at all, and the compiler refuses a `spawn` of work that can.
  *
  * **Example**
  *
@@ -155,15 +168,18 @@ const scopeEnded: CancelReason = /* @__PURE__ */ CancelReason.Requested({
  * @stability unstable
  * @since 0.1.0
  */
-export const use = <A, E, R, TE = never>(
+export const use: {
+  <A, E, R>(
+    body: (tasks: TaskScope) => Effect.Effect<A, E, R>,
+    options: UseOptions & { readonly policy: "supervise" }
+  ): Effect.Effect<A, E, R>
+  <A, E, R, TE = never>(
+    body: (tasks: TaskScope<TE>) => Effect.Effect<A, E, R>,
+    options?: UseOptions & { readonly policy?: "failFast" | undefined }
+  ): Effect.Effect<A, E | TE, R>
+} = <A, E, R, TE>(
   body: (tasks: TaskScope<TE>) => Effect.Effect<A, E, R>,
-  options?: {
-    readonly name?: string | undefined
-    /** Default: `failFast`. */
-    readonly policy?: "failFast" | "supervise" | undefined
-    /** Receives the failures of a supervised task. Default: the surrounding {@link OnUnhandled}. */
-    readonly onUnhandled?: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
-  }
+  options?: UseOptions & { readonly policy?: "failFast" | "supervise" | undefined }
 ): Effect.Effect<A, E | TE, R> =>
   Effect.withFiber((fiber) => {
     const name = options?.name
@@ -215,7 +231,10 @@ interface Group {
   ended: boolean
 }
 
-const startGroup = (whole: CancelCell, options: Parameters<typeof use>[1]): Group => ({
+const startGroup = (
+  whole: CancelCell,
+  options: (UseOptions & { readonly policy?: "failFast" | "supervise" | undefined }) | undefined
+): Group => ({
   whole,
   body: undefined,
   failure: undefined,

@@ -56,11 +56,17 @@ export const CleanupBudget: Context.Reference<Duration.Duration> = /* @__PURE__ 
  *
  * ```ts
  * import * as Effect from "effect/Effect"
- * import { bounded } from "@curfew/scope"
+ * import * as Latch from "effect/Latch"
+ * import { bounded, stuck } from "@curfew/scope"
  *
- * const hangs = bounded(Effect.never, { within: "10 millis", name: "close the pool" })
+ * const pool = Latch.makeUnsafe()
+ * const hangs = bounded(pool.await, { within: "10 millis", name: "close the pool" })
  * const result = await Effect.runPromise(hangs)
  * result._tag // => "None"
+ * Effect.runSync(Effect.map(stuck, (records) => records.map((record) => record.name))) // => ["close the pool"]
+ *
+ * pool.openUnsafe() // it ends after all, and its record goes
+ * Effect.runSync(stuck) // => []
  * ```
  *
  * @stability unstable

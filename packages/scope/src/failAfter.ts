@@ -1,5 +1,6 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fn from "effect/Function"
 import { DeadlineExceeded } from "./DeadlineExceeded.ts"
 import { type TimeLimitOptions, timeLimit } from "./internal/timeLimit.ts"
 
@@ -21,7 +22,11 @@ import { type TimeLimitOptions, timeLimit } from "./internal/timeLimit.ts"
  *
  * **Gotchas**
  *
- * Without `onLate` a value that leaves a mask after the deadline is replaced by the interrupt, as in Effect.
+ * Without `onLate` a value that leaves a mask after the deadline is replaced by the interrupt, as in Effect. In a
+ * `pipe` the type of the late exit is not inferred; the form `failAfter(self, duration, { onLate })` infers it.
+ *
+ * `catchTag("DeadlineExceeded")` around several nested limits catches each of them: look at `scope`, or use
+ * {@link moveOnAfter} for the inner one.
  *
  * **Example**
  *
@@ -41,11 +46,26 @@ import { type TimeLimitOptions, timeLimit } from "./internal/timeLimit.ts"
  * @stability unstable
  * @since 0.1.0
  */
-export const failAfter =
-  <A, E, R2 = never>(duration: Duration.Input, options?: TimeLimitOptions<A, E, R2>) =>
-  <A2 extends A, E2 extends E, R>(
+export const failAfter: {
+  <A, E, R2 = never>(
+    duration: Duration.Input,
+    options?: TimeLimitOptions<A, E, R2>
+  ): <A2 extends A, E2 extends E, R>(
     self: Effect.Effect<A2, E2, R>
-  ): Effect.Effect<A2, E2 | DeadlineExceeded, R | R2> =>
+  ) => Effect.Effect<A2, E2 | DeadlineExceeded, R | R2>
+  <A, E, R, R2 = never>(
+    self: Effect.Effect<A, E, R>,
+    duration: Duration.Input,
+    options?: TimeLimitOptions<A, E, R2>
+  ): Effect.Effect<A, E | DeadlineExceeded, R | R2>
+} = /* @__PURE__ */ Fn.dual(
+  (args) => Effect.isEffect(args[0]),
+  <A, E, R, R2>(
+    self: Effect.Effect<A, E, R>,
+    duration: Duration.Input,
+    options?: TimeLimitOptions<A, E, R2>
+  ): Effect.Effect<A, E | DeadlineExceeded, R | R2> =>
     timeLimit(self, duration, options, Effect.succeed, (reason) =>
       Effect.fail(new DeadlineExceeded({ at: reason.at, scope: reason.scope }))
     )
+)

@@ -1,5 +1,6 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fn from "effect/Function"
 import * as Option from "effect/Option"
 import { type TimeLimitOptions, timeLimit } from "./internal/timeLimit.ts"
 
@@ -32,11 +33,25 @@ import { type TimeLimitOptions, timeLimit } from "./internal/timeLimit.ts"
  * @stability unstable
  * @since 0.1.0
  */
-export const moveOnAfter =
-  <A, E, R2 = never>(duration: Duration.Input, options?: TimeLimitOptions<A, E, R2>) =>
-  <A2 extends A, E2 extends E, R>(
+export const moveOnAfter: {
+  <A, E, R2 = never>(
+    duration: Duration.Input,
+    options?: TimeLimitOptions<A, E, R2>
+  ): <A2 extends A, E2 extends E, R>(
     self: Effect.Effect<A2, E2, R>
-  ): Effect.Effect<Option.Option<A2>, E2, R | R2> =>
+  ) => Effect.Effect<Option.Option<A2>, E2, R | R2>
+  <A, E, R, R2 = never>(
+    self: Effect.Effect<A, E, R>,
+    duration: Duration.Input,
+    options?: TimeLimitOptions<A, E, R2>
+  ): Effect.Effect<Option.Option<A>, E, R | R2>
+} = /* @__PURE__ */ Fn.dual(
+  (args) => Effect.isEffect(args[0]),
+  <A, E, R, R2>(
+    self: Effect.Effect<A, E, R>,
+    duration: Duration.Input,
+    options?: TimeLimitOptions<A, E, R2>
+  ): Effect.Effect<Option.Option<A>, E, R | R2> =>
     timeLimit(
       self,
       duration,
@@ -44,3 +59,4 @@ export const moveOnAfter =
       (value) => Effect.succeed(Option.some(value)),
       () => Effect.succeed(Option.none())
     )
+)

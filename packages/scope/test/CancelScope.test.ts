@@ -1,12 +1,13 @@
 import { CancelReason, currentReason } from "@curfew/reason"
+import { CurrentCell } from "@curfew/reason/CancelCell"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { exitOf, recorder, started } from "../../../test/support/recorder.ts"
-import { CancelScope, Instant } from "../src/index.ts"
+import { exitOf, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { CancelScope, failAfter, Instant, TaskScope } from "../src/index.ts"
 
 const one = CancelReason.Requested({ message: "one" })
 const two = CancelReason.Superseded()
@@ -180,6 +181,49 @@ describe("L5: what is cancelled already does not start", () => {
         reason: { _tag: "Unknown" }
       })
       expect(yield* unstarted({ signal: AbortSignal.abort() })).toMatchObject({ reason: { _tag: "Unknown" } })
+    })
+  )
+
+  it("L5: on the real clock too", async () => {
+    const outcome = await Effect.runPromise(
+      Effect.flatMap(Instant.now, (deadline) => CancelScope.run(() => Effect.succeed("ran"), { deadline }))
+    )
+    expect(outcome).toMatchObject({ _tag: "Cancelled", reason: { _tag: "Deadline" } })
+  })
+})
+
+describe("L8: a long-lived scope", () => {
+  it.effect("L8: keeps nothing of the scopes, tasks and waits that ended inside it", () =>
+    Effect.gen(function* () {
+      const { around } = receiver()
+      const outcome = yield* CancelScope.run((scope) =>
+        Effect.gen(function* () {
+          const cell = yield* CurrentCell
+          const stopped = yield* started(Effect.never)
+          yield* Fiber.interrupt(stopped)
+          for (const end of [
+            Effect.void,
+            Effect.fail("no"),
+            Effect.die("no"),
+            Fiber.join(stopped),
+            Effect.never
+          ]) {
+            const work = end as Effect.Effect<unknown, unknown>
+            for (const inside of [
+              CancelScope.run(() => work),
+              CancelScope.run((own) => Effect.andThen(own.cancel(), work)),
+              failAfter("1 hour")(work),
+              TaskScope.use((tasks: TaskScope.TaskScope) => tasks.spawn(work)),
+              Effect.scoped(Effect.flatMap(TaskScope.make(), (tasks) => tasks.spawn(work))),
+              Effect.scoped(CancelScope.fromSignal(new AbortController().signal)),
+              scope.awaitCancelled
+            ] as ReadonlyArray<Effect.Effect<unknown, unknown>>)
+              yield* Fiber.interrupt(yield* started(around(inside)))
+          }
+          return [cell?.size, cell?.listenerCount]
+        })
+      )
+      expect(outcome).toEqual({ _tag: "Done", value: [0, 0], cancelCalled: false })
     })
   )
 })

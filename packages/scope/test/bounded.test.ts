@@ -19,7 +19,7 @@ import {
   runs,
   started
 } from "../../../test/support/recorder.ts"
-import { bounded, CancelScope, CleanupBudget, Instant, stuck } from "../src/index.ts"
+import { bounded, CancelScope, CleanupBudget, failAfter, Instant, stuck, TaskScope } from "../src/index.ts"
 
 const reason = CancelReason.Superseded()
 
@@ -243,6 +243,21 @@ describe("the quartet of bounded", () => {
       yield* Deferred.succeed(gate, undefined)
       expect((yield* Fiber.await(fiber))._tag).toBe("Failure")
       expect(events).toEqual(["done"])
+    })
+  )
+
+  it.effect("scopes, limits and tasks of its own run inside the clean-up of a cancelled scope", () =>
+    Effect.gen(function* () {
+      const { add, events } = recorder()
+      const work = Effect.gen(function* () {
+        yield* CancelScope.run(() => add("scope"))
+        yield* TaskScope.use((tasks: TaskScope.TaskScope<never>) => tasks.spawn(add("task")))
+        yield* Effect.orDie(failAfter("1 second")(add("limit")))
+      })
+      yield* CancelScope.run((scope) =>
+        Effect.onExit(Effect.andThen(scope.cancel(reason), Effect.never), () => Effect.asVoid(bounded(work)))
+      )
+      expect(events).toEqual(["scope", "task", "limit"])
     })
   )
 

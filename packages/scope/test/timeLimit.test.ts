@@ -162,6 +162,41 @@ for (const [name, limit] of Object.entries(limits)) {
         })
     )
 
+    it.effect("L42: a caller that is cancelled before its deadline has no late result", () =>
+      Effect.gen(function* () {
+        const late: Array<unknown> = []
+        const gate = yield* Deferred.make<string>()
+        const fiber = yield* started(
+          limit("1 second", Effect.uninterruptible(Deferred.await(gate)), {
+            onLate: (exit) => Effect.sync(() => late.push(exit))
+          })
+        )
+        fiber.interruptUnsafe()
+        yield* TestClock.adjust("2 seconds")
+        yield* Deferred.succeed(gate, "value")
+        expect((yield* Fiber.await(fiber))._tag).toBe("Failure")
+        expect(late).toEqual([])
+      })
+    )
+
+    it.effect("L42: a foreign interrupt that comes in after the deadline is a late result", () =>
+      Effect.gen(function* () {
+        const late: Array<Exit.Exit<unknown, unknown>> = []
+        const elsewhere = yield* started(Effect.never)
+        const fiber = yield* started(
+          limit("1 second", Effect.uninterruptible(Fiber.join(elsewhere)), {
+            onLate: (exit) => Effect.sync(() => late.push(exit))
+          })
+        )
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.interrupt(elsewhere)
+        expect(yield* Fiber.join(fiber)).toBe("late")
+        expect(late.map((exit) => Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))).toEqual([
+          true
+        ])
+      })
+    )
+
     it.effect("L42: after the mask of late work nothing else of it runs", () =>
       Effect.gen(function* () {
         const { add, events } = recorder()

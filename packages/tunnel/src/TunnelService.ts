@@ -119,20 +119,22 @@ const listed = (
   registry: ReverseRegistry,
   tunnel: Listed,
   { onReverseClose, onReverseOpen }: TunnelServiceOptions
-): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.acquireRelease(
+): Effect.Effect<void, never, Scope.Scope> => {
+  const { channel, engine, key } = tunnel
+  return Effect.acquireRelease(
     Effect.sync(() => {
       registry.add(tunnel)
-      onReverseOpen?.(tunnel.key, tunnel.channel)
+      engine.link.guard("onReverseOpen callback", () => onReverseOpen?.(key, channel))
       registry.notify()
     }),
     () =>
       Effect.sync(() => {
         registry.remove(tunnel)
-        onReverseClose?.(tunnel.key, tunnel.channel)
+        engine.link.guard("onReverseClose callback", () => onReverseClose?.(key, channel))
         registry.notify()
       })
   )
+}
 
 /**
  * Makes the service; it lives as long as the surrounding scope.
@@ -168,8 +170,14 @@ export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelSe
     const spawn = yield* TaskScope.makeRuntime(tasks)
     const registry = new ReverseRegistry()
     const admission = new Admission()
+    let closed = false
     // Signals every tunnel with the service's own reason before the task scope's end would give a vaguer one.
-    yield* Effect.addFinalizer(() => tasks.cancel(CancelReason.Shutdown({ phase: "force" })))
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        closed = true
+        return tasks.cancel(CancelReason.Shutdown({ phase: "force" }))
+      })
+    )
 
     const serve = (call: OuterCall, name: string, life: Effect.Effect<void>): void => {
       const task = admission.refusing ? undefined : spawn(life, { name })
@@ -219,6 +227,7 @@ export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelSe
           new TunnelGrpcChannel({
             target: `reverse:${key ?? ""}`,
             pick: () => registry.pick(key)?.engine,
+            over: () => closed,
             note: (work, name) => {
               spawn(work, { name })
             },

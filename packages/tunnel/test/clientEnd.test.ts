@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { noBytes } from "../src/internal/frame.ts"
 import { metadataToWire } from "../src/internal/metadata.ts"
 import { refusalToWire } from "../src/internal/rpcStatus.ts"
-import { collect, metadata, unary } from "./support/echo.ts"
+import { collect, definition, type EchoClient, metadata, unary } from "./support/echo.ts"
 import { clientEnd, statusOf } from "./support/engines.ts"
 
 const { status: Code } = grpc
@@ -313,6 +313,36 @@ describe("metadata that cannot be carried fails its call and sends nothing:", ()
       const end = yield* clientEnd()
       const answer = yield* Effect.promise(() => unary(end.client, Buffer.from("q"), { metadata: sent }))
       expect(answer.code).toBe(code)
+      expect(end.written).toEqual([])
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a stub that misbehaves costs its own call:", () => {
+  it.live("its serializer gives no bytes", () =>
+    Effect.gen(function* () {
+      const end = yield* clientEnd()
+      const broken = { ...definition.Unary, requestSerialize: () => undefined as unknown as Buffer }
+      const Broken = grpc.makeGenericClientConstructor({ Unary: broken }, "Broken")
+      const stub = end.channel.client(Broken as unknown as typeof EchoClient)
+      const answer = yield* Effect.promise(() => unary(stub, Buffer.from("q")))
+      expect(answer.code).toBe(Code.INTERNAL)
+      const next = unary(end.client, Buffer.from("q"))
+      yield* end.sent(2, "HalfClose")
+      message(end, "a", 2)
+      close(end, 2)
+      expect((yield* Effect.promise(() => next)).code).toBe(Code.OK)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("its method name is longer than metadata may be", () =>
+    Effect.gen(function* () {
+      const end = yield* clientEnd()
+      const long = { ...definition.Unary, path: `/${"x".repeat(70_000)}/Unary` }
+      const Long = grpc.makeGenericClientConstructor({ Unary: long }, "Long")
+      const stub = end.channel.client(Long as unknown as typeof EchoClient)
+      const answer = yield* Effect.promise(() => unary(stub, Buffer.from("q")))
+      expect(answer.code).toBe(Code.RESOURCE_EXHAUSTED)
       expect(end.written).toEqual([])
     }).pipe(Effect.scoped)
   )

@@ -142,6 +142,27 @@ describe("an assembler", () => {
     expect(messageOf(assembler.more(Buffer.alloc(1)))?.length).toBe(10)
   })
 
+  it("keeps no view of the pieces it was given, however small they are", () => {
+    const assembler = new Assembler(100)
+    const give = (text: string, take: (piece: Buffer) => Step): void => {
+      const piece = Buffer.from(Buffer.allocUnsafeSlow(text.length).fill(text).buffer)
+      take(piece)
+      piece.fill("x")
+    }
+    give("a", (piece) => assembler.begin(4, piece))
+    give("bc", (piece) => assembler.more(piece))
+    give("d", (piece) => assembler.more(piece))
+    expect(messageOf(assembler.read())?.toString()).toBe("abcd")
+  })
+
+  it("pins no large buffer with the message that a waiting reader gets", () => {
+    const assembler = new Assembler(100)
+    assembler.read()
+    const message = messageOf(assembler.begin(3, Buffer.alloc(100_000).subarray(0, 3)))
+    expect(message?.length).toBe(3)
+    expect(message?.buffer.byteLength).toBeLessThan(100_000)
+  })
+
   it("counts runs of empty messages instead of storing them", () => {
     const assembler = new Assembler(100)
     for (let count = 0; count < 1000; count++) assembler.begin(0, Buffer.alloc(0))
@@ -229,10 +250,10 @@ describe("the outbox of a tunnel", () => {
     expect(brief(drain(outbox))).toEqual(["1 Message 0", "2 Message 1"])
   })
 
-  it("limits the refusals that a peer can provoke without reading", () => {
+  it("limits the answers that a peer can provoke without reading", () => {
     const outbox = new Outbox()
-    let refused = 0
-    while (outbox.refusal({ _tag: "Cancel", id: refused })) refused++
-    expect(refused).toBe(4096)
+    let provoked = 0
+    while (outbox.provoked({ _tag: "Cancel", id: provoked })) provoked++
+    expect(provoked).toBe(65_536)
   })
 })

@@ -1,9 +1,10 @@
+import { pipeline, Readable, type Writable } from "node:stream"
 import { describe, expect, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { metadataToWire } from "../src/internal/metadata.ts"
-import type { BidiHandler, UnaryHandler } from "./support/echo.ts"
+import type { BidiHandler, ClientStreamHandler, ServerStreamHandler, UnaryHandler } from "./support/echo.ts"
 import { metadata } from "./support/echo.ts"
 import { type CloseFrame, serverEnd, statusFromWire } from "./support/engines.ts"
 
@@ -260,9 +261,37 @@ describe("a mistake that makes the ids unreliable ends the tunnel, with a typed 
     Effect.gen(function* () {
       const end = yield* serverEnd()
       end.flow(false)
-      for (let id = 1; id < 10_000; id++) end.open(id, "nothing")
+      for (let id = 1; id < 100_000; id++) end.open(id, "nothing")
       end.flow(true)
       expect(yield* end.handle.closed).toMatchObject({ _tag: "Violated", error: { rule: "answers-unread" } })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("aborts that are provoked and never read", () =>
+    Effect.gen(function* () {
+      const end = yield* serverEnd()
+      end.flow(false)
+      for (let id = 1; id <= 65_000; id++) end.open(id, "nothing")
+      for (let id = 65_001; id <= 66_000; id++) {
+        end.open(id, bidiPath)
+        end.send({ _tag: "Unset", id })
+      }
+      yield* Effect.yieldNow
+      expect((yield* end.handle.stats).refused).toBe(65_000)
+      end.flow(true)
+      expect(yield* end.handle.closed).toMatchObject({ _tag: "Violated", error: { rule: "answers-unread" } })
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a peer that reads", () => {
+  it.live("may provoke more refusals in one turn than any batch of ours holds", () =>
+    Effect.gen(function* () {
+      const end = yield* serverEnd()
+      for (let id = 1; id <= 20_000; id++) end.open(id, "nothing")
+      expect(outcome(yield* end.closeOf(20_000)).code).toBe(Code.INVALID_ARGUMENT)
+      end.call(20_001, "x")
+      expect(outcome(yield* end.closeOf(20_001)).code).toBe(Code.OK)
     }).pipe(Effect.scoped)
   )
 })
@@ -291,7 +320,46 @@ describe("a handler that misbehaves costs its own call:", () => {
     [
       "it answers with what cannot be serialized",
       (_call, callback) => callback(null, 5 as unknown as Buffer),
-      Code.OK
+      Code.INTERNAL
+    ],
+    [
+      "its trailers are no metadata",
+      (_call, callback) => callback(null, Buffer.from("x"), { t: "x" } as unknown as grpc.Metadata),
+      Code.INTERNAL
+    ],
+    [
+      "its error carries something else as metadata",
+      (_call, callback) =>
+        callback({ code: Code.NOT_FOUND, metadata: { t: "x" } as unknown as grpc.Metadata }),
+      Code.NOT_FOUND
+    ],
+    [
+      "its error has a code that no number on the wire holds",
+      (_call, callback) => callback({ code: 1e300 as grpc.status }),
+      Code.UNKNOWN
+    ],
+    [
+      "its headers are larger than the limit",
+      (call) => call.sendMetadata(metadata({ t: "x".repeat(70_000) })),
+      Code.RESOURCE_EXHAUSTED
+    ],
+    [
+      "its trailers are larger than the limit",
+      (_call, callback) => callback(null, Buffer.from("x"), metadata({ t: "x".repeat(70_000) })),
+      Code.RESOURCE_EXHAUSTED
+    ],
+    [
+      "its error is longer than the limit",
+      (_call, callback) => callback({ code: Code.NOT_FOUND, details: "x".repeat(70_000) }),
+      Code.RESOURCE_EXHAUSTED
+    ],
+    [
+      "it emits its error, later",
+      (call) =>
+        void setImmediate(() =>
+          call.emit("error", Object.assign(new Error("gone"), { code: Code.NOT_FOUND }))
+        ),
+      Code.NOT_FOUND
     ],
     [
       "its trailers cannot be carried",
@@ -313,7 +381,7 @@ describe("a handler that misbehaves costs its own call:", () => {
     ]
   ]
 
-  it.live.each(broken.filter(([what]) => !what.includes("serialized")))("%s", ([_what, handler, code]) =>
+  it.live.each(broken)("%s", ([_what, handler, code]) =>
     Effect.gen(function* () {
       const end = yield* serverEnd({ handlers: { Unary: handler } })
       end.call(1, "x")
@@ -321,6 +389,71 @@ describe("a handler that misbehaves costs its own call:", () => {
       end.open(2, bidiPath)
       end.send({ _tag: "HalfClose", id: 2 })
       expect(outcome(yield* end.closeOf(2)).code).toBe(Code.OK)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a streaming handler that fails answers its call:", () => {
+  const failing = (): Readable =>
+    Readable.from(
+      (async function* () {
+        yield Buffer.from("part")
+        throw new Error("source")
+      })()
+    )
+  const gone = (): Error => Object.assign(new Error("gone"), { code: Code.NOT_FOUND })
+
+  it.live.each<readonly [what: string, handler: ServerStreamHandler, code: number]>([
+    ["it destroys its call with an error", (call) => void call.destroy(gone()), Code.NOT_FOUND],
+    [
+      "it is the end of a pipeline that fails",
+      (call) => void pipeline(failing(), call as unknown as Writable, () => undefined),
+      Code.UNKNOWN
+    ],
+    [
+      "it writes after its end, with writes that still wait",
+      (call) => {
+        call.write(Buffer.alloc(100_000))
+        call.end()
+        call.write(Buffer.from("late"))
+      },
+      Code.UNKNOWN
+    ],
+    ["it ends with a message for trailers", (call) => call.end(Buffer.from("last") as never), Code.INTERNAL]
+  ])("%s", ([_what, ServerStream, code]) =>
+    Effect.gen(function* () {
+      const end = yield* serverEnd({ handlers: { ServerStream } })
+      end.open(1, "/curfew.test.Echo/ServerStream")
+      end.send({ _tag: "Message", id: 1, size: 0, data: Buffer.alloc(0) })
+      end.send({ _tag: "HalfClose", id: 1 })
+      end.send({ _tag: "WindowUpdate", id: 1, increment: 1_000_000 })
+      expect(outcome(yield* end.closeOf(1)).code).toBe(code)
+      expect((yield* end.handle.stats).streams).toBe(0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("it rejects while its writes wait, and their callbacks come", () =>
+    Effect.gen(function* () {
+      const called: Array<string> = []
+      const ServerStream = (async (call: grpc.ServerWritableStream<Buffer, Buffer>) => {
+        for (const text of ["a", "b"]) call.write(Buffer.from(text), () => called.push(text))
+        throw gone()
+      }) as ServerStreamHandler
+      const end = yield* serverEnd({ handlers: { ServerStream } })
+      end.open(1, "/curfew.test.Echo/ServerStream")
+      end.send({ _tag: "Message", id: 1, size: 0, data: Buffer.alloc(0) })
+      end.send({ _tag: "HalfClose", id: 1 })
+      expect(outcome(yield* end.closeOf(1)).code).toBe(Code.NOT_FOUND)
+      yield* Effect.repeat(Effect.yieldNow, { until: () => called.length === 2 })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a client-streaming one emits its error", () =>
+    Effect.gen(function* () {
+      const ClientStream: ClientStreamHandler = (call) => void setImmediate(() => call.emit("error", gone()))
+      const end = yield* serverEnd({ handlers: { ClientStream } })
+      end.open(1, "/curfew.test.Echo/ClientStream")
+      expect(outcome(yield* end.closeOf(1)).code).toBe(Code.NOT_FOUND)
     }).pipe(Effect.scoped)
   )
 })
@@ -337,6 +470,25 @@ describe("a deadline that is far away", () => {
       yield* end.closeOf(1)
       end.send({ _tag: "Cancel", id: 2 })
       expect(yield* end.handle.stats).toMatchObject({ streams: 0, deadlines: 0 })
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a handler that stopped reading early", () => {
+  it.live("can still write and end, and the callback of each write comes", () =>
+    Effect.gen(function* () {
+      const called: Array<string> = []
+      const Bidi = (async (call: grpc.ServerDuplexStream<Buffer, Buffer>) => {
+        for await (const _first of call) break
+        for (const text of ["a", "b"]) call.write(Buffer.from(text), () => called.push(text))
+        call.end()
+      }) as BidiHandler
+      const end = yield* serverEnd({ handlers: { Bidi } })
+      end.open(1, bidiPath)
+      end.send({ _tag: "Message", id: 1, size: 0, data: Buffer.alloc(0) })
+      expect(outcome(yield* end.closeOf(1)).code).toBe(Code.OK)
+      expect(end.written.filter((frame) => frame._tag === "Message").length).toBe(2)
+      expect(called).toEqual(["a", "b"])
     }).pipe(Effect.scoped)
   )
 })

@@ -3,6 +3,7 @@ import * as grpc from "@grpc/grpc-js"
 import * as protoLoader from "@grpc/proto-loader"
 import * as Effect from "effect/Effect"
 import { openForward, Services, TunnelService } from "../src/index.ts"
+import { batchKey } from "../src/internal/batch.ts"
 import { type BidiHandler, collect, EchoClient, metadata, unary } from "./support/echo.ts"
 import { kinds, listen, tunnelPair } from "./support/network.ts"
 
@@ -83,6 +84,29 @@ describe("a grpc-js client that is there already", () => {
       )
       const tunnel = yield* openForward({ client: own })
       expect(tunnel.kind).toBe("forward")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("carries a tunnel whose announcement of batches was lost on the way, frame by frame", () =>
+    Effect.gen(function* () {
+      const { listening } = yield* tunnelPair("forward")
+      const strip: grpc.Interceptor = (options, next) =>
+        new grpc.InterceptingCall(next(options), {
+          start: (headers, listener, start) => {
+            headers.remove(batchKey)
+            start(headers, listener)
+          }
+        })
+      const own = new grpc.Client(listening.address, grpc.credentials.createInsecure(), {
+        interceptors: [strip]
+      })
+      const tunnel = yield* openForward({ client: own })
+      const client = tunnel.client(EchoClient)
+      const requests = Array.from({ length: 20 }, (_, index) => patterned(50_000 + index))
+      const answers = yield* Effect.promise(() =>
+        Promise.all(requests.map((request) => unary(client, request)))
+      )
+      expect(answers.every((answer, index) => answer.value?.equals(requests[index] as Buffer))).toBe(true)
     }).pipe(Effect.scoped)
   )
 })

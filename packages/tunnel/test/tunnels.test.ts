@@ -41,6 +41,20 @@ describe("opening a tunnel", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("over a client that was closed fails with UNAVAILABLE", () =>
+    Effect.gen(function* () {
+      const [error, findings] = yield* audited(
+        Effect.gen(function* () {
+          const client = new grpc.Client("127.0.0.1:1", insecure)
+          client.close()
+          return yield* Effect.flip(Effect.scoped(openForward({ client })))
+        })
+      )
+      expect(error).toMatchObject({ _tag: "TunnelOpenError", code: Code.UNAVAILABLE })
+      expect(findings).toMatchObject({ liveFibers: 0, errorLogs: [] })
+    })
+  )
+
   it.live("to a server that stays silent fails in time, and leaves nothing behind", () =>
     Effect.gen(function* () {
       const [error, findings] = yield* audited(
@@ -108,8 +122,31 @@ describe("a channel", () => {
       )
       expect(channel.grpc.getConnectivityState(false)).toBe(grpc.connectivityState.READY)
       yield* channel.close(CancelReason.Requested({ message: "enough" }))
-      expect(channel.grpc.getConnectivityState(false)).toBe(grpc.connectivityState.TRANSIENT_FAILURE)
+      expect(channel.grpc.getConnectivityState(false)).toBe(grpc.connectivityState.SHUTDOWN)
       expect(yield* channel.closed).toMatchObject({ _tag: "ClosedHere", reason: { message: "enough" } })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("tells who waits for it that its tunnel is closed, or closes", () =>
+    Effect.gen(function* () {
+      const { channel, client } = yield* tunnelPair("forward")
+      const watched = new Promise<string>((resolve) =>
+        channel.grpc.watchConnectivityState(grpc.connectivityState.READY, Number.POSITIVE_INFINITY, (error) =>
+          resolve(error?.message ?? "changed")
+        )
+      )
+      yield* channel.close()
+      expect(yield* Effect.promise(() => watched)).toBe("changed")
+      const waited = new Promise((resolve) => client.waitForReady(Number.POSITIVE_INFINITY, resolve))
+      expect(yield* Effect.promise(() => waited)).toBeInstanceOf(Error)
+      const again = new Promise((resolve) =>
+        channel.grpc.watchConnectivityState(
+          grpc.connectivityState.SHUTDOWN,
+          Number.POSITIVE_INFINITY,
+          resolve
+        )
+      )
+      expect(yield* Effect.promise(() => again)).toBeInstanceOf(Error)
     }).pipe(Effect.scoped)
   )
 
@@ -288,6 +325,44 @@ describe("reverse tunnels", () => {
       expect(told).toEqual(["open x", "close x"])
       expect(yield* service.reverse.list).toEqual([])
     }).pipe(Effect.scoped)
+  )
+
+  it.live("survive callbacks that throw, and are not listed for ever", () =>
+    Effect.gen(function* () {
+      const broken = () => {
+        throw new Error("callback")
+      }
+      const [, findings] = yield* audited(
+        Effect.scoped(
+          Effect.gen(function* () {
+            const service = yield* TunnelService.make({ onReverseOpen: broken, onReverseClose: broken })
+            const { address } = yield* listen(service.addTo)
+            const scope = yield* Scope.make()
+            yield* agent(address, "x", "A").pipe(Scope.provide(scope))
+            const channel = yield* service.reverse.awaitReverse()
+            const answer = yield* Effect.promise(() => unary(channel.client(EchoClient), Buffer.from("q")))
+            expect(answer.code).toBe(Code.OK)
+            yield* Scope.close(scope, Exit.void)
+            yield* channel.closed
+            expect(yield* service.reverse.list).toEqual([])
+          })
+        )
+      )
+      expect(findings.liveFibers).toBe(0)
+      expect(findings.errorLogs.length).toBe(2)
+    })
+  )
+
+  it.live("do not leave who waits for one behind when their service ends", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const service = yield* Scope.provide(TunnelService.make(), scope)
+      const stub = new EchoClient("x", insecure, { channelOverride: service.reverse.channel() })
+      const waited = new Promise((resolve) => stub.waitForReady(Number.POSITIVE_INFINITY, resolve))
+      yield* Effect.yieldNow
+      yield* Scope.close(scope, Exit.void)
+      expect(yield* Effect.promise(() => waited)).toBeInstanceOf(Error)
+    })
   )
 })
 

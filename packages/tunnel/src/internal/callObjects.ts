@@ -13,6 +13,7 @@
 import { EventEmitter } from "node:events"
 import { Duplex, Readable, Writable } from "node:stream"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
+import { isMetadata } from "./metadata.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
 
 type WriteCallback = (error?: Error | null) => void
@@ -44,11 +45,11 @@ export const statusOfError = (error: unknown, trailers?: Metadata | null): RpcSt
     code?: unknown
     details?: unknown
     message?: unknown
-    metadata?: Metadata
+    metadata?: unknown
   }
   const text = typeof message === "string" ? message : "Unknown error"
-  const carried = trailers ?? metadata ?? null
-  if (typeof code !== "number" || !Number.isInteger(code)) return makeStatus(Code.UNKNOWN, text, carried)
+  const carried = trailers ?? (isMetadata(metadata) ? metadata : null)
+  if (typeof code !== "number" || code !== (code | 0)) return makeStatus(Code.UNKNOWN, text, carried)
   return makeStatus(code, typeof details === "string" ? details : text, carried)
 }
 
@@ -79,8 +80,12 @@ export const responder =
     host.sendStatus(makeStatus(Code.OK, "OK", trailers))
   }
 
+/** An `error` event is an answer, also of a handler that has a callback for it. */
+const failing = <E extends EventEmitter>(call: E, host: Host): E =>
+  call.on("error", (error) => host.sendStatus(statusOfError(error)))
+
 export const unaryCall = (host: Host, request: unknown): CallObject => {
-  const call = Object.assign(new EventEmitter(), surface(host), { request })
+  const call = Object.assign(failing(new EventEmitter(), host), surface(host), { request })
   return Object.assign(call, {
     tellCancelled: () => {
       call.cancelled = true
@@ -102,7 +107,7 @@ const cancellable = <S extends Readable | Writable | Duplex>(stream: S, host: Ho
 }
 
 export const readableCall = (host: Host): CallObject & Readable =>
-  cancellable(new Readable({ objectMode: true, read: () => host.read() }), host)
+  cancellable(failing(new Readable({ objectMode: true, read: () => host.read() }), host), host)
 
 /**
  * Lets a handler end a writable call with trailers, or with an error as its status. What it does after the stream
@@ -113,7 +118,9 @@ const answering = <S extends Writable | Duplex>(stream: S, answer: Answer, host:
   const write = stream.write.bind(stream) as (chunk: unknown, ...rest: ReadonlyArray<unknown>) => boolean
   stream.on("error", (error) => {
     answer.failure = statusOfError(error)
-    end()
+    // A stream that was destroyed, by a failed `pipeline` for one, never comes to its `final`.
+    if (stream.destroyed && !stream.writableFinished) host.sendStatus(answer.failure)
+    else end()
   })
   return Object.assign(stream, {
     write: (chunk: unknown, ...rest: ReadonlyArray<unknown>): boolean => {

@@ -33,6 +33,8 @@ export interface Source {
   readonly target: string
   /** The engine for the next call, if there is one. */
   readonly pick: () => ClientEngine | undefined
+  /** There will never be a tunnel again. */
+  readonly over: () => boolean
   /** Runs work that waits for readiness, for as long as the source lives. */
   readonly note: (work: Effect.Effect<unknown>, name: string) => void
   /** Completes when readiness may have changed. */
@@ -117,7 +119,8 @@ export class TunnelGrpcChannel implements ChannelInterface {
   }
 
   getConnectivityState(): connectivityState {
-    return this.source.pick() === undefined ? connectivityState.TRANSIENT_FAILURE : connectivityState.READY
+    if (this.source.pick() !== undefined) return connectivityState.READY
+    return this.source.over() ? connectivityState.SHUTDOWN : connectivityState.TRANSIENT_FAILURE
   }
 
   watchConnectivityState(
@@ -125,8 +128,14 @@ export class TunnelGrpcChannel implements ChannelInterface {
     deadline: Date | number,
     callback: (error?: Error) => void
   ): void {
-    if (this.getConnectivityState() !== current) {
+    const state = this.getConnectivityState()
+    const shutDown = () => afterTurn(() => callback(new Error("The channel has been closed")))
+    if (state !== current) {
       afterTurn(callback)
+      return
+    }
+    if (state === connectivityState.SHUTDOWN) {
+      shutDown()
       return
     }
     const { changed, note } = this.source
@@ -144,7 +153,10 @@ export class TunnelGrpcChannel implements ChannelInterface {
           : callback(new Error("Deadline passed without connectivity state change"))
       )
     )
-    note(outcome, "connectivity watch")
+    note(
+      Effect.onInterrupt(outcome, () => Effect.sync(shutDown)),
+      "connectivity watch"
+    )
   }
 
   getChannelzRef(): ReturnType<ChannelInterface["getChannelzRef"]> {

@@ -9,6 +9,7 @@
  * 3. Closing runs in finalizers: `wire`, then `status`, then `registry`. None is skipped and each runs once.
  * 4. The stream's id is taken in the turn in which its `NewStream` is queued, so ids are in order on the wire.
  */
+import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
 import { type CallCredentials, status as Code, type experimental, Metadata } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
@@ -87,7 +88,12 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   sendMessageWithContext(context: { callback?: (error?: Error | null) => void }, message: Buffer): void {
     this.writeCallback = context.callback
-    this.enter(() => this.feed({ _tag: "Send", message }))
+    if (isUint8Array(message)) this.enter(() => this.feed({ _tag: "Send", message }))
+    else
+      this.cancelWithStatus(
+        Code.INTERNAL,
+        "The request could not be serialized: the serializer gave no bytes"
+      )
   }
 
   halfClose(): void {
@@ -187,7 +193,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     const { maxMetadataSize, maxStreams } = this.link.limits
     const headers = metadataToWire(this.metadata)
     if (headers instanceof MetadataProblem) this.refuse(Code.INTERNAL, headers.detail)
-    else if (headers.length > maxMetadataSize) {
+    else if (headers.length + this.outgoing.method.length > maxMetadataSize) {
       this.refuse(Code.RESOURCE_EXHAUSTED, `The request metadata is larger than ${maxMetadataSize} bytes`)
     } else if (this.engine.size >= maxStreams) {
       this.refuse(Code.RESOURCE_EXHAUSTED, `More than ${maxStreams} streams at the same time`)

@@ -8,9 +8,7 @@
  *    they stay valid until `reset`, which the writer calls once the carrier is done with the batch.
  */
 import { type ClientFrame, noBytes, type ServerFrame } from "./frame.ts"
-import { sizeOfInt64, sizeOfUint32, writeInt64, writeUint32 } from "./varint.ts"
-
-const sizeOfBytes = (length: number): number => 1 + sizeOfUint32(length) + length
+import { sizeOfBytes, sizeOfInt64, sizeOfUint32, writeInt64, writeUint32 } from "./varint.ts"
 
 const sizeOfOptional = (bytes: Buffer | undefined): number =>
   bytes === undefined ? 0 : sizeOfBytes(bytes.length)

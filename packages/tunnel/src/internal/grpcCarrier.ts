@@ -2,7 +2,8 @@
  * Carriers over a grpc-js bidi call, from either end of it.
  *
  * **Invariants**
- * 1. One frame is one gRPC message, or, where both ends announced it, a batch of frames is.
+ * 1. One frame is one gRPC message, or, where both ends announced it, a batch of frames is. The server announces it
+ *    to a client that did, so that headers lost on the way to it cannot make the two disagree.
  * 2. A batch is one run of `write` calls; it is done when the last one's callback comes. grpc-js forgets the
  *    callbacks of a cancelled call, so the call's end completes a pending batch too.
  * 3. `end` waits for the call to be over, so that nothing of it outlives the tunnel; the tunnel bounds that wait.
@@ -30,9 +31,12 @@ export const paths = {
 
 export const identity = (bytes: Buffer): Buffer => bytes
 
-const announce = (metadata: Metadata): Metadata => {
+/** Adds this end's announcements to headers of the user's, which stay as they are. */
+const announced = (headers: Metadata | undefined, batched: boolean): Metadata => {
+  const metadata = headers?.clone() ?? new Metadata()
   metadata.set(negotiateKey, negotiateOn)
-  metadata.set(batchKey, negotiateOn)
+  if (batched) metadata.set(batchKey, negotiateOn)
+  else metadata.remove(batchKey)
   return metadata
 }
 
@@ -97,6 +101,20 @@ const reader = (
       }
     : onFrame
 
+/** Begins the outer call; a client that was closed throws. */
+const begin = (
+  client: Client,
+  path: string,
+  metadata: Metadata
+): ClientDuplexStream<Buffer, Buffer> | TunnelOpenError => {
+  try {
+    return client.makeBidiStreamRequest(path, identity, identity, metadata)
+  } catch (error) {
+    const details = error instanceof Error ? error.message : String(error)
+    return new TunnelOpenError({ code: Code.UNAVAILABLE, details })
+  }
+}
+
 /** The network client's end: opens the call and waits for the response headers. */
 export const dial = (
   client: Client,
@@ -104,13 +122,8 @@ export const dial = (
   headers: Metadata | undefined
 ): Effect.Effect<Carrier, TunnelOpenError> =>
   Effect.callback<Carrier, TunnelOpenError>((resume) => {
-    const metadata = announce(headers?.clone() ?? new Metadata())
-    const call: ClientDuplexStream<Buffer, Buffer> = client.makeBidiStreamRequest(
-      path,
-      identity,
-      identity,
-      metadata
-    )
+    const call = begin(client, path, announced(headers, true))
+    if (call instanceof TunnelOpenError) return resume(Effect.fail(call))
     const ending = new Ending()
     let onEnd: ((end: CarrierEnd) => void) | undefined
     call.on("error", () => undefined)
@@ -150,8 +163,8 @@ export const dial = (
 /** The network server's end of a call that has just come in. Sends the response headers at once. */
 export const accept = (call: ServerDuplexStream<Buffer, Buffer>, headers: Metadata | undefined): Carrier => {
   const ending = new Ending()
-  call.sendMetadata(announce(headers?.clone() ?? new Metadata()))
   const batched = batches(call.metadata)
+  call.sendMetadata(announced(headers, batched))
   let onEnd: ((end: CarrierEnd) => void) | undefined
   const over = (end: CarrierEnd) => {
     if (ending.settle(end)) onEnd?.(end)

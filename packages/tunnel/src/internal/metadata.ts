@@ -12,7 +12,7 @@
 import { isUtf8 } from "node:buffer"
 import { Metadata } from "@grpc/grpc-js"
 import { noBytes } from "./frame.ts"
-import { Reader, sizeOfUint32, Truncated, writeUint32 } from "./varint.ts"
+import { Reader, sizeOfBytes, Truncated, writeUint32 } from "./varint.ts"
 
 export class MetadataProblem {
   readonly detail: string
@@ -27,8 +27,6 @@ export const isMetadata = (value: unknown): value is Metadata =>
   value !== null &&
   typeof (value as { getMap?: unknown }).getMap === "function" &&
   typeof (value as { clone?: unknown }).clone === "function"
-
-const sizeOfBytes = (length: number): number => 1 + sizeOfUint32(length) + length
 
 /** Encodes metadata as the wire's `Metadata` message. */
 export const metadataToWire = (metadata: Metadata): Buffer | MetadataProblem => {

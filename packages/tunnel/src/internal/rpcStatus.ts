@@ -10,8 +10,8 @@
  */
 import { status as Code, Metadata } from "@grpc/grpc-js"
 import { noBytes } from "./frame.ts"
-import { MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
-import { Reader, sizeOfUint32, Truncated, writeInt64, writeUint32 } from "./varint.ts"
+import { isMetadata, MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
+import { Reader, sizeOfBytes, Truncated, writeInt64, writeUint32 } from "./varint.ts"
 
 /** How a call ended, in the words of gRPC. */
 export interface RpcStatus {
@@ -42,9 +42,7 @@ const detailFields = (bytes: Buffer): ReadonlyArray<Buffer> => {
 const encodeStatus = (code: number, message: string, details: ReadonlyArray<Buffer>): Buffer => {
   const text = Buffer.from(message)
   const into = Buffer.allocUnsafe(
-    24 +
-      text.length +
-      details.reduce((sum, detail) => sum + 1 + sizeOfUint32(detail.length) + detail.length, 0)
+    24 + text.length + details.reduce((sum, detail) => sum + sizeOfBytes(detail.length), 0)
   )
   let at = 0
   const write = (tag: number, bytes: Buffer): void => {
@@ -67,6 +65,7 @@ export const statusToWire = (
   status: RpcStatus
 ): { readonly trailers: Buffer; readonly status: Buffer | undefined } | MetadataProblem => {
   let { metadata } = status
+  if (!isMetadata(metadata)) return new MetadataProblem("The trailers are not a Metadata")
   let details: ReadonlyArray<Buffer> = []
   const carried = metadata.get(detailsKey)[0]
   if (carried !== undefined) {

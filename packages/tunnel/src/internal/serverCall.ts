@@ -9,6 +9,7 @@
  * 3. Closing runs in finalizers: `wire`, then `handler`, then `registry`. None is skipped and each runs once.
  * 4. The registry holds the stream exactly as long as the task lives.
  */
+import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
 import { bounded } from "@curfew/scope"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
@@ -67,7 +68,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly info: CallInfo
   private call: CallObject | undefined
   private handlerEnd: Settlement | undefined
-  private writeCallback: ((error?: Error | null) => void) | undefined
+  /** Of the writes that wait, in order. A Node stream has one at a time; a destroyed one passes on what it gets. */
+  private writeCallbacks: Array<(error?: Error | null) => void> = []
   private endPending = false
 
   constructor(link: Link, incoming: Incoming, forget: () => void) {
@@ -124,6 +126,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.feed({ _tag: "Finalize" })
     this.releaseTimer()
     this.inbound.drop()
+    this.neverWritten()
   })
 
   private readonly leaveHandler: Effect.Effect<void> = Effect.suspend(() =>
@@ -172,7 +175,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.writeHeaders(action.metadata)
         return
       case "SendMessage":
-        this.link.outbox.message(this.outbound, action.message, () => this.written(null))
+        this.link.outbox.message(this.outbound, action.message, () => this.written())
         return
       case "SendStatus":
         this.writeStatus(action.status)
@@ -218,25 +221,36 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.feed({ _tag: "Headers", metadata: metadata.clone() })
 
   readonly sendMessage = (value: unknown, callback: (error?: Error | null) => void): void => {
-    this.writeCallback = callback
     let message: Buffer
     try {
       message = this.method.definition.responseSerialize(value)
+      if (!isUint8Array(message)) throw new TypeError("the serializer gave no bytes")
     } catch (error) {
       const detail = `The response could not be serialized: ${error instanceof Error ? error.message : String(error)}`
       this.feed({ _tag: "Status", status: makeStatus(Code.INTERNAL, detail) })
-      this.written(null)
+      this.callBack(callback, null)
       return
     }
+    this.writeCallbacks.push(callback)
     this.feed({ _tag: "Reply", message })
   }
 
   readonly sendStatus = (status: RpcStatus): void => this.feed({ _tag: "Status", status })
 
-  private written(error: Error | null): void {
-    const callback = this.writeCallback
-    this.writeCallback = undefined
-    if (callback !== undefined) this.link.guard(`write callback of ${this.path}`, () => callback(error))
+  private written(): void {
+    const callback = this.writeCallbacks.shift()
+    if (callback !== undefined) this.callBack(callback, null)
+  }
+
+  private neverWritten(): void {
+    const callbacks = this.writeCallbacks
+    this.writeCallbacks = []
+    const error = new PeerGone({ streamId: this.id, method: this.path })
+    for (const callback of callbacks) this.callBack(callback, error)
+  }
+
+  private callBack(callback: (error?: Error | null) => void, error: Error | null): void {
+    this.link.guard(`write callback of ${this.path}`, () => callback(error))
   }
 
   // ── actions ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -307,6 +321,10 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
       this.fault(makeStatus(Code.INTERNAL, headers.detail))
       return
     }
+    if (headers.length > this.link.limits.maxMetadataSize) {
+      this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, this.tooMuchMetadata), "metadata size")
+      return
+    }
     this.link.outbox.frame(this.outbound, { _tag: "ResponseHeaders", id: this.id, headers })
   }
 
@@ -316,14 +334,24 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private closeFrame(status: RpcStatus) {
+    return { _tag: "CloseStream", id: this.id, ...this.closing(status) } as const
+  }
+
+  private closing(status: RpcStatus) {
     const wire = statusToWire(status)
-    const carried = wire instanceof MetadataProblem ? refusalToWire(Code.INTERNAL, wire.detail) : wire
-    return { _tag: "CloseStream", id: this.id, ...carried } as const
+    if (wire instanceof MetadataProblem) return refusalToWire(Code.INTERNAL, wire.detail)
+    const size = wire.trailers.length + (wire.status?.length ?? 0)
+    if (size <= this.link.limits.maxMetadataSize) return wire
+    return refusalToWire(Code.RESOURCE_EXHAUSTED, this.tooMuchMetadata)
+  }
+
+  private get tooMuchMetadata(): string {
+    return `The response metadata is larger than ${this.link.limits.maxMetadataSize} bytes`
   }
 
   private abort(status: RpcStatus | undefined): void {
     this.link.outbox.discard(this.outbound)
-    if (status !== undefined) this.link.outbox.urgent(this.closeFrame(status))
+    if (status !== undefined) this.link.answer(this.closeFrame(status))
   }
 
   private tellHandler(reason: CancelReason): void {
@@ -331,11 +359,11 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.link.guard(`abort listener of ${this.path}`, () => this.info.abort?.abort(reason))
     const { call } = this
     if (call !== undefined) this.link.guard(`cancelled listener of ${this.path}`, () => call.tellCancelled())
-    this.written(new PeerGone({ streamId: this.id, method: this.path }))
+    this.neverWritten()
   }
 
   private late(what: Machine.LateWrite): void {
     this.noteLate(what, "handler")
-    this.written(new PeerGone({ streamId: this.id, method: this.path }))
+    this.neverWritten()
   }
 }

@@ -113,6 +113,7 @@ export const runClient = (
 const sourceOf = (link: Link, engine: ClientEngine): Source => ({
   target: link.carrier.peer,
   pick: () => (link.end === undefined ? engine : undefined),
+  over: () => link.end !== undefined,
   note: link.note,
   changed: Deferred.await(link.ending)
 })

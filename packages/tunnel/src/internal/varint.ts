@@ -91,6 +91,9 @@ export class Reader {
 export const sizeOfUint32 = (value: number): number =>
   value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x20_0000 ? 3 : value < 0x1000_0000 ? 4 : 5
 
+/** How many bytes a length-delimited field takes, behind a tag of one byte. */
+export const sizeOfBytes = (length: number): number => 1 + sizeOfUint32(length) + length
+
 /** How many bytes an `int64` that is a safe integer takes as a varint. */
 export const sizeOfInt64 = (value: number): number => {
   if (value < 0) return 10

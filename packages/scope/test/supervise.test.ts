@@ -1,0 +1,104 @@
+/** L26: under supervision each failure is told once, and touches nobody. */
+import { CancelReason } from "@curfew/reason"
+import { describe, expect, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { exitOf, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { TaskScope } from "../src/index.ts"
+
+type Tasks = TaskScope.TaskScope
+
+describe("L26: supervise", () => {
+  it.effect("L26: a supervised body whose clean-up fails under an outer cancel is told", () =>
+    Effect.gen(function* () {
+      const { receive, seen } = receiver()
+      const fiber = yield* started(
+        TaskScope.use(() => Effect.onExit(Effect.never, () => Effect.die("broken")), {
+          policy: "supervise",
+          onUnhandled: receive
+        })
+      )
+      yield* Fiber.interrupt(fiber)
+      expect(seen.map(({ cause }) => Cause.squash(cause))).toEqual(["broken"])
+    })
+  )
+
+  it.effect("L26: a made scope tells its own receiver, or the one where the task was spawned", () =>
+    Effect.gen(function* () {
+      const own = receiver()
+      const surrounding = receiver()
+      const spawn = (options: Parameters<typeof TaskScope.make>[0]) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const tasks = yield* TaskScope.make(options)
+            const task = yield* tasks.spawn(Effect.fail("no"), { name: "mailer" })
+            yield* task.exit
+          })
+        )
+      yield* surrounding.around(spawn({ onUnhandled: own.receive }))
+      expect([own.seen.length, surrounding.seen.length]).toEqual([1, 0])
+      yield* surrounding.around(spawn({}))
+      expect([own.seen.length, surrounding.seen.length]).toEqual([1, 1])
+      expect(surrounding.seen).toMatchObject([{ origin: "task", name: "mailer", cause: Cause.fail("no") }])
+    })
+  )
+
+  it.effect("L26: a cancelled task is no failure, and its broken clean-up is one, with the reason", () =>
+    Effect.gen(function* () {
+      const { receive, seen } = receiver()
+      const reason = CancelReason.Superseded()
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const tasks = yield* TaskScope.make({ onUnhandled: receive })
+          yield* (yield* tasks.spawn(Effect.never)).cancel(reason)
+          yield* (yield* tasks.spawn(Effect.onExit(Effect.never, () => Effect.die("broken")))).cancel(reason)
+          yield* tasks.drain()
+        })
+      )
+      expect(seen).toMatchObject([{ cause: Cause.die("broken"), reason }])
+    })
+  )
+
+  it.effect("L26: a receiver that fails changes nothing", () =>
+    Effect.gen(function* () {
+      let received = 0
+      const exit = yield* TaskScope.use(
+        (tasks: Tasks) => Effect.as(tasks.spawn(Effect.fail("no")), "value"),
+        {
+          policy: "supervise",
+          onUnhandled: () => {
+            received++
+            throw new Error("the receiver is broken")
+          }
+        }
+      ).pipe(Effect.exit)
+      expect(exit).toEqual(Exit.succeed("value"))
+      expect(received).toBe(1)
+    })
+  )
+
+  it.effect("L26: and leaves the exit of the task as it was", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const tasks = yield* TaskScope.make({ onUnhandled: () => Effect.die("the receiver is broken") })
+        const task = yield* tasks.spawn(Effect.fail("no"))
+        expect(yield* task.exit).toEqual(Exit.fail("no"))
+      })
+    )
+  )
+
+  it.effect("L26: a body that fails cancels the tasks and comes out", () =>
+    Effect.gen(function* () {
+      const { events, never } = recorder()
+      const exit = yield* exitOf(
+        TaskScope.use((tasks: Tasks) => Effect.andThen(tasks.spawn(never("stopped")), Effect.fail("body")), {
+          policy: "supervise"
+        })
+      )
+      expect(exit).toEqual(Exit.fail("body"))
+      expect(events).toEqual(["stopped"])
+    })
+  )
+})
