@@ -51,6 +51,7 @@ const steps = (): ReadonlyArray<Step> =>
         { name: "types", command: "npm run typecheck" },
         { name: "lint", command: "npm run lint" },
         { name: "unused code", command: "npm run knip" },
+        { name: "laws", command: "npm run laws:check" },
         { name: "exports", command: "npm run exports:check" },
         { name: "packages", command: "npm run packages:check", after: "types" },
         { name: "sizes", command: "npm run size:check" },

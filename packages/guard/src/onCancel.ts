@@ -1,5 +1,6 @@
 import { type CancelReason, ownCancellation } from "@curfew/reason"
 import * as Effect from "effect/Effect"
+import * as Fn from "effect/Function"
 import { cleanUp } from "./internal/cleanUp.ts"
 
 /**
@@ -40,14 +41,25 @@ import { cleanUp } from "./internal/cleanUp.ts"
  * @stability unstable
  * @since 0.1.0
  */
-export const onCancel = <A, E, R, R2>(
-  self: Effect.Effect<A, E, R>,
-  cleanup: (reason: CancelReason) => Effect.Effect<void, never, R2>
-): Effect.Effect<A, E, R | R2> =>
-  Effect.onExitPrimitive(self, (exit) =>
-    exit._tag === "Success"
-      ? undefined
-      : Effect.flatMap(ownCancellation(exit), (own) =>
-          own._tag === "None" ? Effect.void : cleanUp(cleanup, own.value, exit.cause)
-        )
-  ) as Effect.Effect<A, E, R | R2>
+export const onCancel: {
+  <R2>(
+    cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R2>
+  ): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R | R2>
+  <A, E, R, R2>(
+    self: Effect.Effect<A, E, R>,
+    cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R2>
+  ): Effect.Effect<A, E, R | R2>
+} = /* @__PURE__ */ Fn.dual(
+  2,
+  <A, E, R, R2>(
+    self: Effect.Effect<A, E, R>,
+    cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R2>
+  ): Effect.Effect<A, E, R | R2> =>
+    Effect.onExitPrimitive(self, (exit) =>
+      exit._tag === "Success"
+        ? undefined
+        : Effect.flatMap(ownCancellation(exit), (own) =>
+            own._tag === "None" ? Effect.void : cleanUp(cleanup, own.value, exit.cause)
+          )
+    ) as Effect.Effect<A, E, R | R2>
+)

@@ -12,13 +12,15 @@ import { type TimeLimitOptions, timeLimit } from "./internal/timeLimit.ts"
  * - **Its own deadline (L7)**: the error stands for this limit alone; an outer deadline interrupts instead. It
  *   carries the limit's name.
  * - **Late results have a receiver (L42)**: a success, failure or defect that the work still produces after the
- *   deadline, for instance out of a mask, goes to `onLate`.
+ *   deadline, for instance out of a mask, goes to `onLate`. It gets the exit of the work as a whole: a success inside a
+ *   cancelled `gather` or `Effect.all` is not part of it, so give each item a limit of its own.
  * - **Infinity is free (L42)**: an infinite duration costs no fiber and no timer.
  * - **No start (L5)**: a duration of zero or less fails without starting the work.
  *
  * **When cancelled**
  *
- * Interrupts the work and waits for its finalizers, after its own deadline as after an outer cancel.
+ * Interrupts the work and waits for its finalizers, after its own deadline as after an outer cancel. A mask inside delays
+ * that; to leave at once, put `stopCancellation` around the work.
  *
  * **Gotchas**
  *

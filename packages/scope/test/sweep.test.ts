@@ -97,14 +97,16 @@ const programs: Record<string, (world: World) => Effect.Effect<unknown, unknown>
       )
     ),
   "TaskScope.use that fails fast": ({ work }) =>
-    Effect.catch(
-      TaskScope.use((tasks: TaskScope.TaskScope<string>) =>
-        Effect.andThen(
-          tasks.spawn(Effect.andThen(work, Effect.never)),
-          tasks.spawn(Effect.andThen(steps, Effect.fail("no")))
-        )
-      ),
-      () => Effect.succeed("failed")
+    quiet(
+      Effect.catch(
+        TaskScope.use((tasks: TaskScope.TaskScope<string>) =>
+          Effect.andThen(
+            tasks.spawn(Effect.andThen(work, Effect.never)),
+            tasks.spawn(Effect.andThen(steps, Effect.fail("no")))
+          )
+        ),
+        () => Effect.succeed("failed")
+      )
     ),
   "TaskScope.make with drain": ({ work }) =>
     Effect.scoped(

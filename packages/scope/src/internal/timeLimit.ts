@@ -18,8 +18,11 @@ import { nowUnsafe } from "../Instant.ts"
 import { reportUnhandled } from "../OnUnhandled.ts"
 import { endedByOwnCancel, runBody, withoutOwnInterrupt } from "./scoped.ts"
 
+/** What `failAfter` and `moveOnAfter` can be told. */
 export interface TimeLimitOptions<A, E, R> {
+  /** Stands in the deadline's reason and error, and in the live tree. */
   readonly name?: string | undefined
+  /** Receives what the work still produces after the deadline. Masked, within the clean-up budget. */
   readonly onLate?: ((exit: Exit.Exit<A, E>) => Effect.Effect<unknown, never, R>) | undefined
 }
 
