@@ -53,6 +53,7 @@ const steps = (): ReadonlyArray<Step> =>
         { name: "unused code", command: "npm run knip" },
         { name: "laws", command: "npm run laws:check" },
         { name: "exports", command: "npm run exports:check" },
+        { name: "public API", command: "npm run api:check", after: "types" },
         { name: "packages", command: "npm run packages:check", after: "types" },
         { name: "sizes", command: "npm run size:check" },
         { name: "start", command: start },

@@ -60,14 +60,44 @@ const laws: ReadonlyArray<readonly [law: string, sentence: string]> = [
   ["L26", "Under `supervise` each failure reaches `onUnhandled` exactly once."],
   ["L27", "A closed scope refuses with a typed error; accepted work runs its body or its `onNeverStarted`."],
   ["L28", "Tasks close in parallel."],
+  ["L29", "One run per generation of shared work; all observers get the same exit."],
+  ["L30", "One observer's cancel is immediate and touches nobody else."],
+  [
+    "L31",
+    "A run that nobody has observed for the linger is cancelled with `Unobserved`; never under `keep`."
+  ],
+  [
+    "L32",
+    "`exclusive`: at most one generation between a start and the end of its clean-up, stuck ones excepted."
+  ],
+  ["L33", "Interruption is never cached; a failure only as `retain` says."],
+  ["L34", "A run sees no observer's services, scope, span, annotations, reason or deadline."],
+  ["L35", "Cancelling the source gives observers a typed `SharedCancelled`."],
   [
     "L36",
     "Background work has nothing of its caller's; spans are linked both ways, and it is counted by name."
   ],
+  ["L37", "`finish` runs once; the record comes out at the later of `finish` and the end of the last lease."],
+  ["L38", "Work takes a lease by itself exactly when it runs in its caller's context."],
+  [
+    "L39",
+    "The policy governs the peer's leaving; deadlines, limits and forced shutdown interrupt every handler."
+  ],
+  ["L40", "Completion never fires the cancel signal."],
+  ["L41", "A write after the peer left is a typed outcome, logged at debug, once."],
   ["L42", "Late results go to `onLate`; an infinite deadline costs no fiber and no timer."],
+  [
+    "L43",
+    "Shutdown ends within drain and force; a second signal moves on; one report says what became of what."
+  ],
   ["L44", "Cancellation crosses a mask or a shield by no road; what is inside can ask."],
   ["L45", "Ten thousand levels end in success or a typed error."],
-  ["L46", "A closed owner takes no work; what it would have taken runs attached, and that is counted once."]
+  ["L46", "A closed owner takes no work; what it would have taken runs attached, and that is counted once."],
+  [
+    "L47",
+    "What is alive and was started through Curfew stands in the live tree exactly once; what has ended does not."
+  ],
+  ["L48", "What answers: 499, 504, 503, 429 or 500, and the gRPC codes that go with them."]
 ]
 
 interface Row {

@@ -34,6 +34,26 @@ const exceptions: ReadonlyArray<Exception> = [
     reason: "The one place where a fiber starts; whoever starts it waits for it, or hands it to an owner."
   },
   {
+    file: "packages/reason/src/internal/age.ts",
+    what: "performance.now",
+    reason: "The age of a live thing is read for display only; no behaviour depends on it."
+  },
+  {
+    file: "packages/testing/src/internal/command.ts",
+    what: "Effect.tryPromise",
+    reason: "The command line imports the program that it is given, and an import is a promise."
+  },
+  {
+    file: "packages/testing/src/internal/runner.ts",
+    what: "runForkWith",
+    reason: "The one place where a program under test is started; its world drives it and ends it."
+  },
+  {
+    file: "packages/testing/src/internal/runner.ts",
+    what: "runPromise",
+    reason: "A matcher of Vitest has to give a promise."
+  },
+  {
     file: "packages/tunnel/src/internal/bridge.ts",
     what: ".then()",
     reason: "A grpc.Server handler may return a promise; its rejection becomes the status of the call."

@@ -1,6 +1,7 @@
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { CancelReason } from "./CancelReason.ts"
+import { uptime } from "./internal/age.ts"
 import * as delivery from "./internal/delivery.ts"
 
 /**
@@ -9,7 +10,7 @@ import * as delivery from "./internal/delivery.ts"
  * @stability internal
  * @since 0.1.0
  */
-export type CellKind = "scope" | "tasks" | "task" | "shield" | "owner"
+export type CellKind = "scope" | "tasks" | "task" | "shield" | "owner" | "shared" | "cleanup"
 
 /**
  * A node of the cancellation tree, for those who write primitives of their own on top of Curfew's. Programs use
@@ -35,6 +36,11 @@ export class CancelCell {
   readonly name: string | undefined
   #parent: CancelCell | undefined = undefined
   readonly outer: CancelCell | undefined
+  readonly #bornAt: number = uptime()
+  /** Set by a task scope: it takes no new work, and its tasks run to their end. */
+  draining = false
+  /** Set when the work was left behind after its clean-up budget. */
+  stuck = false
   /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
   reason: CancelReason | undefined = undefined
   /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
@@ -62,7 +68,18 @@ export class CancelCell {
     this.kind = kind
     this.name = options.name
     this.outer = options.outer
-    if (options.parent !== undefined) this.#hang(options.parent)
+    if (options.parent === undefined) roots.add(this)
+    else this.#hang(options.parent)
+  }
+
+  /** The cells without a parent: owners, scopes that nobody surrounds, and what hangs beside a mask or a shield. */
+  static get roots(): ReadonlySet<CancelCell> {
+    return roots
+  }
+
+  /** What hangs directly below. */
+  get children(): Iterable<CancelCell> {
+    return this.#children ?? noCells
   }
 
   /** Where cancellation comes down from. */
@@ -78,7 +95,7 @@ export class CancelCell {
 
   /** Hands the cell, with everything below it, over to another parent that is not cancelled. */
   moveTo(parent: CancelCell): void {
-    if (this.#parent !== undefined) this.#parent.#children?.delete(this)
+    this.#leave()
     this.#hang(parent)
   }
 
@@ -89,8 +106,26 @@ export class CancelCell {
 
   /** Takes the cell out of the tree. To be called once, when the work it stands for has ended. */
   unlink(): void {
-    if (this.#parent !== undefined) this.#parent.#children?.delete(this)
+    this.#leave()
     this.fiber = undefined
+  }
+
+  #leave(): void {
+    if (this.#parent === undefined) roots.delete(this)
+    else this.#parent.#children?.delete(this)
+  }
+
+  /** Marks work that was left behind: it stands by itself from now on, until it is unlinked. */
+  abandon(): void {
+    this.#leave()
+    this.#parent = undefined
+    this.stuck = true
+    roots.add(this)
+  }
+
+  /** Milliseconds since the cell was made. */
+  get age(): number {
+    return uptime() - this.#bornAt
   }
 
   /** How many cells hang directly below this one. */
@@ -202,6 +237,9 @@ export class CancelCell {
     return earliest
   }
 }
+
+const roots = /* @__PURE__ */ new Set<CancelCell>()
+const noCells: Iterable<CancelCell> = []
 
 /**
  * The cell that the running fiber belongs to, if any. Forked fibers, items of a concurrent `all`, sides of a race

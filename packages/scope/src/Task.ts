@@ -55,6 +55,20 @@ export class TaskScopeClosed extends /* @__PURE__ */ Data.TaggedError("TaskScope
 }
 
 /**
+ * The error of `start` on work that ended, or was cancelled by somebody else, before it said that it was ready.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export class NeverReady extends /* @__PURE__ */ Data.TaggedError("NeverReady")<{
+  readonly task: string | undefined
+}> {
+  override get message(): string {
+    return `The task${this.task === undefined ? "" : ` "${this.task}"`} ended before it was ready.`
+  }
+}
+
+/**
  * The defect of a task that ended by an interrupt although nobody cancelled it: it joined work that somebody else
  * had stopped, or interrupted itself.
  *

@@ -9,11 +9,12 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { CleanupBudget } from "./bounded.ts"
 import * as child from "./internal/child.ts"
+import { startReady } from "./internal/startReady.ts"
 import { type SpawnOptions, TaskSet } from "./internal/taskScope.ts"
 import { moveOnAfter } from "./moveOnAfter.ts"
 import { failureOf, reportUnhandled, type Unhandled } from "./OnUnhandled.ts"
 import { SiblingFailures } from "./SiblingFailures.ts"
-import { type Task, TaskScopeClosed } from "./Task.ts"
+import { type NeverReady, type Task, TaskScopeClosed } from "./Task.ts"
 
 /**
  * Answers for tasks: what is spawned in it ends with it.
@@ -49,6 +50,15 @@ export interface TaskScope<in E = unknown> {
     work: Effect.Effect<A, E2, R>,
     options?: { readonly name?: string | undefined }
   ) => Effect.Effect<Task<A, E2>, TaskScopeClosed, R>
+  /**
+   * Starts work that says when it is ready, and waits for that: its word and its task. If it fails before, the
+   * failure is the caller's; if it ends without a word, `NeverReady`; if the caller is cancelled first, the work is
+   * cancelled and awaited. From its word on it is a task like any other.
+   */
+  readonly start: <A, E2 extends E, R, V>(
+    work: (ready: (value: V) => Effect.Effect<void>) => Effect.Effect<A, E2, R>,
+    options?: { readonly name?: string | undefined }
+  ) => Effect.Effect<readonly [V, Task<A, E2>], E2 | NeverReady | TaskScopeClosed, R>
   /** Takes no new work from now on. */
   readonly close: Effect.Effect<void>
   /** Waits until no task is left but daemons: true, or false when the limit passed first. Default: no limit. */
@@ -85,6 +95,8 @@ class TaskScopeImpl implements TaskScope {
         : Effect.succeed(task)
     })
   }
+
+  readonly start: TaskScope["start"] = (work, options) => startReady(this.set, work, options?.name)
 
   readonly close = Effect.sync(() => this.set.close())
 
@@ -473,5 +485,15 @@ export const adoptUnsafe = (
   name?: string | undefined
 ): boolean => (scope as TaskScopeImpl).set.adoptUnsafe(cell, fiber, name)
 
+/**
+ * Gives a task up as stuck before its scope ends: one record, and nobody waits for it any more. `startedAt` is the wall
+ * clock, milliseconds since 1970, at which its clean-up began.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const leaveBehindUnsafe = (scope: TaskScope, task: Task<unknown, unknown>, startedAt: number): void =>
+  (scope as TaskScopeImpl).set.leaveBehind(task, startedAt)
+
 export type { Task, TaskStatus } from "./Task.ts"
-export { InterruptedElsewhere, TaskScopeClosed } from "./Task.ts"
+export { InterruptedElsewhere, NeverReady, TaskScopeClosed } from "./Task.ts"

@@ -5,6 +5,7 @@ import * as Metric from "effect/Metric"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import { withoutCaller } from "./Caller.ts"
 import { Owner } from "./Owner.ts"
 import type { Task } from "./Task.ts"
 import * as TaskScope from "./TaskScope.ts"
@@ -124,7 +125,10 @@ const linkBack = <A, E, R>(
 
 /** The caller's services without what belongs to the caller's request. */
 const strip = (fiber: Fiber.Fiber<unknown, unknown>): Context.Context<never> => {
-  const services = Context.omit(Scope.Scope, Tracer.ParentSpan)(fiber.context as Context.Context<Scope.Scope>)
+  const services = Context.omit(
+    Scope.Scope,
+    Tracer.ParentSpan
+  )(withoutCaller(fiber, fiber.context) as Context.Context<Scope.Scope>)
   return services.pipe(
     Context.add(References.CurrentLogAnnotations, {}),
     Context.add(References.CurrentLogSpans, [])

@@ -79,23 +79,13 @@ export const bounded = <A, E, R>(
   const position = takePosition(bounded)
   // Masked from the first operation on: clean-up that has begun is awaited, whoever cancels.
   return Effect.uninterruptible(
-    Effect.withFiber((fiber) => {
-      const cell = fiber.getRef(CurrentCell)
-      return cell?.reason !== undefined
-        ? start(fiber, fiber.context as Context.Context<R>, cell.reason)
-        : Effect.flatMap(currentReason, (reason) =>
-            start(
-              fiber,
-              inherit(fiber, Option.getOrUndefined(reason)) as Context.Context<R>,
-              Option.getOrUndefined(reason)
-            )
-          )
-    })
+    Effect.withFiber((fiber) =>
+      Effect.flatMap(currentReason, (reason) => start(fiber, Option.getOrUndefined(reason)))
+    )
   )
 
   function start(
     waiter: Fiber.Fiber<unknown, unknown>,
-    context: Context.Context<R>,
     reason: CancelReason | undefined
   ): Effect.Effect<Option.Option<A>, E> {
     const within =
@@ -110,7 +100,13 @@ export const bounded = <A, E, R>(
         ? reportUnhandled("cleanup", options?.name, exit.cause, reason)
         : undefined
     })
+    // A cell of its own: the clean-up stands in the live tree, and it can ask for the reason although its fiber is a
+    // new one, which nobody interrupts.
+    const cell = new CancelCell("cleanup", { name: options?.name, outer: waiter.getRef(CurrentCell) })
+    cell.reason = reason
+    const context = Context.add(waiter.context, CurrentCell, cell) as Context.Context<R>
     const running = child.startUnsafe(context, work, { uninterruptible: true })
+    running.addObserver(() => cell.unlink())
     const ended = running.pollUnsafe()
     if (ended !== undefined) return Effect.map(ended, Option.some)
     return Effect.callback<Option.Option<A>, E>((resume) => {
@@ -128,6 +124,7 @@ export const bounded = <A, E, R>(
           Effect.sync(() => {
             overrun = true
             remove()
+            cell.abandon()
             leave = enterUnsafe({
               kind: "finalizer",
               name: options?.name,
@@ -142,15 +139,4 @@ export const bounded = <A, E, R>(
       )
     })
   }
-}
-
-/** The context for clean-up of a fiber that was interrupted without a cell: it can still ask why. */
-const inherit = (
-  fiber: Fiber.Fiber<unknown, unknown>,
-  reason: CancelReason | undefined
-): Context.Context<never> => {
-  if (reason === undefined) return fiber.context
-  const cell = new CancelCell("scope", { outer: fiber.getRef(CurrentCell) })
-  cell.reason = reason
-  return Context.add(fiber.context, CurrentCell, cell)
 }

@@ -9,11 +9,20 @@ export * as CancelScope from "./CancelScope.ts"
 export { DeadlineExceeded } from "./DeadlineExceeded.ts"
 export { failAfter } from "./failAfter.ts"
 export * as Instant from "./Instant.ts"
+export {
+  formatTree,
+  inspect,
+  type LiveNode,
+  type LiveState,
+  type LiveTree,
+  liveGauge,
+  updateLiveMetrics
+} from "./inspect.ts"
 export type { TimeLimitOptions } from "./internal/timeLimit.ts"
 export { moveOnAfter } from "./moveOnAfter.ts"
 export { failureOf, OnUnhandled, reportUnhandled, type Unhandled } from "./OnUnhandled.ts"
 export { Owner, type OwnerOptions } from "./Owner.ts"
 export { SiblingFailures, siblingFailures } from "./SiblingFailures.ts"
 export { type StuckRecord, stuck } from "./Stuck.ts"
-export { InterruptedElsewhere, type Task, TaskScopeClosed, type TaskStatus } from "./Task.ts"
+export { InterruptedElsewhere, NeverReady, type Task, TaskScopeClosed, type TaskStatus } from "./Task.ts"
 export * as TaskScope from "./TaskScope.ts"

@@ -1,6 +1,7 @@
 import { CancelReason, currentReason, ownInterrupt } from "@curfew/reason"
 import { CancelCell, CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCell"
 import { reportUnhandled } from "@curfew/scope"
+import { holdUnsafe } from "@curfew/scope/Caller"
 import * as Child from "@curfew/scope/Child"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -61,6 +62,8 @@ import * as Option from "effect/Option"
 export const delayCancellation = <A, E, R, R2 = never>(
   self: Effect.Effect<A, E, R>,
   options?: {
+    /** Stands in the live tree. */
+    readonly name?: string | undefined
     /** How long after its waiter's cancel the work is cancelled too. Default: never. */
     readonly grace?: Duration.Input | undefined
     /**
@@ -72,9 +75,16 @@ export const delayCancellation = <A, E, R, R2 = never>(
 ): Effect.Effect<A, E, R | R2> =>
   Effect.withFiber((fiber) => {
     const masked = isMaskedUnsafe(fiber)
-    const cell = new CancelCell("shield", { outer: fiber.getRef(CurrentCell) })
+    let cell!: CancelCell
     return Child.startAndAwait<A, E, A, E, R | R2>(
-      () => Child.forkUnsafe(fiber.context as Context.Context<R>, cell, self),
+      () => {
+        const held = holdUnsafe(fiber, options?.name ?? "delayCancellation")
+        cell = new CancelCell("shield", { name: options?.name, outer: fiber.getRef(CurrentCell) })
+        const running = Child.forkUnsafe(fiber.context as Context.Context<R>, cell, self, held.around)
+        held.follow(running)
+        running.addObserver(() => cell.unlink())
+        return running
+      },
       (exit) => exit,
       (running) => {
         if (masked) return Effect.void

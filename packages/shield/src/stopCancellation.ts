@@ -1,6 +1,7 @@
 import { ownInterrupt } from "@curfew/reason"
 import { CancelCell, CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCell"
 import { Owner, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
+import { holdUnsafe } from "@curfew/scope/Caller"
 import * as Child from "@curfew/scope/Child"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -74,11 +75,23 @@ export const stopCancellation = <A, E, R, R2 = never>(
     return Child.startAndAwait<A, E, A, E, R | R2 | Owner>(
       () => {
         const outer = fiber.getRef(CurrentCell)
-        const task = TaskScope.spawnUnsafe(owner, context, work, { name, outer, observed: true })
-        if (task !== undefined) return task.fiber
+        const held = holdUnsafe(fiber, name ?? "stopCancellation")
+        const task = TaskScope.spawnUnsafe(owner, context, held.around(work), {
+          name,
+          outer,
+          observed: always
+        })
+        if (task !== undefined) {
+          held.follow(task.fiber)
+          return task.fiber
+        }
         attached = true
         ownerClosedTotal.updateUnsafe(1, fiber.context)
-        return Child.forkUnsafe(context, new CancelCell("shield", { name, outer }), work)
+        const cell = new CancelCell("shield", { name, outer })
+        const running = Child.forkUnsafe(context, cell, held.around(work))
+        held.follow(running)
+        running.addObserver(() => cell.unlink())
+        return running
       },
       (exit) => exit,
       (running) => {
@@ -92,13 +105,16 @@ export const stopCancellation = <A, E, R, R2 = never>(
           }
           // Settled, but its exit did not get through before the interrupt: the waiter sees to it that it is received.
           const received = abandoned(settled)
-          const task = TaskScope.spawnUnsafe(owner, context, received, { name, observed: true })
+          const task = TaskScope.spawnUnsafe(owner, context, received, { name, observed: always })
           return task === undefined ? received : Effect.void
         })
       },
       { handOver: !masked }
     )
   })
+
+/** The waiter or the receiver is told a failure; the owner does not report it again. */
+const always = (): boolean => true
 
 const reportFailure = (exit: Exit.Exit<unknown, unknown>, name: string | undefined): Effect.Effect<void> =>
   exit._tag === "Success" ? Effect.void : reportUnhandled("abandoned work", name, exit.cause)

@@ -10,7 +10,7 @@
  * 5. All waiting is by observers of the set; a wait that is interrupted takes its observer with it.
  */
 import { CancelReason } from "@curfew/reason"
-import { CancelCell } from "@curfew/reason/CancelCell"
+import { CancelCell, type CellKind } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -28,11 +28,13 @@ import { armUnsafe } from "./timer.ts"
 export type Policy = "failFast" | "supervise"
 
 export interface SpawnOptions {
+  /** What the work is called in the live tree. Default: a task. */
+  readonly kind?: CellKind | undefined
   readonly name?: string | undefined
   /** The cell of the caller, for work that may ask outwards although nothing comes down from there. */
   readonly outer?: CancelCell | undefined
-  /** Somebody else is told the failure: the scope does not report it. */
-  readonly observed?: boolean | undefined
+  /** Asked when the task fails. True: somebody else is told the failure, and the policy does not apply. */
+  readonly observed?: (() => boolean) | undefined
   readonly onNeverStarted?: Effect.Effect<unknown> | undefined
 }
 
@@ -42,7 +44,6 @@ class TaskState<A, E> implements Task<A, E> {
   readonly name: string | undefined
   readonly cell: CancelCell
   readonly daemon: boolean
-  stuck = false
   // Set by the scope right after the fork, before anyone else can see the task.
   fiber!: Fiber.Fiber<A, E>
 
@@ -68,7 +69,7 @@ class TaskState<A, E> implements Task<A, E> {
 
   readonly status: Effect.Effect<TaskStatus> = Effect.sync(() => {
     if (this.fiber.pollUnsafe() !== undefined) return "ended"
-    if (this.stuck) return "stuck"
+    if (this.cell.stuck) return "stuck"
     return this.cell.reason === undefined ? "running" : "cancelled"
   })
 }
@@ -116,6 +117,7 @@ export class TaskSet {
 
   close(): void {
     this.#open = false
+    this.cell.draining = true
   }
 
   /** Starts the work at once; `undefined` when the set takes none. */
@@ -127,7 +129,7 @@ export class TaskSet {
   ): TaskState<A, E> | undefined {
     if (!this.open) return undefined
     const name = options?.name
-    const cell = new CancelCell("task", { name, parent: this.cell, outer: options?.outer })
+    const cell = new CancelCell(options?.kind ?? "task", { name, parent: this.cell, outer: options?.outer })
     const task = new TaskState<A, E>(name, cell, daemon)
     this.#tasks.add(task as TaskState<unknown, unknown>)
     let started = false
@@ -139,13 +141,15 @@ export class TaskSet {
       Effect.onExitPrimitive(inner, (exit) => {
         if (!started) return options?.onNeverStarted && this.#neverStarted(options.onNeverStarted, name)
         // Nobody waits for a stuck task any more, so its failure has no other receiver under `failFast` either.
-        const told = this.policy === "supervise" || task.stuck
-        if (exit._tag === "Success" || !told || options?.observed === true) return undefined
+        const told = this.policy === "supervise" || cell.stuck
+        if (exit._tag === "Success" || !told || options?.observed?.() === true) return undefined
         const failure = this.#failure(task, exit.cause)
         return failure && this.receiving(reportUnhandled("task", name, failure, cell.reason))
       })
     )
-    task.fiber.addObserver((exit) => this.#ended(task as TaskState<unknown, unknown>, exit))
+    task.fiber.addObserver((exit) =>
+      this.#ended(task as TaskState<unknown, unknown>, exit, options?.observed)
+    )
     return task
   }
 
@@ -182,10 +186,15 @@ export class TaskSet {
     return Cause.die(new InterruptedElsewhere({ task: task.name }))
   }
 
-  #ended(task: TaskState<unknown, unknown>, exit: Exit.Exit<unknown, unknown>): void {
+  #ended(
+    task: TaskState<unknown, unknown>,
+    exit: Exit.Exit<unknown, unknown>,
+    observed?: (() => boolean) | undefined
+  ): void {
     this.#tasks.delete(task)
     task.cell.unlink()
-    if (exit._tag === "Failure" && this.policy === "failFast" && !task.stuck) {
+    const applies = this.policy === "failFast" && !task.cell.stuck && observed?.() !== true
+    if (exit._tag === "Failure" && applies) {
       const cause = this.#failure(task, exit.cause)
       if (cause !== undefined) this.fail(cause, task.name)
     }
@@ -276,20 +285,30 @@ export class TaskSet {
   }
 
   #abandon(startedAt: number): void {
-    for (const task of this.#tasks) {
-      task.stuck = true
-      this.#tasks.delete(task)
-      task.fiber.addObserver(
-        enterUnsafe({
-          kind: "task",
-          name: task.name ?? this.name,
-          reason: task.cell.reason,
-          span: task.fiber.cache.span?._tag === "Span" ? task.fiber.cache.span.name : undefined,
-          startedAt,
-          source: undefined
-        })
-      )
-    }
+    for (const task of this.#tasks) this.#leave(task, startedAt)
     this.#notify()
+  }
+
+  /** Gives a task up before the set itself ends: it is stuck from now on, and nobody waits for it. */
+  leaveBehind(task: Task<unknown, unknown>, startedAt: number): void {
+    const own = task as TaskState<unknown, unknown>
+    if (!this.#tasks.has(own)) return
+    this.#leave(own, startedAt)
+    this.#notify()
+  }
+
+  #leave(task: TaskState<unknown, unknown>, startedAt: number): void {
+    this.#tasks.delete(task)
+    task.cell.abandon()
+    task.fiber.addObserver(
+      enterUnsafe({
+        kind: "task",
+        name: task.name ?? this.name,
+        reason: task.cell.reason,
+        span: task.fiber.cache.span?._tag === "Span" ? task.fiber.cache.span.name : undefined,
+        startedAt,
+        source: undefined
+      })
+    )
   }
 }

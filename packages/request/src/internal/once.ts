@@ -1,0 +1,50 @@
+/**
+ * Something that happens at most once, and who wants to hear of it.
+ *
+ * Invariants
+ * 1. The value stands before the first listener is called, so a listener that looks sees it.
+ * 2. Each listener is called at most once, and never after its removal.
+ * 3. After the value stands nobody is kept: listeners are let go of, later ones are not taken.
+ */
+import * as Effect from "effect/Effect"
+
+export class Once<T> {
+  value: T | undefined = undefined
+  #listeners: Set<(value: T) => void> | undefined = undefined
+
+  /** True iff this call was the first. */
+  fire(value: T): boolean {
+    if (this.value !== undefined) return false
+    this.value = value
+    const listeners = this.#listeners
+    this.#listeners = undefined
+    if (listeners !== undefined) {
+      for (const listener of listeners) listener(value)
+    }
+    return true
+  }
+
+  /** Never calls back when the value stands already: look at `value` first. Returns the removal. */
+  listen(listener: (value: T) => void): () => void {
+    if (this.value !== undefined) return () => {}
+    if (this.#listeners === undefined) this.#listeners = new Set()
+    const listeners = this.#listeners
+    listeners.add(listener)
+    return () => {
+      listeners.delete(listener)
+    }
+  }
+
+  get listenerCount(): number {
+    return this.#listeners?.size ?? 0
+  }
+
+  /** Waits for the value; an interrupted wait leaves no listener behind. */
+  readonly await: Effect.Effect<T> = Effect.callback((resume) => {
+    if (this.value !== undefined) {
+      resume(Effect.succeed(this.value))
+      return
+    }
+    return Effect.sync(this.listen((value) => resume(Effect.succeed(value))))
+  })
+}

@@ -1,0 +1,65 @@
+/**
+ * Starting a call and waiting for its answer, in one operation.
+ *
+ * Invariants
+ * 1. Between the start of the handler and the wait for it there is no point at which an interrupt could fall.
+ * 2. What was over before it began does not start.
+ */
+import { toCause } from "@curfew/reason"
+import { CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCell"
+import { Instant, Owner } from "@curfew/scope"
+import * as Child from "@curfew/scope/Child"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type { Answer, EndpointOptions } from "../Endpoint.ts"
+import { DefaultOnDisconnect, type OnDisconnect, policyOf } from "../OnDisconnect.ts"
+import { CallState } from "./call.ts"
+import { deadlineReason } from "./deadline.ts"
+import type { Peer } from "./peer.ts"
+
+export const runCall = <A, E, R, R2>(
+  handler: Effect.Effect<A, E, R>,
+  options: EndpointOptions<A, E, R2>
+): Effect.Effect<Answer<A, E>, never, R | R2 | Owner> =>
+  Effect.withFiber((waiter) => {
+    const ancestor = isMaskedUnsafe(waiter) ? undefined : waiter.getRef(CurrentCell)?.reason
+    if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
+    const policy = options.policy ?? policyOf(handler) ?? waiter.getRef(DefaultOnDisconnect)(options)
+    const over = overBefore(waiter, options, policy)
+    if (over !== undefined) return Effect.succeed(over)
+    // The waiter's context has what handler and receiver need; from here on the types need not say so.
+    const owner = options.owner ?? Context.get(waiter.context as Context.Context<Owner>, Owner)
+    return Effect.callback<Answer<A, E>>((resume) => {
+      const call = new CallState(waiter, options as EndpointOptions<A, E, never>, policy, owner)
+      let starting = true
+      let told = false
+      call.listen(() => {
+        if (told) return
+        told = true
+        const conclude = Effect.suspend(() => call.conclude())
+        if (starting) waiter.currentDispatcher.scheduleTask(() => resume(conclude), 0)
+        else Child.resumeWith(waiter, resume, conclude)
+      })
+      call.start(handler as Effect.Effect<A, E>)
+      starting = false
+      return Effect.suspend(() => call.abandon())
+    })
+  })
+
+const overBefore = (
+  waiter: Fiber.Fiber<unknown, unknown>,
+  options: Pick<EndpointOptions<never, never>, "peer" | "method" | "deadline" | "deadlineOrigin">,
+  policy: OnDisconnect
+): Answer<never, never> | undefined => {
+  const { goneOnce, stopOnce } = options.peer as Peer
+  if (stopOnce.value !== undefined) return { _tag: "Cancelled", reason: stopOnce.value }
+  if (policy === "cancel" && goneOnce.value !== undefined) {
+    return { _tag: "Dropped", reason: goneOnce.value, exit: Option.none() }
+  }
+  return options.deadline !== undefined && options.deadline <= Instant.nowUnsafe(waiter)
+    ? { _tag: "Cancelled", reason: deadlineReason(waiter.getRef(Clock.Clock), options) }
+    : undefined
+}

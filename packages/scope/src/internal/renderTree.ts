@@ -1,0 +1,95 @@
+/**
+ * The live tree as lines of text.
+ *
+ * Invariants
+ * 1. One line a node, columns aligned over the whole tree, no recursion.
+ * 2. What was cancelled says why; what is stuck says where it comes from.
+ */
+import { describe } from "@curfew/reason"
+import * as Duration from "effect/Duration"
+import type { LiveNode, LiveTree } from "../inspect.ts"
+
+interface Line {
+  readonly what: string
+  readonly state: string
+  readonly age: string
+  readonly more: string
+}
+
+interface Step {
+  readonly node: LiveNode
+  readonly indent: string
+  readonly branch: string
+}
+
+export const renderTree = (tree: LiveTree): string => {
+  if (tree.roots.length === 0) return "nothing is alive"
+  const lines = layOut(tree.roots)
+  const what = width(lines, (line) => line.what)
+  const state = width(lines, (line) => line.state)
+  const age = width(lines, (line) => line.age)
+  const rows = lines.map((line) =>
+    `${line.what.padEnd(what)}  ${line.state.padEnd(state)}  ${line.age.padStart(age)}  ${line.more}`.trimEnd()
+  )
+  const stuck = tree.stuck.map(
+    (record) =>
+      `stuck: ${record.kind} ${quoted(record.name)}${record.source === undefined ? "" : ` from ${record.source}`}`
+  )
+  const waiting =
+    tree.waitingFor.length === 0
+      ? []
+      : [`a shutdown waits for ${tree.waitingFor.length}: ${shorten(tree.waitingFor)}`]
+  return [...rows, ...stuck, ...waiting].join("\n")
+}
+
+const maxNames = 10
+
+const shorten = (names: ReadonlyArray<string>): string =>
+  names.length <= maxNames
+    ? names.join(", ")
+    : `${names.slice(0, maxNames).join(", ")} and ${names.length - maxNames} more`
+
+const layOut = (roots: ReadonlyArray<LiveNode>): ReadonlyArray<Line> => {
+  const lines: Array<Line> = []
+  const open: Array<Step> = roots.map((node) => ({ node, indent: "", branch: "" })).reverse()
+  for (let step = open.pop(); step !== undefined; step = open.pop()) {
+    const { branch, indent, node } = step
+    lines.push(toLine(node, `${indent}${branch}`))
+    const below = indent + (branch === "" ? "" : branch === "└─ " ? "   " : "│  ")
+    for (let i = node.children.length - 1; i >= 0; i--) {
+      const last = i === node.children.length - 1
+      open.push({ node: node.children[i] as LiveNode, indent: below, branch: last ? "└─ " : "├─ " })
+    }
+  }
+  return lines
+}
+
+const toLine = (node: LiveNode, lead: string): Line => {
+  const why = node.reason === undefined ? "" : describe(node.reason)
+  return {
+    what: `${lead}${node.kind}${node.name === undefined ? "" : ` ${quoted(node.name)}`}`,
+    state: node.state,
+    age: human(node.age),
+    more: [why, node.deadline === undefined ? "" : deadline(node.deadline)]
+      .filter((part) => part !== "")
+      .join(", ")
+  }
+}
+
+const quoted = (name: string | undefined): string =>
+  name === undefined ? "without a name" : JSON.stringify(name)
+
+const deadline = (left: Duration.Duration): string =>
+  Duration.toMillis(left) >= 0 ? `deadline in ${human(left)}` : "past its deadline"
+
+const human = (duration: Duration.Duration): string => {
+  const millis = Duration.toMillis(duration)
+  if (millis < 1000) return `${Math.round(millis)} ms`
+  if (millis < 60_000) return `${(millis / 1000).toFixed(1)} s`
+  if (millis < 3_600_000)
+    return `${Math.floor(millis / 60_000)} min ${Math.round((millis % 60_000) / 1000)} s`
+  return `${Math.floor(millis / 3_600_000)} h ${Math.round((millis % 3_600_000) / 60_000)} min`
+}
+
+const width = (lines: ReadonlyArray<Line>, of: (line: Line) => string): number =>
+  lines.reduce((most, line) => Math.max(most, of(line).length), 0)

@@ -1,0 +1,70 @@
+/**
+ * Starting a task and waiting for its word.
+ *
+ * Invariants
+ * 1. Starting the task and beginning to wait for it are one operation.
+ * 2. Before its word a failure is the caller's alone; after it, the policy's of the scope. Never both.
+ * 3. A caller that is interrupted before the word takes the task with it, and waits for its end.
+ */
+import { CancelReason, currentReason } from "@curfew/reason"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import { failureOf } from "../OnUnhandled.ts"
+import { NeverReady, type Task, TaskScopeClosed } from "../Task.ts"
+import * as child from "./child.ts"
+import type { TaskSet } from "./taskScope.ts"
+
+export const startReady = <A, E, R, V>(
+  set: TaskSet,
+  work: (ready: (value: V) => Effect.Effect<void>) => Effect.Effect<A, E, R>,
+  name: string | undefined
+): Effect.Effect<readonly [V, Task<A, E>], E | NeverReady | TaskScopeClosed, R> =>
+  Effect.withFiber((fiber) => {
+    let word: { readonly value: V } | undefined
+    let task: ReturnType<TaskSet["spawnUnsafe"]> | undefined
+    const waited = Effect.callback<readonly [V, Task<A, E>], E | NeverReady | TaskScopeClosed>((resume) => {
+      const tell = () => {
+        if (word !== undefined && task !== undefined) resume(Effect.succeed([word.value, task as Task<A, E>]))
+      }
+      const ready = (value: V): Effect.Effect<void> =>
+        Effect.sync(() => {
+          if (word !== undefined) return
+          word = { value }
+          tell()
+        })
+      const started = set.spawnUnsafe(
+        fiber.context as Context.Context<R>,
+        Effect.suspend(() => work(ready)),
+        { name, observed: () => word === undefined },
+        false
+      )
+      if (started === undefined) {
+        resume(Effect.fail(new TaskScopeClosed({ scope: set.name })))
+        return
+      }
+      task = started
+      started.fiber.addObserver((exit) => {
+        if (word === undefined) child.resumeWith(fiber, resume, unready(exit, name))
+      })
+      tell()
+    })
+    return Effect.onExitPrimitive(waited, (exit) =>
+      exit._tag === "Success" || word !== undefined || task === undefined ? undefined : stop(task)
+    )
+  })
+
+const unready = <E>(
+  exit: Exit.Exit<unknown, E>,
+  name: string | undefined
+): Effect.Effect<never, E | NeverReady> => {
+  const failure = exit._tag === "Failure" ? failureOf(exit.cause) : undefined
+  return failure === undefined ? Effect.fail(new NeverReady({ task: name })) : Effect.failCause(failure)
+}
+
+const stop = (task: NonNullable<ReturnType<TaskSet["spawnUnsafe"]>>): Effect.Effect<void> =>
+  Effect.flatMap(currentReason, (reason) => {
+    task.cancelUnsafe(Option.getOrElse(reason, CancelReason.Unknown))
+    return child.awaitEnd(task.fiber)
+  })

@@ -1,0 +1,653 @@
+import { CancelReason, currentReason } from "@curfew/reason"
+import { cancellable, Endpoint, PeerSignal, statusOfAnswer } from "@curfew/request"
+import {
+  background,
+  bounded,
+  CancelScope,
+  CleanupBudget,
+  OnUnhandled,
+  type Owner,
+  stuck,
+  TaskScope
+} from "@curfew/scope"
+import { Report, Shutdown } from "@curfew/shutdown"
+import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as TestClock from "effect/testing/TestClock"
+import * as fc from "fast-check"
+import { sweep } from "../../../test/support/sweep.ts"
+import { testSignals } from "./support/signals.ts"
+
+const limits = { drain: "10 seconds", force: "4 seconds" } as const
+
+const lines = (report: Report.Report): ReadonlyArray<string> =>
+  report.items.map((item) => `${item.kind} ${item.name}: ${item.fate} ${Duration.toMillis(item.took)}`)
+
+const phases = (report: Report.Report): ReadonlyArray<string> =>
+  report.phases.map((phase) => `${phase.phase} ${Duration.toMillis(phase.took)} ${phase.endedBy}`)
+
+/** Runs a program under a shutdown with signals of the test's own, in a fiber. */
+const start = <A, E>(main: Effect.Effect<A, E, Owner>, options: Shutdown.ShutdownOptions = limits) =>
+  Effect.gen(function* () {
+    const signals = testSignals()
+    const fiber = yield* Effect.forkChild(Shutdown.run(main, { signals, ...options }), {
+      startImmediately: true
+    })
+    return { signals, fiber, ended: Fiber.join(fiber) }
+  })
+
+describe("L43: a shutdown", () => {
+  it.effect("L43: of an idle program ends at once and reports the program as drained", () =>
+    Effect.gen(function* () {
+      const { ended, signals } = yield* start(Effect.never)
+      signals.send("SIGINT")
+      const { exit, report } = yield* ended
+      expect(report.trigger).toEqual({ _tag: "Signal", signal: "SIGINT" })
+      expect(lines(report)).toEqual(["main main: drained 0"])
+      expect(phases(report)).toEqual(["stop 0 done", "drain 0 done", "force 0 done"])
+      expect(Option.isSome(exit) && Exit.hasInterrupts(exit.value)).toBe(true)
+      expect(signals.count()).toBe(0)
+    })
+  )
+
+  it.effect("L43: lets owned work end by itself and says how long it took", () =>
+    Effect.gen(function* () {
+      const main = Effect.gen(function* () {
+        yield* background("mail", Effect.sleep("3 seconds"))
+        yield* background("index", Effect.sleep("1 seconds"))
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("3 seconds")
+      const { report } = yield* ended
+      expect(lines(report)).toEqual([
+        "task mail: drained 3000",
+        "main main: drained 3000",
+        "task index: drained 1000"
+      ])
+      expect(phases(report)).toEqual(["stop 0 done", "drain 3000 done", "force 0 done"])
+    })
+  )
+
+  it.effect("L43: cancels with Shutdown what has not drained in time, and waits for its clean-up", () =>
+    Effect.gen(function* () {
+      const reasons: Array<unknown> = []
+      const cleanUp = Effect.andThen(
+        Effect.flatMap(currentReason, (reason) =>
+          Effect.sync(() => reasons.push(Option.getOrUndefined(reason)))
+        ),
+        Effect.sleep("1 seconds")
+      )
+      const main = Effect.gen(function* () {
+        yield* background("feed", Effect.ensuring(Effect.never, cleanUp))
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("1 seconds")
+      const { report } = yield* ended
+      expect(lines(report)).toEqual(["task feed: cancelled 11000", "main main: cancelled 11000"])
+      expect(phases(report)).toEqual(["stop 0 done", "drain 10000 limit", "force 1000 done"])
+      expect(reasons).toEqual([CancelReason.Shutdown({ phase: "force" })])
+    })
+  )
+
+  it.effect("L43: abandons what hangs in a mask, names it, and enters it as stuck", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const main = Effect.gen(function* () {
+        yield* background("commit", Effect.uninterruptible(Deferred.await(release)))
+        return yield* Effect.uninterruptible(Deferred.await(release))
+      })
+      const { ended, signals } = yield* start(main, { ...limits, name: "server" })
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("4 seconds")
+      const { exit, report } = yield* ended
+      expect(exit).toEqual(Option.none())
+      expect(lines(report)).toEqual(["task commit: abandoned 14000", "main server: abandoned 14000"])
+      expect(Duration.toMillis(report.took)).toBe(14_000)
+      expect((yield* stuck).map((record) => record.name).sort()).toEqual(["commit", "server"])
+      yield* Deferred.succeed(release, undefined)
+      expect(yield* stuck).toEqual([])
+    })
+  )
+
+  it.effect("L43: names a finalizer that hangs, and the next one that hangs after it", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const wait = Deferred.await(release)
+      const main = Effect.never.pipe(
+        Effect.ensuring(bounded(wait, { name: "close the pool" })),
+        Effect.ensuring(bounded(wait, { name: "flush the log" }))
+      )
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("4 seconds")
+      const { report } = yield* ended
+      expect(lines(report)).toEqual([
+        "clean-up close the pool: abandoned 3000",
+        "clean-up flush the log: abandoned 1000",
+        "main main: drained 3000"
+      ])
+      expect(phases(report)).toEqual(["stop 0 done", "drain 0 done", "force 3000 done"])
+      yield* Deferred.succeed(release, undefined)
+    })
+  )
+
+  it.effect("L43: moves from drain to force at a second signal, and gives up at a third", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const main = Effect.gen(function* () {
+        yield* background("commit", Effect.uninterruptible(Deferred.await(release)))
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("2 seconds")
+      signals.send()
+      yield* TestClock.adjust("1 seconds")
+      signals.send()
+      const { report } = yield* ended
+      expect(phases(report)).toEqual(["stop 0 done", "drain 2000 signal", "force 1000 signal"])
+      expect(lines(report)).toEqual(["task commit: abandoned 3000", "main main: cancelled 3000"])
+      yield* Deferred.succeed(release, undefined)
+    })
+  )
+
+  it.effect("L43: gives up at the second signal when told so, having cancelled what was left", () =>
+    Effect.gen(function* () {
+      const reasons: Array<unknown> = []
+      const seen = Effect.flatMap(currentReason, (reason) =>
+        Effect.sync(() => reasons.push(Option.getOrThrow(reason)))
+      )
+      const release = yield* Deferred.make<void>()
+      const main = Effect.gen(function* () {
+        yield* background(
+          "commit",
+          Effect.ensuring(Effect.never, Effect.andThen(seen, Deferred.await(release)))
+        )
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main, { ...limits, secondSignal: "exit" })
+      signals.send()
+      yield* TestClock.adjust("2 seconds")
+      signals.send()
+      const { report } = yield* ended
+      expect(phases(report)).toEqual(["stop 0 done", "drain 2000 signal", "force 0 signal"])
+      expect(lines(report)).toEqual(["task commit: abandoned 2000", "main main: cancelled 2000"])
+      expect(reasons).toEqual([CancelReason.Shutdown({ phase: "force" })])
+      yield* Deferred.succeed(release, undefined)
+    })
+  )
+
+  it.effect("L43: runs stop hooks before drain hooks, and force hooks only when it did not drain", () =>
+    Effect.gen(function* () {
+      for (const takes of ["1 seconds", "20 seconds"] as const) {
+        const log: Array<string> = []
+        const note = (text: string) => Effect.sync(() => log.push(text))
+        const main = Effect.scoped(
+          Effect.gen(function* () {
+            yield* Shutdown.onForce("connections", note("destroyed"))
+            yield* Shutdown.onDrain("http", Effect.andThen(Effect.sleep(takes), note("drained")))
+            yield* Shutdown.onStop("http", Effect.andThen(Effect.sleep("500 millis"), note("stopped")))
+            return yield* Effect.never
+          })
+        )
+        const { ended, signals } = yield* start(main)
+        signals.send()
+        yield* TestClock.adjust("20 seconds")
+        const { report } = yield* ended
+        if (takes === "1 seconds") {
+          expect(log).toEqual(["stopped", "drained"])
+          expect(phases(report)).toEqual(["stop 500 done", "drain 1000 done", "force 0 done"])
+        } else {
+          expect(log).toEqual(["stopped", "destroyed"])
+          expect(phases(report)).toEqual(["stop 500 done", "drain 9500 limit", "force 0 done"])
+          expect(lines(report)).toContain("hook http: cancelled 9500")
+        }
+      }
+    })
+  )
+
+  it.effect("L43: is bounded although every hook hangs in a mask", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const hang = Effect.uninterruptible(Deferred.await(release))
+      const main = Effect.scoped(
+        Effect.gen(function* () {
+          yield* Shutdown.onStop("listener", hang)
+          yield* Shutdown.onDrain("http", hang)
+          yield* Shutdown.onForce("connections", hang)
+          return yield* Effect.never
+        })
+      )
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("4 seconds")
+      const { report } = yield* ended
+      expect(phases(report)).toEqual(["stop 10000 limit", "force 4000 limit"])
+      expect(lines(report)).toEqual([
+        "hook listener: abandoned 14000",
+        "hook connections: abandoned 4000",
+        "main main: cancelled 10000"
+      ])
+      yield* Deferred.succeed(release, undefined)
+    })
+  )
+
+  it.effect("L43: lets the work that drains start more, and waits for that too", () =>
+    Effect.gen(function* () {
+      const main = Effect.gen(function* () {
+        yield* background(
+          "first",
+          Effect.andThen(Effect.sleep("1 seconds"), background("second", Effect.sleep("1 seconds")))
+        )
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("2 seconds")
+      const { report } = yield* ended
+      expect(phases(report)).toEqual(["stop 0 done", "drain 2000 done", "force 0 done"])
+    })
+  )
+
+  it.effect("L43: ends within drain and force, whatever the program is made of", () =>
+    Effect.promise(() =>
+      fc.assert(
+        fc.asyncProperty(
+          fc.array(
+            fc.record({
+              where: fc.constantFrom("task", "stop", "drain", "force", "main"),
+              how: fc.constantFrom("ends", "sleeps", "cleans up", "cleans up in time", "hangs"),
+              millis: fc.integer({ min: 0, max: 30_000 })
+            }),
+            { maxLength: 6 }
+          ),
+          fc.array(fc.integer({ min: 0, max: 20_000 }), { maxLength: 3 }),
+          fc.constantFrom("force" as const, "exit" as const),
+          (parts, later, secondSignal) =>
+            Effect.runPromise(
+              Effect.gen(function* () {
+                const release = yield* Deferred.make<void>()
+                const work = ({ how, millis }: (typeof parts)[number]): Effect.Effect<unknown> => {
+                  switch (how) {
+                    case "ends":
+                      return Effect.void
+                    case "sleeps":
+                      return Effect.sleep(millis)
+                    case "cleans up":
+                      return Effect.ensuring(Effect.sleep(millis), Deferred.await(release))
+                    case "cleans up in time":
+                      return Effect.ensuring(
+                        Effect.sleep(millis),
+                        bounded(Deferred.await(release), { name: "bound" })
+                      )
+                    case "hangs":
+                      return Effect.uninterruptible(Deferred.await(release))
+                  }
+                }
+                const main = Effect.gen(function* () {
+                  for (const part of parts) {
+                    if (part.where === "task") yield* background("task", work(part))
+                    if (part.where === "stop") yield* Shutdown.onStop("stop", work(part))
+                    if (part.where === "drain") yield* Shutdown.onDrain("drain", work(part))
+                    if (part.where === "force") yield* Shutdown.onForce("force", work(part))
+                  }
+                  yield* Effect.forEach(parts, (part) => (part.where === "main" ? work(part) : Effect.void), {
+                    concurrency: "unbounded"
+                  })
+                  return yield* Effect.never
+                })
+                const { fiber, signals } = yield* start(Effect.scoped(main), { ...limits, secondSignal })
+                signals.send()
+                for (const at of later) {
+                  yield* TestClock.adjust(Math.min(at, 14_000))
+                  signals.send()
+                }
+                yield* TestClock.adjust("10 seconds")
+                yield* TestClock.adjust("4 seconds")
+                expect(fiber.pollUnsafe()).toBeDefined()
+                const { report } = yield* Fiber.join(fiber)
+                expect(Duration.toMillis(report.took)).toBeLessThanOrEqual(14_000)
+                // Whoever hangs is named, and nobody twice.
+                const live = report.items.filter(
+                  (item) => item.fate === "abandoned" && item.kind !== "clean-up"
+                )
+                expect(live.length).toBeLessThanOrEqual(parts.length + 1)
+                yield* Deferred.succeed(release, undefined)
+                expect(yield* stuck).toEqual([])
+              }).pipe(Effect.provide(TestClock.layer()), Effect.scoped)
+            )
+        ),
+        { numRuns: Number(process.env["CURFEW_RUNS"] ?? 60) }
+      )
+    )
+  )
+
+  it.effect("L43: reads as a table with what was left behind on top", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const main = Effect.gen(function* () {
+        yield* background("POST /orders", Effect.sleep("1200 millis"))
+        yield* background("POST /slow", Effect.uninterruptible(Deferred.await(release)))
+        yield* background("GET /feed", Effect.ensuring(Effect.never, Effect.sleep("1 seconds")))
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("4 seconds")
+      const { report } = yield* ended
+      expect(Report.toText(report)).toBe(
+        [
+          "Shutdown after SIGTERM in 14.0 s: 1 drained, 2 cancelled, 1 abandoned",
+          "  stop    0.0 s  done",
+          "  drain  10.0 s  time was up",
+          "  force   4.0 s  time was up",
+          "",
+          "  abandoned  14.0 s  POST /slow    task",
+          "  cancelled  12.0 s  main          main",
+          "  cancelled  11.0 s  GET /feed     task",
+          "  drained     1.2 s  POST /orders  task"
+        ].join("\n")
+      )
+      yield* Deferred.succeed(release, undefined)
+    })
+  )
+})
+
+describe("L43: a server", () => {
+  it.effect(
+    "L43: has answered every cancelled handler with 503 before it is cancelled itself, and then breaks off",
+    () =>
+      Effect.gen(function* () {
+        const log: Array<string> = []
+        const note = (text: string) => Effect.sync(() => log.push(text))
+        const handlers = {
+          "POST /orders": Effect.ensuring(Effect.never, Effect.sleep("1 second")),
+          "GET /search": cancellable(Effect.ensuring(Effect.never, Effect.sleep("1 second")))
+        }
+        const main = TaskScope.use((edges: TaskScope.TaskScope<never>) =>
+          Effect.gen(function* () {
+            yield* Shutdown.onForce("connections", note("destroyed"))
+            for (const [method, handler] of Object.entries(handlers)) {
+              const call = Endpoint.run(handler, {
+                method,
+                kind: "request",
+                transport: "http1",
+                peer: PeerSignal.makeUnsafe()
+              })
+              const edge = Effect.flatMap(call, (answer) => note(`${method} ${statusOfAnswer(answer)?.http}`))
+              yield* Effect.orDie(edges.spawn(edge))
+            }
+            return yield* Effect.ensuring(Effect.never, note("closed"))
+          })
+        )
+        const { ended, signals } = yield* start(Effect.scoped(main))
+        signals.send()
+        yield* TestClock.adjust("10 seconds")
+        expect(log).toEqual(["POST /orders 503"])
+        yield* TestClock.adjust("1 seconds")
+        const { report } = yield* ended
+        expect(log).toEqual(["POST /orders 503", "GET /search 503", "closed", "destroyed"])
+        expect(lines(report)).toEqual([
+          "task GET /search: cancelled 11000",
+          "task POST /orders: cancelled 11000",
+          "main main: cancelled 11000",
+          "hook connections: drained 0"
+        ])
+      })
+  )
+})
+
+describe("a shutdown begins", () => {
+  it.effect("L43: with the end of the program, whose exit is kept", () =>
+    Effect.gen(function* () {
+      const main = Effect.andThen(background("mail", Effect.sleep("1 seconds")), Effect.fail("no port"))
+      const { ended } = yield* start(main)
+      yield* TestClock.adjust("1 seconds")
+      const { exit, report } = yield* ended
+      expect(exit).toEqual(Option.some(Exit.fail("no port")))
+      expect(report.trigger).toEqual({ _tag: "MainEnded" })
+      expect(lines(report)).toEqual(["task mail: drained 1000", "main main: drained 0"])
+    })
+  )
+
+  it.effect("L43: by the program's own wish, and a first signal after that moves nothing on", () =>
+    Effect.gen(function* () {
+      const main = Effect.gen(function* () {
+        yield* background("mail", Effect.sleep("2 seconds"))
+        yield* Shutdown.begin
+        yield* Shutdown.begin
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main)
+      yield* TestClock.adjust("1 seconds")
+      signals.send()
+      yield* TestClock.adjust("1 seconds")
+      const { report } = yield* ended
+      expect(report.trigger).toEqual({ _tag: "Requested" })
+      expect(phases(report)).toEqual(["stop 0 done", "drain 2000 done", "force 0 done"])
+    })
+  )
+
+  it.effect("L43: and shows its stage to health checks", () =>
+    Effect.gen(function* () {
+      const stages: Array<string> = []
+      const look = Effect.flatMap(Shutdown.stage, (stage) => Effect.sync(() => stages.push(stage)))
+      const main = Effect.gen(function* () {
+        yield* look
+        yield* Shutdown.onStop("stop", look)
+        yield* Shutdown.onDrain("drain", look)
+        return yield* Effect.ensuring(Effect.never, look)
+      })
+      const { ended, signals } = yield* start(Effect.scoped(main))
+      signals.send()
+      yield* ended
+      expect(stages).toEqual(["running", "stop", "drain", "force"])
+    })
+  )
+
+  it.effect(
+    "L43: and a hook that comes after its stage began runs at once; one whose scope has closed does not run",
+    () =>
+      Effect.gen(function* () {
+        const log: Array<string> = []
+        const note = (text: string) => Effect.sync(() => log.push(text))
+        const main = Effect.gen(function* () {
+          yield* Effect.scoped(Shutdown.onStop("closed", note("closed")))
+          yield* background(
+            "late",
+            Effect.andThen(Effect.sleep("1 seconds"), Effect.scoped(Shutdown.onStop("late", note("late"))))
+          )
+          return yield* Effect.never
+        })
+        const { ended, signals } = yield* start(main)
+        signals.send()
+        yield* TestClock.adjust("1 seconds")
+        yield* ended
+        expect(log).toEqual(["late"])
+      })
+  )
+
+  it.effect("L43: and a hook that fails is marked in the report and reaches OnUnhandled once", () =>
+    Effect.gen(function* () {
+      const seen: Array<string | undefined> = []
+      const main = Effect.scoped(
+        Effect.andThen(Shutdown.onStop("listener", Effect.die("EBADF")), Effect.never)
+      )
+      const { ended, signals } = yield* start(
+        Effect.provideService(main, OnUnhandled, (unhandled) => Effect.sync(() => seen.push(unhandled.name)))
+      )
+      signals.send()
+      const { report } = yield* ended
+      expect(report.items.find((item) => item.kind === "hook")).toMatchObject({
+        name: "listener",
+        failed: true
+      })
+      expect(seen).toEqual(["listener"])
+    })
+  )
+})
+
+describe("L16: the clean-up budget", () => {
+  it.effect("L16: shrinks as the shutdown goes on", () =>
+    Effect.gen(function* () {
+      const budgets: Array<number> = []
+      const look = Effect.flatMap(CleanupBudget, (budget) =>
+        Effect.sync(() => budgets.push(Duration.toMillis(budget)))
+      )
+      const main = Effect.gen(function* () {
+        yield* look
+        yield* Shutdown.onStop("stop", look)
+        yield* background(
+          "work",
+          Effect.ensuring(Effect.never, Effect.andThen(look, Effect.andThen(Effect.sleep("2 seconds"), look)))
+        )
+        yield* background("drains", Effect.andThen(Effect.sleep("9 seconds"), look))
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(Effect.scoped(main))
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("2 seconds")
+      yield* ended
+      expect(budgets).toEqual([10_000, 10_000, 3_000, 2_000, 1_000])
+    })
+  )
+
+  it.effect("L16: is never longer than the surrounding one", () =>
+    Effect.gen(function* () {
+      const budgets: Array<number> = []
+      const look = Effect.flatMap(CleanupBudget, (budget) =>
+        Effect.sync(() => budgets.push(Duration.toMillis(budget)))
+      )
+      const { ended, signals } = yield* Effect.provideService(
+        start(Effect.andThen(look, Effect.ensuring(Effect.never, look))),
+        CleanupBudget,
+        Duration.millis(50)
+      )
+      signals.send()
+      yield* ended
+      expect(budgets).toEqual([50, 50])
+    })
+  )
+})
+
+describe("a run that is cancelled", () => {
+  const reason = CancelReason.Superseded()
+
+  it.effect("L43: before the start does not start the program", () =>
+    Effect.gen(function* () {
+      let ran = false
+      const outcome = yield* CancelScope.run((scope) =>
+        Effect.andThen(
+          scope.cancel(reason),
+          Shutdown.run(
+            Effect.sync(() => (ran = true)),
+            limits
+          )
+        )
+      )
+      expect(outcome).toEqual({ _tag: "Cancelled", reason })
+      expect(ran).toBe(false)
+    })
+  )
+
+  it.effect(
+    "L43: while the program runs goes through the stages, gives the report to onReport, and ends interrupted",
+    () =>
+      Effect.gen(function* () {
+        const reports: Array<Report.Report> = []
+        const scopes: Array<CancelScope.CancelScope> = []
+        const main = Effect.andThen(background("mail", Effect.sleep("2 seconds")), Effect.never)
+        const fiber = yield* Effect.forkChild(
+          CancelScope.run((scope) => {
+            scopes.push(scope)
+            return Shutdown.run(main, { ...limits, onReport: (report) => reports.push(report) })
+          }),
+          { startImmediately: true }
+        )
+        yield* scopes[0]?.cancel(reason) ?? Effect.void
+        // Twice changes nothing.
+        yield* scopes[0]?.cancel(reason) ?? Effect.void
+        yield* TestClock.adjust("2 seconds")
+        expect(yield* Fiber.join(fiber)).toEqual({ _tag: "Cancelled", reason })
+        expect(reports.map((report) => report.trigger)).toEqual([{ _tag: "Cancelled", reason }])
+        expect(reports.flatMap(lines)).toEqual(["task mail: drained 2000", "main main: drained 2000"])
+      })
+  )
+
+  it.effect("L43: during the shutdown changes nothing of it", () =>
+    Effect.gen(function* () {
+      const reports: Array<Report.Report> = []
+      const main = Effect.andThen(background("mail", Effect.sleep("2 seconds")), Effect.never)
+      const { fiber, signals } = yield* start(main, { ...limits, onReport: (report) => reports.push(report) })
+      signals.send()
+      yield* TestClock.adjust("1 seconds")
+      fiber.interruptUnsafe()
+      fiber.interruptUnsafe()
+      yield* TestClock.adjust("1 seconds")
+      expect(Exit.hasInterrupts(yield* Fiber.await(fiber))).toBe(true)
+      expect(reports.map((report) => report.trigger._tag)).toEqual(["Signal"])
+      expect(reports.flatMap(phases)).toEqual(["stop 0 done", "drain 2000 done", "force 0 done"])
+    })
+  )
+
+  it.effect("L43: after it has ended changes nothing", () =>
+    Effect.gen(function* () {
+      const { ended, fiber, signals } = yield* start(Effect.never)
+      signals.send()
+      yield* ended
+      fiber.interruptUnsafe()
+      signals.send()
+      expect(Exit.isSuccess(yield* Fiber.await(fiber))).toBe(true)
+    })
+  )
+
+  it("L43: at whichever step makes its report if the program began, and leaves nothing behind", async () => {
+    const makeProgram = () => {
+      const reports: Array<Report.Report> = []
+      let runs = 0
+      let began = 0
+      const main = Effect.gen(function* () {
+        began++
+        yield* Shutdown.onStop("listener", Effect.yieldNow)
+        yield* background("mail", Effect.yieldNow)
+        return "answer"
+      })
+      return {
+        program: Effect.map(
+          Effect.suspend(() => {
+            runs++
+            return Shutdown.run(Effect.scoped(main), {
+              ...limits,
+              onReport: (report) => reports.push(report)
+            })
+          }),
+          ({ exit }) => Option.getOrThrow(exit)
+        ),
+        after: () => {
+          // Cancelled before its first operation the program does not begin; the report is made all the same.
+          expect(reports.length).toBeGreaterThanOrEqual(began)
+          expect(reports.length).toBeLessThanOrEqual(runs)
+          expect(
+            reports.flatMap((report) => report.items).filter((item) => item.fate === "abandoned")
+          ).toEqual([])
+        }
+      }
+    }
+    expect(await sweep(makeProgram)).toBeGreaterThan(20)
+    expect(await sweep(makeProgram, { cancel: "scope", fresh: false })).toBeGreaterThan(20)
+  }, 30_000)
+})

@@ -1,0 +1,322 @@
+/**
+ * One generation of shared work: at most one run, and those who observe it.
+ *
+ * Invariants
+ * 1. A generation goes `waiting`, `running`, `cleaningUp`, `over`; it skips what does not happen, and a clean-up that
+ *    overruns its budget is `stuck` before it is `over`. It starts at most once.
+ * 2. An observer is in the set from the operation in which it came until it is delivered to or leaves, whichever is
+ *    first; both take it out in O(1), and only the one that did acts on it.
+ * 3. All observers are delivered the same exit. It is never an interrupt: that becomes `SharedCancelled`.
+ * 4. When the source is cancelled the observers are told in the turn of the cancel; they do not wait for the clean-up.
+ *    A run whose own exit is known by then is delivered instead.
+ * 5. A failure of which no observer can be told is reported once, by the run's own fiber.
+ * 6. A run is a task of the owner. When the owner takes none, it is attached to one of its observers, the host, who does
+ *    not go on before the run is over or stuck.
+ * 7. Neither timer outlives the run: the linger is disarmed by a new observer and by the end, the watch by the end.
+ * 8. User code is called from the run's fiber only, and a throw of it is a defect of the run.
+ */
+import { CancelReason, fromCause } from "@curfew/reason"
+import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { failureOf, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
+import * as Child from "@curfew/scope/Child"
+import { enterUnsafe } from "@curfew/scope/Stuck"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type * as Tracer from "effect/Tracer"
+import { SharedCancelled } from "../SharedCancelled.ts"
+import { SharedStuck } from "../SharedStuck.ts"
+import type { Settings } from "./settings.ts"
+
+export type Phase = "waiting" | "running" | "cleaningUp" | "stuck" | "over"
+
+export interface Observer<A, E> {
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly resume: (exit: Effect.Effect<A, E | SharedCancelled>) => void
+}
+
+/** Where a generation stands: the slot of its key. */
+export interface Place<K, A, E> {
+  readonly key: K
+  readonly name: string
+  /** Nobody shall join this generation any more. */
+  readonly forget: (generation: object) => void
+  /** The run has ended with this exit, to be held for so many milliseconds. */
+  readonly settle: (generation: object, exit: Exit.Exit<A, E | SharedCancelled>, millis: number) => void
+  /** The generation is no longer in the way of another. */
+  readonly release: (generation: object) => void
+}
+
+export class Generation<K, A, E> {
+  phase: Phase = "waiting"
+  readonly #settings: Settings<K, A, E>
+  readonly #place: Place<K, A, E>
+  readonly #observers = new Set<Observer<A, E>>()
+  #cell: CancelCell | undefined
+  #task: TaskScope.Task<A, E> | undefined
+  #span: Tracer.AnySpan | undefined
+  /** The run's own exit, from the end of its scope on; its fiber may still wait for children. */
+  #exit: Exit.Exit<A, E | SharedCancelled> | undefined
+  #retainFor = 0
+  #host: Observer<A, E> | undefined
+  #whenOver: (() => void) | undefined
+  #disarmLinger: (() => void) | undefined
+  /** The cancel came from here: nobody but the watch enters an overrun into the registry. */
+  #ours = false
+  #watch: Fiber.Fiber<unknown> | undefined
+  #leaveStuck: (() => void) | undefined
+
+  constructor(settings: Settings<K, A, E>, place: Place<K, A, E>) {
+    this.#settings = settings
+    this.#place = place
+  }
+
+  get observers(): number {
+    return this.#observers.size
+  }
+
+  // The phase changes in calls; a comparison with the field itself would be narrowed across them.
+  #is(phase: Phase): boolean {
+    return this.phase === phase
+  }
+
+  add(observer: Observer<A, E>): void {
+    this.#disarm()
+    this.#observers.add(observer)
+    if (this.#span !== undefined) link(this.#span, observer.fiber)
+  }
+
+  /** An observer was interrupted: it goes at once, unless the run is attached to it. */
+  leave(observer: Observer<A, E>): Effect.Effect<void> {
+    if (this.#observers.delete(observer) && this.#observers.size === 0) this.#unobserved(observer.fiber)
+    return observer === this.#host ? this.#awaitOver(observer.fiber) : Effect.void
+  }
+
+  #unobserved(last: Fiber.Fiber<unknown, unknown>): void {
+    const { clock, context, linger } = this.#settings
+    if ((!this.#is("waiting") && !this.#is("running")) || this.#exit !== undefined) return
+    if (linger === Number.POSITIVE_INFINITY) return
+    const cancel = () => {
+      if (this.#observers.size === 0)
+        this.cancel(CancelReason.Unobserved({ lingered: Duration.millis(linger) }))
+    }
+    // Through the dispatcher when the stack is deep: the last observer may have been a run that lost its own last one.
+    if (linger <= 0) Child.resumeWith(last, cancel, Effect.void)
+    else
+      this.#disarmLinger = Child.armUnsafe(context, clock, linger, () => {
+        this.#disarmLinger = undefined
+        cancel()
+      })
+  }
+
+  #disarm(): void {
+    const disarm = this.#disarmLinger
+    this.#disarmLinger = undefined
+    disarm?.()
+  }
+
+  start(): void {
+    const { context, counts, owner } = this.#settings
+    this.phase = "running"
+    const { name } = this.#place
+    const work = this.#work(name)
+    const task = TaskScope.spawnUnsafe(owner, context, work, { name, kind: "shared", observed: always })
+    const fiber = task === undefined ? this.#attach(work, name) : task.fiber
+    if (fiber === undefined) {
+      this.#drop(CancelReason.Shutdown({ phase: "drain" }))
+      return
+    }
+    this.#task = task
+    counts.started++
+    fiber.addObserver((exit) => this.#ended(exit))
+  }
+
+  /** The owner is closed: the run belongs to one of its observers, if there is any. */
+  #attach(work: Effect.Effect<A, E>, name: string): Fiber.Fiber<A, E> | undefined {
+    const [host] = this.#observers
+    if (host === undefined) return undefined
+    this.#host = host
+    ownerClosedTotal.updateUnsafe(1, host.fiber.context)
+    const cell = new CancelCell("shared", { name })
+    const fiber = Child.forkUnsafe(this.#settings.context, cell, work)
+    fiber.addObserver(() => cell.unlink())
+    return fiber
+  }
+
+  #work(name: string): Effect.Effect<A, E> {
+    const { linked, lookup } = this.#settings
+    const sealed = Effect.onExitPrimitive(
+      Effect.scoped(Effect.suspend(() => lookup(this.#place.key))),
+      (exit: Exit.Exit<A, E>) => this.#seal(exit, name)
+    )
+    const entered = Effect.withFiber<A, E>((fiber) => {
+      this.#cell = fiber.getRef(CurrentCell)
+      this.#cell?.listen((reason) => this.#cancelled(reason))
+      if (linked && fiber.cache.span !== undefined) {
+        this.#span = fiber.cache.span
+        for (const observer of this.#observers) link(this.#span, observer.fiber)
+      }
+      return sealed
+    })
+    return linked ? Effect.withSpan(entered, name, { root: true }) : entered
+  }
+
+  /** The work and its scope have ended: decide the exit, and report what nobody will be told. */
+  #seal(exit: Exit.Exit<A, E>, name: string): Effect.Effect<void> | undefined {
+    const failure = Exit.isFailure(exit) ? failureOf(exit.cause) : undefined
+    if (!this.#is("running"))
+      return failure && reportUnhandled("abandoned work", name, failure, this.#cell?.reason)
+    const { retain } = this.#settings
+    this.#exit = Exit.isSuccess(exit) ? exit : this.#failed(exit.cause, failure)
+    if (retain !== undefined && (failure !== undefined || Exit.isSuccess(exit))) {
+      try {
+        this.#retainFor = Duration.toMillis(Duration.fromInputUnsafe(retain(exit, this.#place.key)))
+      } catch (error) {
+        this.#exit = Exit.die(error)
+      }
+    }
+    return this.#observers.size === 0 && Exit.isFailure(this.#exit)
+      ? reportUnhandled("abandoned work", name, this.#exit.cause)
+      : undefined
+  }
+
+  #failed(cause: Cause.Cause<E>, failure: Cause.Cause<E> | undefined): Exit.Exit<A, E | SharedCancelled> {
+    if (failure !== undefined) return Exit.failCause(failure)
+    const reason = Option.getOrElse(fromCause(cause), CancelReason.Unknown)
+    return Exit.fail(new SharedCancelled({ name: this.#place.name, reason }))
+  }
+
+  /** Cancels the run, or takes back a start that has not happened. True iff that was the first cancel. */
+  cancel(reason: CancelReason): boolean {
+    if (this.#is("waiting")) {
+      this.#drop(reason)
+      return true
+    }
+    if (!this.#is("running")) return false
+    this.#ours = true
+    const first =
+      this.#cell === undefined ? this.#task?.cancelUnsafe(reason) === true : this.#cell.cancel(reason)
+    if (this.#is("cleaningUp")) this.#startWatch()
+    return first
+  }
+
+  #drop(reason: CancelReason): void {
+    this.phase = "over"
+    this.#disarm()
+    this.#place.forget(this)
+    this.#deliver(Exit.fail(new SharedCancelled({ name: this.#place.name, reason })))
+    this.#place.release(this)
+  }
+
+  /** Heard from the cell, whoever cancelled: interrupts are pending, and no finalizer has run. */
+  #cancelled(reason: CancelReason): void {
+    if (!this.#is("running")) return
+    this.phase = "cleaningUp"
+    this.#disarm()
+    this.#place.forget(this)
+    this.#deliver(this.#exit ?? Exit.fail(new SharedCancelled({ name: this.#place.name, reason })))
+  }
+
+  #ended(exit: Exit.Exit<A, E>): void {
+    const { counts } = this.#settings
+    const { phase } = this
+    this.phase = "over"
+    this.#disarm()
+    this.#watch?.interruptUnsafe()
+    if (phase === "stuck") {
+      counts.stuck--
+      this.#leaveStuck?.()
+      return
+    }
+    this.#whenOver?.()
+    if (phase === "running") {
+      // Without an exit the run was cancelled before its first operation.
+      const outcome = this.#exit ?? this.#failed(Exit.isFailure(exit) ? exit.cause : Cause.empty, undefined)
+      this.#place.settle(this, outcome, this.#retainFor)
+      this.#deliver(outcome)
+    }
+    this.#place.release(this)
+  }
+
+  #deliver(exit: Exit.Exit<A, E | SharedCancelled>): void {
+    for (const observer of this.#observers) {
+      this.#observers.delete(observer)
+      const { fiber, resume } = observer
+      const go = () => Child.resumeWith(fiber, resume, exit)
+      if (observer === this.#host && !this.#is("over")) this.#whenOver = go
+      else go()
+    }
+  }
+
+  /** Waits until the run is over or stuck; for the host. */
+  #awaitOver(host: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      if (this.#is("over") || this.#is("stuck")) resume(Effect.void)
+      else this.#whenOver = () => Child.resumeWith(host, resume, Effect.void)
+    })
+  }
+
+  /** Another generation waits for this one. A clean-up that the owner ordered is watched from here on. */
+  awaited(): void {
+    if (this.#is("cleaningUp")) this.#startWatch()
+  }
+
+  #startWatch(): void {
+    const { budget, clock, context } = this.#settings
+    if (this.#watch !== undefined || !Duration.isFinite(budget)) return
+    const startedAt = clock.currentTimeMillisUnsafe()
+    this.#watch = Child.startUnsafe(
+      context,
+      Effect.andThen(
+        clock.sleep(budget),
+        Effect.suspend(() => this.#overran(startedAt))
+      )
+    )
+  }
+
+  #overran(startedAt: number): Effect.Effect<void> {
+    const { context, counts, owner } = this.#settings
+    const { name } = this.#place
+    const reason = this.#cell?.reason
+    this.phase = "stuck"
+    counts.stuck++
+    if (this.#ours) this.#leaveBehind(startedAt)
+    this.#whenOver?.()
+    this.#place.release(this)
+    if (!this.#ours) return Effect.void
+    const report = reportUnhandled("cleanup", name, Cause.die(new SharedStuck({ name, reason })), reason)
+    const task = TaskScope.spawnUnsafe(owner, context, report, { name })
+    return task === undefined ? report : Effect.void
+  }
+
+  #leaveBehind(startedAt: number): void {
+    if (this.#task !== undefined) {
+      TaskScope.leaveBehindUnsafe(this.#settings.owner, this.#task, startedAt)
+      return
+    }
+    const reason = this.#cell?.reason
+    const span = this.#span?._tag === "Span" ? this.#span.name : undefined
+    this.#cell?.abandon()
+    this.#leaveStuck = enterUnsafe({
+      kind: "task",
+      name: this.#place.name,
+      reason,
+      span,
+      startedAt,
+      source: undefined
+    })
+  }
+}
+
+/** The observers are told a failure, or the run reports it itself: the owner does not, and no sibling is cancelled. */
+const always = (): boolean => true
+
+const link = (run: Tracer.AnySpan, observer: Fiber.Fiber<unknown, unknown>): void => {
+  const { span } = observer.cache
+  if (span === undefined) return
+  if (run._tag === "Span") run.addLinks([{ span, attributes: { link: "observer" } }])
+  if (span._tag === "Span") span.addLinks([{ span: run, attributes: { link: "shared" } }])
+}

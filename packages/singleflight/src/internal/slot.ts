@@ -1,0 +1,188 @@
+/**
+ * The place of one key: the generation that observers join, the runs that have not ended, and the exit that is held.
+ *
+ * Invariants
+ * 1. There is at most one generation that observers can join, and none beside an exit that is held and not expired.
+ * 2. `exclusive`: a generation starts only when no run of the slot is left that is neither over nor stuck, and it
+ *    starts in the turn in which the last one goes.
+ * 3. An exit is held only for a generation that observers could still join: not after an invalidation or a cancel.
+ * 4. Looking for a held exit and joining happen in one operation of the observer (`observe`): an interrupt cannot fall
+ *    between being counted and waiting.
+ * 5. The slot tells its holder when it has become idle: no generation, no run, no exit.
+ */
+import type { CancelReason } from "@curfew/reason"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type { SharedCancelled } from "../SharedCancelled.ts"
+import type { SharedStatistics } from "../SharedOptions.ts"
+import { Generation, type Observer, type Place } from "./generation.ts"
+import type { Kept, Retention } from "./retention.ts"
+import { nowOf, type Settings } from "./settings.ts"
+
+export class Slot<K, A, E> implements Place<K, A, E>, Kept {
+  readonly key: K
+  readonly name: string
+  readonly #settings: Settings<K, A, E>
+  readonly #retention: Retention
+  readonly #onIdle: ((slot: Slot<K, A, E>) => void) | undefined
+  #current: Generation<K, A, E> | undefined
+  /** Started, and neither over nor stuck; more than one only with `overlap`. */
+  readonly #live: Array<Generation<K, A, E>> = []
+  #held: Exit.Exit<A, E | SharedCancelled> | undefined
+  /** Monotonic milliseconds. */
+  #heldUntil = 0
+
+  constructor(
+    settings: Settings<K, A, E>,
+    retention: Retention,
+    key: K,
+    onIdle?: (slot: Slot<K, A, E>) => void
+  ) {
+    this.#settings = settings
+    this.#retention = retention
+    this.key = key
+    this.name = settings.nameOf(key)
+    this.#onIdle = onIdle
+  }
+
+  /** The exit that is held, if it has not expired. */
+  hit(): Exit.Exit<A, E | SharedCancelled> | undefined {
+    const held = this.#held
+    if (held === undefined || this.expired()) return undefined
+    this.#retention.used(this)
+    this.#settings.counts.hits++
+    return held
+  }
+
+  /** Joins the generation, or begins one. */
+  join(observer: Observer<A, E>): Generation<K, A, E> {
+    this.#letGo()
+    if (this.#current !== undefined) {
+      this.#settings.counts.joined++
+      this.#current.add(observer)
+      return this.#current
+    }
+    const generation = new Generation(this.#settings, this)
+    this.#current = generation
+    generation.add(observer)
+    this.#next()
+    return generation
+  }
+
+  #next(): void {
+    const next = this.#current
+    if (next?.phase === "waiting") {
+      const last = this.#live.at(-1)
+      if (this.#settings.exclusive && last !== undefined) {
+        last.awaited()
+      } else {
+        this.#live.push(next)
+        next.start()
+      }
+    } else if (next === undefined && this.#live.length === 0 && this.#held === undefined) {
+      this.#onIdle?.(this)
+    }
+  }
+
+  forget(generation: object): void {
+    if (this.#current === generation) this.#current = undefined
+  }
+
+  settle(generation: object, exit: Exit.Exit<A, E | SharedCancelled>, millis: number): void {
+    if (this.#current !== generation) return
+    this.#current = undefined
+    if (millis <= 0) return
+    const now = nowOf(this.#settings)
+    this.#held = exit
+    this.#heldUntil = now + millis
+    this.#retention.add(this, now)
+  }
+
+  release(generation: object): void {
+    const index = this.#live.indexOf(generation as Generation<K, A, E>)
+    if (index >= 0) this.#live.splice(index, 1)
+    this.#next()
+  }
+
+  expired(now?: number): boolean {
+    return this.#heldUntil !== Number.POSITIVE_INFINITY && (now ?? nowOf(this.#settings)) >= this.#heldUntil
+  }
+
+  #letGo(): void {
+    if (this.#held === undefined) return
+    this.#held = undefined
+    this.#retention.remove(this)
+  }
+
+  evict(): void {
+    this.#letGo()
+    this.#next()
+  }
+
+  /** Later observers get a new run; those who wait keep theirs. */
+  invalidate(): void {
+    // What has not started yet is as new as it can be.
+    if (this.#current?.phase === "running") this.#current = undefined
+    this.evict()
+  }
+
+  /** Cancels every generation that is not being cancelled yet; true iff there was one. */
+  cancel(reason: CancelReason): boolean {
+    let cancelled = false
+    for (const generation of this.#generations) if (generation.cancel(reason)) cancelled = true
+    return cancelled
+  }
+
+  /** The current one first: cancelling an older one would start it. */
+  get #generations(): ReadonlySet<Generation<K, A, E>> {
+    return new Set(this.#current === undefined ? this.#live : [this.#current, ...this.#live])
+  }
+
+  get observers(): number {
+    let observers = 0
+    for (const generation of this.#generations) observers += generation.observers
+    return observers
+  }
+
+  /** Adds what can be counted by looking. */
+  count(into: { observers: number; waiting: number; running: number; cleaningUp: number }): void {
+    for (const generation of this.#generations) {
+      into.observers += generation.observers
+      const { phase } = generation
+      if (phase === "waiting" || phase === "running" || phase === "cleaningUp") into[phase]++
+    }
+  }
+}
+
+export const statisticsOf = <K, A, E>(
+  settings: Settings<K, A, E>,
+  retention: Retention,
+  slots: ReadonlyArray<Slot<K, A, E>>
+): SharedStatistics => {
+  retention.purge(nowOf(settings))
+  const counted = { observers: 0, waiting: 0, running: 0, cleaningUp: 0 }
+  for (const slot of slots) slot.count(counted)
+  return { ...counted, ...settings.counts, retained: retention.size }
+}
+
+/** Gets the exit of the slot's work: one that is held, that of the run, or that of a run which starts now. */
+export const observe = <K, A, E>(
+  find: () => Slot<K, A, E> | undefined,
+  obtain: () => Slot<K, A, E>
+): Effect.Effect<A, E | SharedCancelled> =>
+  Effect.withFiber((fiber) => {
+    const held = find()?.hit()
+    if (held !== undefined) return held
+    return Effect.callback((resume) => {
+      const slot = obtain()
+      // The fiber may have yielded since it looked.
+      const since = slot.hit()
+      if (since !== undefined) {
+        resume(since)
+        return
+      }
+      const observer: Observer<A, E> = { fiber, resume }
+      const generation = slot.join(observer)
+      return Effect.suspend(() => generation.leave(observer))
+    })
+  })
