@@ -9,6 +9,8 @@ export default defineConfig({
   test: {
     include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "test/**/*.test.ts"],
     exclude: ["**/node_modules/**", "**/dist/**"],
+    // A watchdog for what hangs, not a limit on speed: machines differ, and the long sweeps share theirs.
+    testTimeout: 60_000,
     // The gate counts tests in a report.
     reporters: report === undefined ? ["default"] : ["default", ["json", { outputFile: report }]],
     coverage: { include: ["packages/*/src/**/*.ts"] }

@@ -2,7 +2,8 @@
  * The live tree as lines of text.
  *
  * Invariants
- * 1. One line a node, columns aligned over the whole tree, no recursion.
+ * 1. One line a node, columns aligned over the whole tree, no recursion. What is nested deeper than `maxDepth` is not
+ *    indented further but says how deep it is: the text grows with the number of nodes, not with its square.
  * 2. What was cancelled says why; what is stuck says where it comes from.
  */
 import { describe } from "@curfew/reason"
@@ -16,8 +17,11 @@ interface Line {
   readonly more: string
 }
 
+const maxDepth = 24
+
 interface Step {
   readonly node: LiveNode
+  readonly depth: number
   readonly indent: string
   readonly branch: string
 }
@@ -51,14 +55,20 @@ const shorten = (names: ReadonlyArray<string>): string =>
 
 const layOut = (roots: ReadonlyArray<LiveNode>): ReadonlyArray<Line> => {
   const lines: Array<Line> = []
-  const open: Array<Step> = roots.map((node) => ({ node, indent: "", branch: "" })).reverse()
+  const open: Array<Step> = roots.map((node) => ({ node, depth: 0, indent: "", branch: "" })).reverse()
   for (let step = open.pop(); step !== undefined; step = open.pop()) {
-    const { branch, indent, node } = step
-    lines.push(toLine(node, `${indent}${branch}`))
-    const below = indent + (branch === "" ? "" : branch === "└─ " ? "   " : "│  ")
+    const { branch, depth, indent, node } = step
+    lines.push(toLine(node, depth > maxDepth ? `${indent}${branch}(${depth}) ` : `${indent}${branch}`))
+    const below =
+      depth >= maxDepth ? indent : indent + (branch === "" ? "" : branch === "└─ " ? "   " : "│  ")
     for (let i = node.children.length - 1; i >= 0; i--) {
       const last = i === node.children.length - 1
-      open.push({ node: node.children[i] as LiveNode, indent: below, branch: last ? "└─ " : "├─ " })
+      open.push({
+        node: node.children[i] as LiveNode,
+        depth: depth + 1,
+        indent: below,
+        branch: last ? "└─ " : "├─ "
+      })
     }
   }
   return lines
