@@ -1,3 +1,4 @@
+import { CancelReason } from "@curfew/reason"
 import { TaskScope } from "@curfew/scope"
 import { describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -5,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
 import { expect } from "vitest"
-import { shutDown } from "../src/process/ladder.ts"
+import { closingReason, shutDown } from "../src/process/ladder.ts"
 import { Meter } from "../src/process/Meter.ts"
 import { Process } from "../src/process/Process.ts"
 import { Stop } from "../src/process/Stop.ts"
@@ -48,6 +49,23 @@ describe("a shutdown in stages", () => {
         yield* Deferred.succeed(answer, undefined)
         expect(yield* report).toMatchObject({ drained: 1, cancelled: 0, abandoned: 0 })
         expect(done).toEqual(["refuse"])
+      })
+    )
+  )
+
+  it.effect("cuts nothing when cancelling was enough, so that the last answers leave", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const done: Array<string> = []
+        const calls = yield* TaskScope.make()
+        yield* calls.spawn(Effect.never)
+        const { report } = yield* shuttingDown(calls, done)
+        yield* TestClock.adjust("5 seconds")
+        const told = yield* report
+        expect(told).toMatchObject({ drained: 0, cancelled: 1, abandoned: 0 })
+        expect(done).toEqual(["refuse"])
+        expect(closingReason(told)).toEqual(CancelReason.Shutdown({ phase: "drain" }))
+        expect(closingReason({ ...told, abandoned: 1 })).toEqual(CancelReason.Shutdown({ phase: "force" }))
       })
     )
   )

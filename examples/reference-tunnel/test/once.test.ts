@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import { fileURLToPath } from "node:url"
 import { afterEach, describe, expect, test } from "vitest"
@@ -47,6 +47,16 @@ const run = (...args: ReadonlyArray<string>) => start(...args).end
 
 const lastLine = (stdout: string) => JSON.parse(stdout.trimEnd().split("\n").at(-1) as string)
 
+/** Lines that tell of a call and stand under the headline of another. */
+const strayLines = (stdout: string): ReadonlyArray<string> => {
+  let under = ""
+  return stdout.split("\n").filter((line) => {
+    under = /^([cg]\d+) {2}/.exec(line)?.[1] ?? under
+    const call = /^ +[\d.]+ .*?[a-z]+ +([cg]\d+) /.exec(line)?.[1]
+    return call !== undefined && call !== under
+  })
+}
+
 const clean = {
   calls: 8,
   answered: 4,
@@ -66,6 +76,7 @@ const clean = {
   errorLogs: 0,
   abandoned: 0,
   durationMs: expect.any(Number),
+  scenarioMs: expect.any(Number),
   ok: true
 }
 
@@ -79,6 +90,24 @@ describe("the scenario", { timeout: limit }, () => {
     expect(stdout).toContain("cancelled while it hashed: the peer's deadline has passed")
     expect(stdout).toContain("the server ends it: the limit of 5000 hashes is exceeded")
     expect(stdout).toContain("closes its scopes: search, then call")
+    expect(stdout).toContain("the stream ends after 3 pages with 12 matches")
+    expect(stdout).toContain("closes: frames, then the caller's status, then its entry")
+    expect(stdout).toContain("the tunnel closes from this end: the server is shutting down (drain)")
+    expect(strayLines(stdout)).toEqual([])
+  })
+
+  test("says in one line that Ctrl-C came first", async () => {
+    const up = start("--once")
+    // It says nothing before it has ended; once it has children it listens to signals.
+    while (spawnSync("pgrep", ["-P", String(up.child.pid)]).status !== 0) {
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    up.child.kill("SIGINT")
+    expect(await up.end).toEqual({
+      code: 130,
+      stdout: "",
+      stderr: "Stopped before the scenario had ended.\n"
+    })
   })
 
   test.each([
@@ -88,6 +117,7 @@ describe("the scenario", { timeout: limit }, () => {
   ])("with a planted %s is found out", async (plant, found) => {
     const { code, stdout } = await run("--once", `--plant=${plant}`)
     expect(lastLine(stdout)).toMatchObject({ ...found, ok: false })
+    expect(strayLines(stdout)).toEqual([])
     expect(code).toBe(1)
   })
 })
@@ -97,22 +127,49 @@ describe("staying up", { timeout: limit }, () => {
     const up = start()
     const [, port] = await up.saying(/takes calls on 127\.0\.0\.1:(\d+)/)
     const answered = await run("call", `--gateway=127.0.0.1:${port}`, "--word=cat")
-    expect(answered).toMatchObject({ code: 0, stderr: "" })
+    expect(answered).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(
+        /^distance {2}SHA-256 in base64 .*\n +1 {2}\S{44} {2}04\n6 hashes tried\n$/
+      ),
+      stderr: ""
+    })
 
-    const endless = start("call", `--gateway=127.0.0.1:${port}`, "--word=unobtainable", "--distance=0")
+    const endless = ["call", `--gateway=127.0.0.1:${port}`, "--word=unobtainable", "--distance=0"]
+    const find = start(...endless)
     await up.saying(/g2 +Find starts/)
+    const range = start(...endless, "--range")
+    await up.saying(/g3 +FindRange starts/)
     up.child.kill("SIGINT")
     await up.saying(/Ctrl-C: /)
     up.child.kill("SIGINT")
-    expect(await endless.end).toMatchObject({
-      code: 1,
-      stderr: expect.stringMatching(/^UNAVAILABLE: .*shutting down/)
-    })
+    for (const call of [find, range]) {
+      expect(await call.end).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/^UNAVAILABLE: .*shutting down/)
+      })
+    }
     const { code, stderr, stdout } = await up.end
-    expect(stdout).toMatch(/gateway +0 drained, 1 cancelled, 0 abandoned/)
+    expect(stdout).toMatch(/gateway +0 drained, 2 cancelled, 0 abandoned/)
     expect(stdout).toContain("skipped by a second Ctrl-C")
     expect(stderr).toBe("")
     expect(code).toBe(0)
+  })
+
+  test("tells how to call it from Node, in lines that work as they are printed", async () => {
+    const up = start()
+    const [, lines = ""] = await up.saying(/run from here with: node there\.mjs\n\n((?: {2}.*\n)+)\n/)
+    // With its working directory this is what a file there would do.
+    const there = spawn(process.execPath, ["--input-type=module", "-e", lines], { stdio: "pipe" })
+    running.add(there)
+    let answer = ""
+    there.stdout.on("data", (chunk) => {
+      answer += chunk
+    })
+    expect(await once(there, "close")).toEqual([0, null])
+    expect(answer).toContain("tried: 6")
+    up.child.kill("SIGINT")
+    expect((await up.end).code).toBe(0)
   })
 
   test("ends its processes when it is killed", async () => {
@@ -131,14 +188,30 @@ describe("a part by hand", { timeout: limit }, () => {
       stdout: "",
       stderr: "No gateway can be reached at 127.0.0.1:1; start one with: npm start -- gateway\n"
     })
+    expect(await run("call", "--gateway=127.0.0.1:1")).toEqual({
+      code: 1,
+      stdout: "",
+      stderr:
+        "No gateway can be reached at 127.0.0.1:1. `npm start` prints the port it took (or give it one: " +
+        "`npm start -- --port=50051`); then: npm start -- call --gateway=127.0.0.1:PORT\n"
+    })
   })
 
   test("whose port is in use says so in one sentence", async () => {
     const first = start("backend", "--port=0")
     const [, port] = await first.saying(/listens on 127\.0\.0\.1:(\d+)/)
-    const { code, stderr, stdout } = await run("backend", `--port=${port}`)
-    expect([code, stdout]).toEqual([1, ""])
-    expect(stderr).toMatch(/^Port \d+ of 127\.0\.0\.1 is in use; [^\n]*\n$/)
+    const inUse = `Port ${port} of 127.0.0.1 is in use; choose another with --port=N, or`
+    expect(await run("backend", `--port=${port}`)).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: `${inUse} take a free one with --port=0.\n`
+    })
+    // The scenario's default is a free port, a part's is not.
+    expect(await run(`--port=${port}`)).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: `${inUse} leave the flag out for a free one.\n`
+    })
     first.child.kill("SIGINT")
     expect((await first.end).code).toBe(0)
   })

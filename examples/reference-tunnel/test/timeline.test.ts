@@ -10,17 +10,19 @@ const plain: Style = { width: 100, symbols: false, colour: false }
 const events: ReadonlyArray<TimelineEvent> = [
   { at: 1010, lane: "gateway", mark: "start", call: "c1", stream: 1, text: "stream 1 opens" },
   { at: 1000, lane: "client", mark: "step", call: "c1", text: "A call that is cancelled" },
-  { at: 1030.25, lane: "agent", mark: "cleanup", stream: 1, text: "stream 1 closes", took: 1.26 },
+  { at: 1030.25, lane: "agent", mark: "cleanup", call: "c1", stream: 1, text: "stream 1 closes", took: 1.26 },
   { at: 1020, lane: "backend", mark: "cancel", call: "c1", text: "cancelled: the client has gone (grpc)" }
 ]
 
 describe("the timeline", () => {
-  test("has a lane for each process, is in the order of time, and names the call at both ends of a stream", () => {
+  test("has a lane for each process, and is in the order of time", () => {
     expect(timeline(events, plain)).toEqual([
       "      ms  client",
       "          | gateway",
       "          | | agent",
       "          | | | backend",
+      "",
+      "> starts   < data   = ends   x cancelled   o cleaned up   . note   ! fault",
       "",
       "c1  A call that is cancelled",
       "    10.0  | > | |  gateway  c1   stream 1 opens",
@@ -34,7 +36,7 @@ describe("the timeline", () => {
       ...(events[3] as TimelineEvent),
       text: `cancelled ${"because ".repeat(40)}${"x".repeat(200)}`
     }
-    for (const width of [40, 60, 80, 140]) {
+    for (const width of [40, 60, 72, 80, 140]) {
       const lines = timeline([long], { ...plain, width })
       expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(width)
       expect(lines.join("").match(/because/g)).toHaveLength(40)
@@ -44,6 +46,7 @@ describe("the timeline", () => {
   test("leaves the lanes out where there is no room for them", () => {
     const lines = timeline(events, { ...plain, width: 70 })
     expect(lines).toContain("    20.0  backend  c1   cancelled: the client has gone (grpc)")
+    expect(lines.join("\n")).not.toContain("> starts")
   })
 
   test("has only ASCII without symbols, and no escapes without colour", () => {
@@ -56,7 +59,7 @@ describe("the timeline", () => {
   })
 
   test("is empty but for its heading when nothing happened", () => {
-    expect(timeline([], plain)).toHaveLength(4)
+    expect(timeline([], plain)).toHaveLength(6)
   })
 })
 
@@ -68,6 +71,11 @@ describe("the style", () => {
       "a pipe that is told a width",
       { isTTY: false, columns: undefined, env: { COLUMNS: "80" } },
       { width: 79, symbols: false, colour: false }
+    ],
+    [
+      "a terminal that does not know its width",
+      { isTTY: true, columns: 0, env: {} },
+      { width: 109, symbols: true, colour: true }
     ],
     [
       "NO_COLOR",
@@ -137,5 +145,11 @@ describe("the table of what is left over", () => {
 
   test("compares two moments of a process that stays up", () => {
     expect(since({ ...none, fibers: 3 }, { ...none, fibers: 5 })).toEqual({ ...none, fibers: 2 })
+  })
+
+  test("owes nothing for what was there before and has ended since", () => {
+    const counts = since({ ...none, timers: 2, fibers: 1 }, { ...none, timers: 1, fibers: 2 })
+    expect(counts).toEqual({ ...none, fibers: 1 })
+    expect(leftOver([{ lane: "agent", counts }], plain)[4]).toBe("timers             none")
   })
 })

@@ -1,3 +1,4 @@
+import { CancelReason } from "@curfew/reason"
 import { Services, serveReverse } from "@curfew/tunnel"
 import { Client, status as Code, credentials, type StatusObject } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
@@ -6,7 +7,7 @@ import { forward } from "../grpc/forward.ts"
 import { hashFinder } from "../grpc/hashFinder.ts"
 import { countCalls } from "../grpc/interceptors.ts"
 import { observe } from "../grpc/tunnelEvents.ts"
-import { shutDown } from "../process/ladder.ts"
+import { closingReason, shutDown } from "../process/ladder.ts"
 import { Process } from "../process/Process.ts"
 import { plantError } from "../process/plants.ts"
 import { resource } from "../process/resource.ts"
@@ -31,13 +32,15 @@ export const agent = (options: {
         ),
         (client) => Effect.sync(() => client.close())
       )
+      const events = observe(process)
       const forwarding = yield* forward(hashFinder, toBackend, {
+        onArrival: events.name,
         rephrase: (status) =>
           isUnreachable(status) ? { ...status, details: unreachable(options.backend) } : status
       })
       const services = Services.empty.pipe(Services.add(forwarding.definition, forwarding.implementation))
       const to = { address: options.gateway, credentials: credentials.createInsecure() }
-      const tunnel = yield* serveReverse(to, services, { observer: observe(process) }).pipe(
+      const tunnel = yield* serveReverse(to, services, { observer: events.observer }).pipe(
         Effect.catch((error) =>
           endWith(
             error.code === Code.UNAVAILABLE
@@ -51,9 +54,14 @@ export const agent = (options: {
         text: `The agent offers the hash finder of ${options.backend} through a tunnel to ${options.gateway}. Ctrl-C ends it.`
       })
       const ended = yield* Effect.raceFirst(Effect.as(process.stop.requested, undefined), tunnel.closed)
-      yield* process.stopped(
-        yield* shutDown({ calls: forwarding.calls, refuse: Effect.void, force: tunnel.close() })
-      )
+      const report = yield* shutDown({
+        calls: forwarding.calls,
+        refuse: Effect.void,
+        force: tunnel.close(CancelReason.Shutdown({ phase: "force" }))
+      })
+      yield* process.stopped(report)
+      // Here, and not left to the scope, which would not know that the shutdown has been an orderly one.
+      yield* tunnel.close(closingReason(report))
       if (ended === undefined || process.supervised) return () => 0
       return yield* endWith(`The gateway at ${options.gateway} has closed the tunnel, so the agent ends.`)
     })

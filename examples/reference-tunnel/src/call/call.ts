@@ -2,7 +2,7 @@ import { CancelReason, describe } from "@curfew/reason"
 import { CancelScope } from "@curfew/scope"
 import { status as Code, credentials } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
-import type { Command } from "../cli/parseArguments.ts"
+import { type Command, usual } from "../cli/parseArguments.ts"
 import { endWith, type Sentence } from "../cli/Sentence.ts"
 import { type CallFailed, find, findRange } from "../grpc/calls.ts"
 import { HashFinderClient, type Match } from "../grpc/hashFinder.ts"
@@ -10,6 +10,7 @@ import { countCalls } from "../grpc/interceptors.ts"
 import { Process } from "../process/Process.ts"
 import { resource } from "../process/resource.ts"
 import type { LastWords } from "../process/runProcess.ts"
+import { counted } from "../report/counted.ts"
 
 /** One call by hand. Ctrl-C leaves: the call is cancelled, all the way to the hash finder. */
 export const call = (
@@ -28,6 +29,7 @@ export const call = (
         ),
         (it) => Effect.sync(() => it.close())
       )
+      const show = table()
       const named = { timeout: options.timeout }
       const request = { word: options.word, distance: options.distance, max_hashes: options.maxHashes }
       const work: Effect.Effect<void, CallFailed, Process> = options.range
@@ -41,7 +43,7 @@ export const call = (
           )
         : Effect.map(find(stub, request, named), ({ match, tried }) => {
             show(match)
-            console.log(`${tried} hashes tried`)
+            console.log(`${counted(tried, "hash", "hashes")} tried`)
           })
       const leaving = CancelReason.Requested({ message: "the person at the keyboard leaves" })
       const outcome = yield* CancelScope.run((scope) =>
@@ -56,7 +58,7 @@ export const call = (
         Effect.catchTag("CallFailed", ({ code, details }) =>
           endWith(
             code === Code.UNAVAILABLE && details.startsWith("No connection established")
-              ? `No gateway can be reached at ${options.gateway}; start everything with: npm start`
+              ? unreachable(options.gateway)
               : `${Code[code]}: ${details}`
           )
         )
@@ -67,5 +69,18 @@ export const call = (
     })
   )
 
-const show = ({ distance, hash, value }: Match): void =>
-  console.log(`${String(distance).padStart(3)}  ${hash}  ${Buffer.from(value).toString("hex") || "(empty)"}`)
+const unreachable = (gateway: string): string =>
+  `No gateway can be reached at ${gateway}. \`npm start\` prints the port it took (or give it one: ` +
+  `\`npm start -- --port=${usual.gateway}\`); then: npm start -- call --gateway=127.0.0.1:PORT`
+
+/** Prints matches in columns, with a head over the first. */
+const table = (): ((match: Match) => void) => {
+  let headed = false
+  const row = (distance: string, hash: string, value: string) =>
+    console.log(`${distance.padStart(8)}  ${hash.padEnd(44)}  ${value}`)
+  return ({ distance, hash, value }) => {
+    if (!headed) row("distance", "SHA-256 in base64", "of these bytes")
+    headed = true
+    row(String(distance), hash, Buffer.from(value).toString("hex") || "(empty)")
+  }
+}

@@ -1,3 +1,4 @@
+import { CancelReason } from "@curfew/reason"
 import { TunnelService } from "@curfew/tunnel"
 import { Client, credentials } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
@@ -9,7 +10,7 @@ import { hashFinder } from "../grpc/hashFinder.ts"
 import { countCalls } from "../grpc/interceptors.ts"
 import { listenOn } from "../grpc/server.ts"
 import { observe } from "../grpc/tunnelEvents.ts"
-import { shutDown } from "../process/ladder.ts"
+import { closingReason, shutDown } from "../process/ladder.ts"
 import { Process } from "../process/Process.ts"
 import { resource } from "../process/resource.ts"
 import type { LastWords } from "../process/runProcess.ts"
@@ -31,10 +32,10 @@ export const gateway = (options: {
       let unnamed = 0
       // A server waits for the tunnels on it, and tunnels do not end by themselves: their scope closes before it does.
       const scope = yield* Scope.make()
-      const closeTunnels = Scope.close(scope, Exit.void)
-      yield* Effect.addFinalizer(() => closeTunnels)
+      const closeScope = Scope.close(scope, Exit.void)
+      yield* Effect.addFinalizer(() => closeScope)
       const tunnels = yield* Scope.provide(
-        TunnelService.make({ observer: observe(process, () => labels.take()) }),
+        TunnelService.make({ observer: observe(process, () => labels.take()).observer }),
         scope
       )
       const agents = yield* listenOn("the port for agents", {
@@ -42,7 +43,12 @@ export const gateway = (options: {
         flag: "--tunnel-port",
         register: tunnels.addTo
       })
-      yield* resource("the tunnels", Effect.void, () => closeTunnels)
+      let reason = CancelReason.Shutdown({ phase: "drain" })
+      // One by one and not by their scope, which would not know that the shutdown has been an orderly one.
+      const closeEach = Effect.flatMap(tunnels.reverse.list, (open) =>
+        Effect.forEach(open, (tunnel) => tunnel.close(reason), { concurrency: "unbounded", discard: true })
+      )
+      yield* resource("the tunnels", Effect.void, () => Effect.andThen(closeEach, closeScope))
       const calls = yield* resource(
         "the way into the tunnel",
         Effect.sync(
@@ -70,9 +76,13 @@ export const gateway = (options: {
       })
       yield* process.stop.requested
       yield* tunnels.refuseNew
-      yield* process.stopped(
-        yield* shutDown({ calls: forwarding.calls, refuse: callers.refuse, force: callers.force })
-      )
+      const report = yield* shutDown({
+        calls: forwarding.calls,
+        refuse: callers.refuse,
+        force: callers.force
+      })
+      yield* process.stopped(report)
+      reason = closingReason(report)
       return () => 0
     })
   )

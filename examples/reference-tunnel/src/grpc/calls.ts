@@ -10,6 +10,7 @@ import {
   type ServiceError,
   type StatusObject
 } from "@grpc/grpc-js"
+import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -102,19 +103,34 @@ export const findRange = (
 ): Effect.Effect<Range, never, Process | Scope.Scope> =>
   Effect.gen(function* () {
     const { meter, now } = yield* Process
-    const pages = yield* Queue.unbounded<FindRangeResponse>()
+    // The end goes through the queue too: on a way of its own it could overtake the last pages.
+    const pages = yield* Queue.unbounded<FindRangeResponse, CallFailed | Cause.Done>()
     const over = yield* Deferred.make<StatusObject>()
-    const read = yield* Deferred.make<void>()
     const { opened: call } = yield* Effect.acquireRelease(
       Effect.sync(() => {
         const start = (stub["FindRange"] as ServerStream).bind(stub)
         const opened = start(request, headersOf(options), deadlineOf(options, now()))
         // The status says what the error says; without a listener the error would end the process.
         opened.on("error", () => undefined)
+        let read = false
+        let status: StatusObject | undefined
+        // Pages may still be on their way to the listener when the status is there; `end` comes after them.
+        const settle = () => {
+          if (!read || status === undefined) return
+          if (status.code === Code.OK) Queue.endUnsafe(pages)
+          else Queue.failCauseUnsafe(pages, Cause.fail(failed(status)))
+        }
         const forget = listenAll(meter, opened, {
           data: (page: FindRangeResponse) => Queue.offerUnsafe(pages, page),
-          end: () => Deferred.doneUnsafe(read, Effect.void),
-          status: (status: StatusObject) => Deferred.doneUnsafe(over, Effect.succeed(status))
+          end: () => {
+            read = true
+            settle()
+          },
+          status: (told: StatusObject) => {
+            status = told
+            Deferred.doneUnsafe(over, Effect.succeed(told))
+            settle()
+          }
         })
         return { opened, forget }
       }),
@@ -124,15 +140,9 @@ export const findRange = (
         return Effect.ensuring(Deferred.await(over), Effect.sync(forget))
       }
     )
-    // Pages may still be on their way to the listener when the status is there; `end` comes after them.
-    const ended = Effect.flatMap(
-      Effect.andThen(Deferred.await(read), Deferred.await(over)),
-      ({ code, details }) =>
-        code === Code.OK ? Effect.succeed(undefined) : Effect.fail(failed({ code, details }))
-    )
     return {
-      next: Effect.suspend(() =>
-        Queue.sizeUnsafe(pages) > 0 ? Queue.take(pages) : Effect.raceFirst(Queue.take(pages), ended)
+      next: Effect.catch(Queue.take(pages), (error) =>
+        Cause.isDone(error) ? Effect.succeed(undefined) : Effect.fail(error)
       ),
       pause: Effect.sync(() => {
         call.pause()

@@ -9,7 +9,8 @@
  * 3. Who is slow slows down the other end: a full buffer on one side pauses the other.
  * 4. A caller that cancels in the middle of its requests looks to grpc-js as if it had sent them all; that is passed
  *    on as it is seen, and the cancel after it.
- * 5. The caller gets the status and the trailers of the call that went out, after its last message.
+ * 5. The caller gets the status and the trailers of the call that went out, after its last message. Only a call that
+ *    ends because this process does is answered by this process: UNAVAILABLE.
  */
 
 import { onCancel } from "@curfew/guard"
@@ -43,6 +44,9 @@ export interface Forwarding {
   readonly calls: TaskScope.TaskScope
 }
 
+/** How long a call that is stopped may take to be told. */
+const patience = "250 millis"
+
 const bytes = (buffer: Buffer): Buffer => buffer
 
 /** A service that passes every call of the definition on to a client. */
@@ -52,6 +56,8 @@ export const forward = (
   options: {
     /** Names a call that its caller has not named. */
     readonly name?: () => string
+    /** Called synchronously when a call has come in, with its name. */
+    readonly onArrival?: (label: string) => void
     /** Called synchronously before a call goes out; what it returns, when that call is over. */
     readonly onCall?: (label: string) => () => void
     /** Says a status in this end's own words. */
@@ -59,15 +65,19 @@ export const forward = (
   } = {}
 ): Effect.Effect<Forwarding, never, Process | Scope.Scope> =>
   Effect.gen(function* () {
-    const { meter, now } = yield* Process
+    const { meter, now, stop } = yield* Process
     const calls = yield* TaskScope.make({ name: "forwarded calls" })
     const spawn = yield* TaskScope.makeRuntime<Process>(calls)
     const rephrase = options.rephrase ?? ((status: StatusObject) => status)
+    // A caller that has cancelled gets no answer. For any other it is this process that ends the call.
+    const inOwnWords = (status: StatusObject): StatusObject =>
+      status.code === Code.CANCELLED && stop.begun ? { ...status, ...shuttingDown } : rephrase(status)
 
     const handler = (path: string) => (incoming: Incoming) => {
       const headers = passedOn(incoming.metadata)
       const label = String(headers.get(labelHeader)[0] ?? options.name?.() ?? "")
       headers.set(labelHeader, label)
+      options.onArrival?.(label)
       let over: (() => void) | undefined
       const dial = Effect.sync(() => {
         over = options.onCall?.(label)
@@ -76,7 +86,7 @@ export const forward = (
         })
       })
       const life = Effect.scoped(exchange(incoming, dial)).pipe(
-        Effect.flatMap((status) => answer(incoming, rephrase(status))),
+        Effect.flatMap((status) => answer(incoming, inOwnWords(status))),
         (work) =>
           onCancel(work, (reason) =>
             reason._tag === "Shutdown" ? refuse(incoming, describe(reason)) : Effect.void
@@ -96,7 +106,7 @@ export const forward = (
       task = spawn(life, { name: label })
       if (task !== undefined) return
       forget()
-      incoming.emit("error", { code: Code.UNAVAILABLE, details: "The server is shutting down" })
+      incoming.emit("error", shuttingDown)
     }
 
     const methods = Object.entries(service).map(([name, method]) => [name, method.path] as const)
@@ -190,10 +200,16 @@ const answer = (incoming: Incoming, status: StatusObject): Effect.Effect<void, n
     })
   )
 
-const refuse = (incoming: Incoming, details: string): Effect.Effect<void> =>
-  Effect.sync(() => {
-    incoming.emit("error", { code: Code.UNAVAILABLE, details })
-  })
+const shuttingDown = { code: Code.UNAVAILABLE, details: "The server is shutting down" } as const
+
+/** Answers a call that was stopped here. A caller that reads nothing is not waited for: it holds up the shutdown. */
+const refuse = (incoming: Incoming, details: string): Effect.Effect<void, never, Process> =>
+  Effect.asVoid(
+    Effect.timeoutOption(
+      answer(incoming, { code: Code.UNAVAILABLE, details, metadata: new Metadata() }),
+      patience
+    )
+  )
 
 /** What each hop sets for itself. */
 const ownHeaders = /^(grpc-|:|content-type$|date$|host$|te$|user-agent$)/

@@ -30,9 +30,11 @@ export const listenOn = (
   }
 ): Effect.Effect<Listening, Sentence, Process | Scope.Scope> =>
   Effect.gen(function* () {
-    const { meter } = yield* Process
+    const { meter, supervised } = yield* Process
     logThrough(meter)
-    return yield* resource(name, bind(meter, options), (it) => it.close)
+    // Below the scenario's parent the flag is the parent's own, and its default is a free port.
+    const free = supervised ? "leave the flag out for a free one" : `take a free one with ${options.flag}=0`
+    return yield* resource(name, bind(meter, free, options), (it) => it.close)
   })
 
 interface Bound extends Listening {
@@ -41,6 +43,7 @@ interface Bound extends Listening {
 
 const bind = (
   meter: Meter,
+  free: string,
   { flag, port, register }: Parameters<typeof listenOn>[1]
 ): Effect.Effect<Bound, Sentence> =>
   Effect.callback((resume) => {
@@ -52,7 +55,7 @@ const bind = (
         resume(
           endWith(
             /EADDRINUSE/.test(error.message)
-              ? `Port ${port} of ${host} is in use; choose another with ${flag}=N, or leave the flag out for a free one.`
+              ? `Port ${port} of ${host} is in use; choose another with ${flag}=N, or ${free}.`
               : `Cannot listen on ${host}:${port}: ${error.message}`
           )
         )

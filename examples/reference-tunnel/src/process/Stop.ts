@@ -6,6 +6,11 @@ export class Stop {
   #final = false
   readonly #waiters = new Set<() => void>()
 
+  /** Whether anybody has asked. */
+  get begun(): boolean {
+    return this.#presses > 0
+  }
+
   /** Asks once more: a shutdown that runs goes on to its next stage. */
   press(): void {
     this.#presses++

@@ -24,6 +24,10 @@ const stuckTasks = Effect.map(stuck, (records) => records.filter(({ kind }) => k
 
 const reason: CancelReason = Reason.Shutdown({ phase: "force" })
 
+/** Why everything behind a server closes once it has shut down: in order, unless something had to be left behind. */
+export const closingReason = ({ abandoned }: ShutdownReport): CancelReason =>
+  abandoned === 0 ? Reason.Shutdown({ phase: "drain" }) : reason
+
 /**
  * Shuts down in stages: take no new calls; wait for those that run; cancel what is left, with a reason; cut the
  * connections of what does not end even then. A second Ctrl-C ends the wait of the stage that runs.
@@ -69,6 +73,8 @@ export const shutDown = (what: Staged): Effect.Effect<ShutdownReport, never, Pro
     yield* stage("cancel", cancel, limits.cancel)
     // A task that overran its budget has left the task scope for the list of what is stuck.
     const abandoned = (yield* calls.size) + (yield* stuckTasks) - stuckBefore
-    yield* stage("force", what.force)
+    // Not after a cancel that was enough: the last answers may still be on their way out.
+    if (abandoned === 0) stages.push({ name: "force", took: 0, outcome: "not needed" })
+    else yield* stage("force", what.force)
     return { drained: begun - left, cancelled: left - abandoned, abandoned, stages }
   })

@@ -5,7 +5,7 @@ import type { Counts } from "./Meter.ts"
 
 /** A moment in one call that another process waits for. */
 export interface Signal {
-  readonly name: "write waits" | "handler ended"
+  readonly name: "write waits" | "handler ended" | "calling stream closed" | "called stream closed"
   readonly call: string
 }
 

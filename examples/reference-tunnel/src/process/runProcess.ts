@@ -74,6 +74,8 @@ export const runProcess = ({ lane, parent, program, show }: Setup): void => {
 
   const press = () => stop.press()
   process.on("SIGTERM", press)
+  // Whoever read the output has left, as `head` does: then there is nothing left to do for them.
+  process.stdout.on("error", () => stop.pressForGood())
   // Ctrl-C reaches every process of the terminal. A child leaves it to its parent, which stops one after the other.
   process.on("SIGINT", parent === undefined ? press : () => undefined)
 

@@ -22,14 +22,17 @@ export interface Summary {
   readonly errorLogs: number
   /** Processes that had to be killed, or that ended without a measurement. */
   readonly abandoned: number
+  /** The whole run: loading and starting too. */
   readonly durationMs: number
+  /** The timeline, from its first event to its last. */
+  readonly scenarioMs: number
   readonly ok: boolean
 }
 
 /** Adds up what the processes measured and compares it with the plan. */
 export const summarize = (
   closings: ReadonlyArray<Closing>,
-  run: { readonly abandoned: number; readonly durationMs: number }
+  run: { readonly abandoned: number; readonly durationMs: number; readonly scenarioMs: number }
 ): Summary => {
   const sum = (key: keyof Counts) => closings.reduce((total, { counts }) => total + counts[key], 0)
   const tally = (name: string) => closings.reduce((total, closing) => total + (closing.tally[name] ?? 0), 0)
@@ -56,7 +59,8 @@ export const summarize = (
     lateWrites: sum("lateWrites"),
     errorLogs: sum("errorLogs"),
     abandoned: run.abandoned,
-    durationMs: Math.round(run.durationMs)
+    durationMs: Math.round(run.durationMs),
+    scenarioMs: Math.round(run.scenarioMs)
   }
   return { ...measured, ok: problems(measured).length === 0 }
 }

@@ -10,8 +10,8 @@ export interface Terminal {
 /** Symbols and colours only for a person at a terminal; `NO_COLOR` and a terminal that says `dumb` are believed. */
 export const styleFor = ({ columns, env, isTTY }: Terminal): Style => {
   const symbols = isTTY && env["TERM"] !== "dumb"
-  const told = Number(env["COLUMNS"])
-  const width = columns ?? (Number.isInteger(told) && told > 0 ? told : 110)
+  // Some terminals say 0 when they do not know.
+  const width = [columns, Number(env["COLUMNS"])].find((it) => Number.isInteger(it) && Number(it) > 0) ?? 110
   // Lines that end in the last column wrap in some terminals; very long ones are hard to read.
   return {
     width: Math.min(Math.max(width - 1, 40), 140),

@@ -20,6 +20,19 @@ const symbols: Readonly<Record<Mark, readonly [symbol: string, ascii: string]>> 
   fault: ["‼", "!"]
 }
 
+const symbolOf = (mark: Mark, { symbols: beyondAscii }: Style): string => symbols[mark][beyondAscii ? 0 : 1]
+
+/** The marks that have a symbol, in the words of the legend. */
+const marks: ReadonlyArray<readonly [mark: Mark, meaning: string]> = [
+  ["start", "starts"],
+  ["data", "data"],
+  ["end", "ends"],
+  ["cancel", "cancelled"],
+  ["cleanup", "cleaned up"],
+  ["note", "note"],
+  ["fault", "fault"]
+]
+
 const codes = { bold: "1", dim: "2", red: "31", green: "32", yellow: "33", cyan: "36" } as const
 type Colour = keyof typeof codes
 
@@ -60,21 +73,6 @@ export const wrap = (text: string, width: number): ReadonlyArray<string> => {
   return line === "" && lines.length > 0 ? lines : [...lines, line]
 }
 
-/**
- * Gives each event of a stream the call that the other end of the tunnel knows it by. Wants events in their order: the
- * end that opens a stream knows its call.
- */
-export const callNamer = (): ((event: TimelineEvent) => TimelineEvent) => {
-  const calls = new Map<number, string>()
-  return (event) => {
-    const { call, stream } = event
-    if (stream === undefined) return event
-    if (call === undefined) return { ...event, call: calls.get(stream) }
-    calls.set(stream, call)
-    return event
-  }
-}
-
 /** A duration for a person: two digits that matter, in milliseconds. */
 export const millis = (took: number): string => `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`
 
@@ -82,7 +80,7 @@ export const millis = (took: number): string => `${took < 10 ? took.toFixed(1) :
 const gutter = (at: Lane | undefined, mark: Mark, style: Style): string => {
   if (style.width < narrow) return ""
   const line = paint(style.symbols ? "│" : "|", "dim", style)
-  const symbol = paint(symbols[mark][style.symbols ? 0 : 1], colours[mark], style)
+  const symbol = paint(symbolOf(mark, style), colours[mark], style)
   return `${lanes.map((lane) => (lane === at ? symbol : line)).join(" ")}  `
 }
 
@@ -115,11 +113,18 @@ const heading = (style: Style): ReadonlyArray<string> => {
   })
 }
 
+/** What the symbols mean. Without lanes there are none. */
+const legend = (style: Style): ReadonlyArray<string> => {
+  if (style.width < narrow) return []
+  const line = marks.map(([mark, meaning]) => `${symbolOf(mark, style)} ${meaning}`).join("   ")
+  return ["", ...wrap(line, style.width).map((it) => paint(it, "dim", style))]
+}
+
 /** All events in the order of time, with a headline where a step of the scenario begins. */
 export const timeline = (events: ReadonlyArray<TimelineEvent>, style: Style): ReadonlyArray<string> => {
-  const inOrder = events.toSorted((one, other) => one.at - other.at).map(callNamer())
+  const inOrder = events.toSorted((one, other) => one.at - other.at)
   const zero = inOrder[0]?.at ?? 0
-  const lines = [...heading(style)]
+  const lines = [...heading(style), ...legend(style)]
   for (const event of inOrder) {
     if (event.mark !== "step") lines.push(...eventLines(event, zero, style))
     else {

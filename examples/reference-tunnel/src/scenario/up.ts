@@ -4,14 +4,14 @@ import * as Effect from "effect/Effect"
 import type { Command } from "../cli/parseArguments.ts"
 import { endWith, type Sentence } from "../cli/Sentence.ts"
 import type { Counts } from "../process/Meter.ts"
-import type { Closing } from "../process/messages.ts"
+import type { Closing, Signal } from "../process/messages.ts"
 import { Process } from "../process/Process.ts"
 import type { LastWords } from "../process/runProcess.ts"
 import { leftOver, since } from "../report/leftOver.ts"
 import { shutdownLines } from "../report/shutdown.ts"
 import { problems, summarize } from "../report/summary.ts"
 import { type Lane, lanes, type TimelineEvent } from "../report/TimelineEvent.ts"
-import { callNamer, eventLines, paint, type Style, timeline } from "../report/timeline.ts"
+import { eventLines, paint, type Style, timeline } from "../report/timeline.ts"
 import { type Child, startChild } from "./Child.ts"
 import { howToCall } from "./howToCall.ts"
 
@@ -32,11 +32,18 @@ export const up = (options: Up, style: Style): Effect.Effect<LastWords, Sentence
       const show = new Display(style)
       const children = yield* startAll(show)
       const started = yield* interruptible(startRoles(children, options))
-      if (started === undefined) return () => 130
+      if (started === undefined) {
+        yield* stopAll(children)
+        return () => {
+          // Not on stdout, where the last line of `--once` is JSON.
+          console.error("Stopped before the scenario had ended.")
+          return 130
+        }
+      }
 
       if (options.once) {
         yield* stopAll(children)
-        show.timeline()
+        const scenarioMs = show.timeline()
         show.leftOver("Left over, after everything has closed", closingCounts(children))
         return (own: Closing) => {
           const closings = lanes.flatMap((lane) => children[lane].told.closing ?? [])
@@ -47,7 +54,8 @@ export const up = (options: Up, style: Style): Effect.Effect<LastWords, Sentence
           // The parent's own errors and fibers count as well; it makes no calls.
           const summary = summarize([...closings, { ...own, tally: {} }], {
             abandoned,
-            durationMs: now() - began
+            durationMs: now() - began,
+            scenarioMs
           })
           const { failure } = children.client.told
           const wrong = [...(failure === undefined ? [] : [failure]), ...problems(summary)]
@@ -100,8 +108,7 @@ const startAll = (show: Display) =>
     const on = {
       said: (event: TimelineEvent) => show.said(event),
       // What a process tells of a moment is for the client, which waits for it.
-      signal: (signal: { readonly name: "write waits" | "handler ended"; readonly call: string }) =>
-        started.client?.send({ type: "signal", signal })
+      signal: (signal: Signal) => started.client?.send({ type: "signal", signal })
     }
     for (const lane of lanes) started[lane] = yield* startChild(lane, on)
     return started as Children
@@ -181,7 +188,6 @@ class Display {
   readonly #style: Style
   #events: Array<TimelineEvent> = []
   #zero = 0
-  readonly #name = callNamer()
   live = false
 
   constructor(style: Style) {
@@ -194,13 +200,16 @@ class Display {
 
   said(event: TimelineEvent): void {
     if (!this.live) this.#events.push(event)
-    else this.lines(eventLines(this.#name(event), this.#zero, this.#style))
+    else this.lines(eventLines(event, this.#zero, this.#style))
   }
 
-  timeline(): void {
-    this.#zero = Math.min(...this.#events.map(({ at }) => at))
+  /** Shows what has happened so far; gives how long that took. */
+  timeline(): number {
+    const times = this.#events.map(({ at }) => at)
+    this.#zero = Math.min(...times)
     this.lines(timeline(this.#events, this.#style))
     this.#events = []
+    return times.length === 0 ? 0 : Math.max(...times) - this.#zero
   }
 
   leftOver(title: string, columns: Parameters<typeof leftOver>[0], keep = false): void {
