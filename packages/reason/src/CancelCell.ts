@@ -35,7 +35,9 @@ export class CancelCell {
   readonly kind: CellKind
   readonly name: string | undefined
   #parent: CancelCell | undefined = undefined
-  readonly outer: CancelCell | undefined
+  #outer: CancelCell | undefined
+  /** Set once what the cell stands for has ended. */
+  ended = false
   readonly #bornAt: number = uptime()
   /** Set by a task scope: it takes no new work, and its tasks run to their end. */
   draining = false
@@ -67,7 +69,7 @@ export class CancelCell {
   ) {
     this.kind = kind
     this.name = options.name
-    this.outer = options.outer
+    this.#outer = options.outer
     if (options.parent === undefined) roots.add(this)
     else this.#hang(options.parent)
   }
@@ -80,6 +82,11 @@ export class CancelCell {
   /** What hangs directly below. */
   get children(): Iterable<CancelCell> {
     return this.#children ?? noCells
+  }
+
+  /** Who may be asked through a barrier. */
+  get outer(): CancelCell | undefined {
+    return this.#outer
   }
 
   /** Where cancellation comes down from. */
@@ -106,8 +113,20 @@ export class CancelCell {
 
   /** Takes the cell out of the tree. To be called once, when the work it stands for has ended. */
   unlink(): void {
+    if (this.ended) return
+    this.ended = true
     this.#leave()
     this.fiber = undefined
+    // What outlives it, in a wider `Scope` for instance, hangs from now on where this cell hung.
+    const left = this.#children
+    if (left === undefined) return
+    this.#children = undefined
+    for (const child of left) {
+      child.#parent = this.#parent
+      if (child.#outer === undefined) child.#outer = this.#outer
+      if (this.#parent === undefined) roots.add(child)
+      else this.#parent.#link(child)
+    }
   }
 
   #leave(): void {
@@ -179,6 +198,15 @@ export class CancelCell {
     }
     const annotations = Context.make(Interruption, reason) as Context.Context<never>
     const pending: Array<Fiber.Fiber<unknown, unknown>> = []
+    // A callback that throws must not keep the others from the cancel: its error goes to the canceller, at the end.
+    const thrown: Array<unknown> = []
+    const attempt = (call: () => void): void => {
+      try {
+        call()
+      } catch (error) {
+        thrown.push(error)
+      }
+    }
     for (const { fiber, holdBack } of reached) {
       if (fiber === undefined) continue
       if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(annotations)
@@ -188,9 +216,10 @@ export class CancelCell {
       const listeners = cell.#listeners
       if (listeners === undefined) continue
       cell.#listeners = undefined
-      for (const listener of listeners) listener(reason)
+      for (const listener of listeners) attempt(() => listener(reason))
     }
-    for (const fiber of pending) delivery.deliver(fiber, annotations)
+    for (const fiber of pending) attempt(() => delivery.deliver(fiber, annotations))
+    if (thrown.length > 0) throw thrown[0]
   }
 
   /** The nearest reason upwards, looking through shields and masks as well. */
@@ -272,6 +301,35 @@ export class Interruption extends /* @__PURE__ */ Context.Service<Interruption, 
  */
 export const isMaskedUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => delivery.isMasked(fiber)
 
+/** The nearest cell above the fiber that has not ended: a fiber may outlive the scope it was forked in. */
+const liveCellUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelCell | undefined => {
+  let cell = fiber.getRef(CurrentCell)
+  while (cell?.ended === true) cell = cell.parent
+  return cell
+}
+
+/**
+ * Tells whether work that the fiber starts now stands beside its cell and not below: the fiber is masked, or it was
+ * forked inside a mask (a side of a race, the body of a time-out), which Effect does not hand on.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
+  if (delivery.isMasked(fiber)) return true
+  const owner = liveCellUnsafe(fiber)?.fiber
+  return owner !== undefined && owner !== fiber && delivery.isMasked(owner)
+}
+
+/**
+ * The reason for which work that the fiber would start now must not start.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const cancelledAboveUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelReason | undefined =>
+  startsApartUnsafe(fiber) ? undefined : liveCellUnsafe(fiber)?.reason
+
 /**
  * A cell for work that the fiber starts now: below the fiber's own cell, or only beside it when the fiber is
  * inside a mask, because cancellation crosses a mask by no road.
@@ -283,10 +341,10 @@ export const forkCellUnsafe = (
   fiber: Fiber.Fiber<unknown, unknown>,
   kind: CellKind,
   name?: string | undefined,
-  masked: boolean = delivery.isMasked(fiber)
+  masked: boolean = startsApartUnsafe(fiber)
 ): CancelCell => {
-  const current = fiber.getRef(CurrentCell)
-  if (current === undefined) return new CancelCell(kind, { name })
+  const current = liveCellUnsafe(fiber)
+  if (current === undefined) return new CancelCell(kind, { name, outer: fiber.getRef(CurrentCell) })
   return masked
     ? new CancelCell(kind, { name, outer: current })
     : new CancelCell(kind, { name, parent: current })

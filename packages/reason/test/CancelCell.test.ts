@@ -39,8 +39,9 @@ const plan = fc.record({ shape, ops: fc.array(op, { maxLength: 15 }) })
 /** The model: plain records, and a cancel that walks over all of them. */
 interface Modelled {
   parent: number | undefined
-  readonly outer: number | undefined
+  outer: number | undefined
   linked: boolean
+  ended: boolean
   reason: number | undefined
   own: boolean
 }
@@ -49,6 +50,7 @@ const model = (nodes: ReadonlyArray<Node>) => {
   const all: Array<Modelled> = nodes.map((node) => ({
     ...node,
     linked: node.parent !== undefined,
+    ended: false,
     reason: undefined,
     own: false
   }))
@@ -67,13 +69,27 @@ const model = (nodes: ReadonlyArray<Node>) => {
     at(i).reason = reason
     for (let j = 0; j < all.length; j++) if (at(j).linked && at(j).parent === i) spread(j, reason)
   }
+  /** What hangs below a cell that ends hangs from then on where that cell hung. */
+  const end = (i: number): void => {
+    const ending = at(i)
+    if (ending.ended) return
+    ending.ended = true
+    const up = ending.linked ? ending.parent : undefined
+    for (const child of all) {
+      if (!child.linked || child.parent !== i) continue
+      child.parent = up
+      child.linked = up !== undefined
+      child.outer ??= ending.outer
+    }
+    ending.linked = false
+  }
   const outer = (i: number, seen = new Set<number>()): Set<number> => {
     if (seen.has(i)) return seen
     seen.add(i)
     for (const next of [at(i).outer, at(i).parent]) if (next !== undefined) outer(next, seen)
     return seen
   }
-  return { all, at, below, spread, outer }
+  return { all, at, below, end, spread, outer }
 }
 
 const play = (nodes: ReadonlyArray<Node>, ops: ReadonlyArray<Op>) => {
@@ -101,7 +117,14 @@ const play = (nodes: ReadonlyArray<Node>, ops: ReadonlyArray<Op>) => {
       const cell = new CancelCell("task", { parent: cells[parent] })
       cells.push(cell)
       heard.push(0)
-      m.all.push({ parent, outer: undefined, linked: true, reason: m.at(parent).reason, own: false })
+      m.all.push({
+        parent,
+        outer: undefined,
+        linked: true,
+        ended: false,
+        reason: m.at(parent).reason,
+        own: false
+      })
       const mine = cells.length - 1
       if (cell.reason === undefined)
         cell.listen(() => {
@@ -122,7 +145,7 @@ const play = (nodes: ReadonlyArray<Node>, ops: ReadonlyArray<Op>) => {
       m.spread(node, number)
     } else if (step.op === "unlink") {
       cell.unlink()
-      m.at(node).linked = false
+      m.end(node)
     } else {
       const to = step.to % cells.length
       // A hand-over goes to an owner: not cancelled, and not below what is handed over.
@@ -254,6 +277,9 @@ describe("CancelCell", () => {
     two.cancel(CancelReason.Unknown())
     expect(below.reason).toEqual(CancelReason.Unknown())
     cell.unlink()
+    // What outlives the cell hangs from then on where the cell hung.
+    expect(below.parent).toBe(two)
+    below.unlink()
     expect(two.size).toBe(0)
   })
 

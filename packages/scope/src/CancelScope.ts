@@ -1,5 +1,5 @@
 import { CancelReason, fromAbort } from "@curfew/reason"
-import { forkCellUnsafe, isMaskedUnsafe } from "@curfew/reason/CancelCell"
+import { forkCellUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -169,7 +169,7 @@ export const run = <A, E, R>(
  */
 export const fromSignal = (signal: AbortSignal): Effect.Effect<CancelScope, never, Scope.Scope> =>
   Effect.withFiber((fiber) => {
-    const masked = isMaskedUnsafe(fiber)
+    const masked = startsApartUnsafe(fiber)
     const acquired = Effect.acquireRelease(
       Effect.sync(() => {
         const state = new ScopeState(forkCellUnsafe(fiber, "scope", undefined, masked), fiber)

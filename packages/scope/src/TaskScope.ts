@@ -1,5 +1,11 @@
 import { CancelReason, currentReason, toCause } from "@curfew/reason"
-import { CancelCell, CurrentCell, forkCellUnsafe, isMaskedUnsafe } from "@curfew/reason/CancelCell"
+import {
+  CancelCell,
+  CurrentCell,
+  cancelledAboveUnsafe,
+  forkCellUnsafe,
+  startsApartUnsafe
+} from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -115,7 +121,13 @@ class TaskScopeImpl implements TaskScope {
     Effect.flatMap(CleanupBudget, (budget) => {
       this.set.close()
       this.set.cell.cancel(reason)
-      return this.set.awaitEnded(budget)
+      return Effect.withFiber((fiber) => {
+        // A task of this scope, and what it forked, would wait for itself.
+        for (let cell = fiber.getRef(CurrentCell); cell !== undefined; cell = cell.parent) {
+          if (cell === this.set.cell) return Effect.void
+        }
+        return this.set.awaitEnded(budget)
+      })
     })
 
   readonly size = Effect.sync(() => this.set.size)
@@ -195,7 +207,7 @@ export const use: {
 ): Effect.Effect<A, E | TE, R> =>
   Effect.withFiber((fiber) => {
     const name = options?.name
-    const ancestor = isMaskedUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.reason
+    const ancestor = cancelledAboveUnsafe(fiber)
     if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
     let group: Group | undefined
     const waited = child.startAndAwait(
@@ -312,6 +324,7 @@ const endGroup = (group: Group, reason: CancelReason): Effect.Effect<void> =>
       set.close()
       set.cell.cancel(reason)
       return Effect.flatMap(set.awaitEnded(budget), () => {
+        set.cell.unlink()
         whole.unlink()
         group.ended = true
         const untold = set.siblings.slice(set.told)
@@ -372,7 +385,7 @@ export const make = (options?: {
   readonly onUnhandled?: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
 }): Effect.Effect<TaskScope, never, Scope.Scope> =>
   Effect.withFiber((fiber) => {
-    const masked = isMaskedUnsafe(fiber)
+    const masked = startsApartUnsafe(fiber)
     return makeIn(() => forkCellUnsafe(fiber, "tasks", options?.name, masked), options)
   })
 

@@ -105,7 +105,14 @@ export const bounded = <A, E, R>(
     const cell = new CancelCell("cleanup", { name: options?.name, outer: waiter.getRef(CurrentCell) })
     cell.reason = reason
     const context = Context.add(waiter.context, CurrentCell, cell) as Context.Context<R>
-    const running = child.startUnsafe(context, work, { uninterruptible: true })
+    const running = child.startUnsafe(
+      context,
+      Effect.withFiber((own) => {
+        cell.fiber = own
+        return work
+      }),
+      { uninterruptible: true }
+    )
     running.addObserver(() => cell.unlink())
     const ended = running.pollUnsafe()
     if (ended !== undefined) return Effect.map(ended, Option.some)

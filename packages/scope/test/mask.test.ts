@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import { started } from "../../../test/support/recorder.ts"
-import { CancelScope, failAfter, Instant, moveOnAfter, TaskScope } from "../src/index.ts"
+import { bounded, CancelScope, failAfter, Instant, moveOnAfter, TaskScope } from "../src/index.ts"
 
 const reason = CancelReason.Superseded()
 type Gate = Deferred.Deferred<void>
@@ -150,6 +150,48 @@ describe("L44: cancellation crosses a mask by no road", () => {
       )
       yield* (yield* Deferred.await(given)).cancel(reason)
       expect(yield* Fiber.join(fiber)).toEqual({ _tag: "Cancelled", reason })
+    })
+  )
+})
+
+describe("L44: what is forked inside a mask", () => {
+  it.effect("L44: a time limit inside a time-out in a finalizer runs its clean-up", () =>
+    Effect.gen(function* () {
+      let closed = 0
+      const close = Effect.sync(() => closed++)
+      yield* CancelScope.run((scope) =>
+        Effect.ensuring(
+          Effect.andThen(scope.cancel(), Effect.never),
+          Effect.ignore(Effect.timeout(failAfter(close, "1 second"), "5 seconds"))
+        )
+      )
+      yield* CancelScope.run((scope) =>
+        Effect.ensuring(
+          Effect.andThen(scope.cancel(), Effect.never),
+          bounded(Effect.ignore(Effect.timeout(failAfter(close, "1 second"), "5 seconds")))
+        )
+      )
+      expect(closed).toBe(2)
+    })
+  )
+
+  it.effect("L2: tasks that outlive the scope they were made in are reached from above it", () =>
+    Effect.gen(function* () {
+      const outcome = yield* CancelScope.run((outer) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const tasks = yield* failAfter(TaskScope.make({ name: "pool" }), "1 second")
+            const task = yield* tasks.spawn(Effect.never)
+            yield* Effect.uninterruptible(
+              Effect.andThen(
+                outer.cancel(),
+                Effect.map(task.status, (status) => expect(status).toBe("ended"))
+              )
+            )
+          })
+        )
+      )
+      expect(outcome._tag).toBe("Cancelled")
     })
   )
 })

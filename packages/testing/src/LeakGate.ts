@@ -123,7 +123,8 @@ export const timers = <A, E, R>(
     const before = active()
     return repeat(work, options?.times ?? 1).pipe(
       Effect.andThen(turns),
-      Effect.andThen(Effect.sync(() => active() - before))
+      // A timer that was there before and has fired since is no leak the other way.
+      Effect.andThen(Effect.sync(() => Math.max(0, active() - before)))
     )
   })
 

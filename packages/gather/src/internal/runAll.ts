@@ -11,7 +11,7 @@
  * 5. Entries that end at once need no stack: the loop that starts them goes on for them.
  */
 import { CancelReason, currentReason, fromCause, toCause } from "@curfew/reason"
-import { CancelCell, CurrentCell, forkCellUnsafe, isMaskedUnsafe } from "@curfew/reason/CancelCell"
+import { CancelCell, cancelledAboveUnsafe, forkCellUnsafe } from "@curfew/reason/CancelCell"
 import { failureOf, ownerClosedTotal, reportUnhandled, SiblingFailures, TaskScope } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as Cause from "effect/Cause"
@@ -221,7 +221,7 @@ export const runAll = (
   concurrency: number,
   owner: TaskScope.TaskScope | undefined
 ): Effect.Effect<ReadonlyArray<unknown>, unknown> => {
-  const ancestor = isMaskedUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.reason
+  const ancestor = cancelledAboveUnsafe(fiber)
   if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
   let gathering: Gathering | undefined
   const waited = Effect.callback<ReadonlyArray<unknown>, unknown>((resume) => {

@@ -18,9 +18,15 @@ import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
 
+const base = new WeakMap<Scheduler.Scheduler, Scheduler.Scheduler>()
+
 /** A context for the cell's fiber in which the cell's interrupt waits for the end of a mask. */
 export const holdBack = <R>(context: Context.Context<R>, cell: CancelCell): Context.Context<R> => {
-  const outer = Context.get(context as Context.Context<never>, Scheduler.Scheduler)
+  // Without the scheduler's question the interrupt would never leave.
+  if (Context.get(context as Context.Context<never>, Scheduler.PreventSchedulerYield)) return context
+  const given = Context.get(context as Context.Context<never>, Scheduler.Scheduler)
+  // An outer limit watches the fiber of its own cell alone, and this is another one.
+  const outer = base.get(given) ?? given
   let held: Context.Context<never> | undefined
   cell.holdBack = (annotations) => {
     held = annotations
@@ -38,5 +44,6 @@ export const holdBack = <R>(context: Context.Context<R>, cell: CancelCell): Cont
       return outer.shouldYield(fiber)
     }
   }
+  base.set(scheduler, outer)
   return Context.add(context, Scheduler.Scheduler, scheduler) as Context.Context<R>
 }

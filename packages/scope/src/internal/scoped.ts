@@ -12,10 +12,9 @@
 import { CancelReason, currentReason, fromAbort, toCause } from "@curfew/reason"
 import {
   type CancelCell,
-  CurrentCell,
+  cancelledAboveUnsafe,
   forkCellUnsafe,
-  Interruption,
-  isMaskedUnsafe
+  Interruption
 } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -112,7 +111,7 @@ export const runBody = <A, E, R, B, E2, R2>(
 ): Effect.Effect<B, E2, R | R2> =>
   Effect.withFiber((fiber) => {
     const { deadline, signal } = limits
-    const ancestor = isMaskedUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.reason
+    const ancestor = cancelledAboveUnsafe(fiber)
     if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
     if (signal?.aborted === true) return settle({ _tag: "NotStarted", reason: fromAbort(signal.reason) })
     if (deadline !== undefined && deadline <= nowUnsafe(fiber)) {

@@ -23,6 +23,7 @@ export const startReady = <A, E, R, V>(
 ): Effect.Effect<readonly [V, Task<A, E>], E | NeverReady | TaskScopeClosed, R> =>
   Effect.withFiber((fiber) => {
     let word: { readonly value: V } | undefined
+    let left = false
     let task: ReturnType<TaskSet["spawnUnsafe"]> | undefined
     const waited = Effect.callback<readonly [V, Task<A, E>], E | NeverReady | TaskScopeClosed>((resume) => {
       const tell = () => {
@@ -37,7 +38,7 @@ export const startReady = <A, E, R, V>(
       const started = set.spawnUnsafe(
         fiber.context as Context.Context<R>,
         Effect.suspend(() => work(ready)),
-        { name, observed: () => word === undefined },
+        { name, observed: () => word === undefined && !left },
         false
       )
       if (started === undefined) {
@@ -50,9 +51,12 @@ export const startReady = <A, E, R, V>(
       })
       tell()
     })
-    return Effect.onExitPrimitive(waited, (exit) =>
-      exit._tag === "Success" || word !== undefined || task === undefined ? undefined : stop(task)
-    )
+    return Effect.onExitPrimitive(waited, (exit) => {
+      if (exit._tag === "Success" || word !== undefined || task === undefined) return undefined
+      // From here on nobody waits for its failure but the scope's policy.
+      left = true
+      return stop(task)
+    })
   })
 
 const unready = <E>(

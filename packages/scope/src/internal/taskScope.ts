@@ -44,6 +44,8 @@ class TaskState<A, E> implements Task<A, E> {
   readonly name: string | undefined
   readonly cell: CancelCell
   readonly daemon: boolean
+  /** What it failed with under `failFast`, while its own children still clean up. */
+  failed: Cause.Cause<unknown> | undefined
   // Set by the scope right after the fork, before anyone else can see the task.
   fiber!: Fiber.Fiber<A, E>
 
@@ -142,6 +144,8 @@ export class TaskSet {
         if (!started) return options?.onNeverStarted && this.#neverStarted(options.onNeverStarted, name)
         // Nobody waits for a stuck task any more, so its failure has no other receiver under `failFast` either.
         const told = this.policy === "supervise" || cell.stuck
+        if (exit._tag === "Failure" && !told && options?.observed?.() !== true)
+          task.failed = this.#failure(task, exit.cause)
         if (exit._tag === "Success" || !told || options?.observed?.() === true) return undefined
         const failure = this.#failure(task, exit.cause)
         return failure && this.receiving(reportUnhandled("task", name, failure, cell.reason))
@@ -299,6 +303,7 @@ export class TaskSet {
 
   #leave(task: TaskState<unknown, unknown>, startedAt: number): void {
     this.#tasks.delete(task)
+    if (task.failed !== undefined) this.fail(task.failed, task.name)
     task.cell.abandon()
     task.fiber.addObserver(
       enterUnsafe({
