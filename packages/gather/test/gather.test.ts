@@ -530,7 +530,7 @@ describe("the gather's own cancel", () => {
       yield* CancelScope.run((scope) =>
         Effect.ensuring(
           Effect.andThen(scope.cancel(requested), Effect.never),
-          Effect.andThen(gather([item, item]), Effect.timeout(gather([item]), "1 second"))
+          Effect.ignore(Effect.andThen(gather([item, item]), Effect.timeout(gather([item]), "1 second")))
         )
       )
       expect(started).toBe(3)
