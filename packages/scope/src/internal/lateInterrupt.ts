@@ -8,8 +8,8 @@
  *
  * Invariants
  * 1. Held back is only the native interrupt. The reason is set at once, so the work can ask.
- * 2. After the mask no ordinary operation runs: the scheduler is asked before each one, says yield, and the
- *    interrupt meets the fiber at that yield.
+ * 2. After the mask no operation runs: the scheduler is asked before each one, says yield, and the interrupt meets
+ *    the fiber at that yield. The continuation of the mask itself, up to its first operation, may run.
  * 3. Everything else is delegated to the scheduler that was there.
  */
 import type { CancelCell } from "@curfew/reason/CancelCell"
