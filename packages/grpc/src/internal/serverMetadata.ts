@@ -84,11 +84,11 @@ export const checked = (input: MetadataInput): Metadata | BadMetadata => {
   } catch (error) {
     return new BadMetadata(error instanceof Error ? error.message : String(error))
   }
-  for (const [key, values] of Object.entries(metadata.toHttp2Headers())) {
+  for (const [key, values] of Object.entries(metadata.toJSON())) {
     if (key.startsWith(":") || transportKeys.has(key)) {
       return new BadMetadata(`Metadata key "${key}" belongs to the transport`)
     }
-    if (Array.isArray(values) && values.length > 1 && singleKeys.has(key)) {
+    if (values.length > 1 && singleKeys.has(key)) {
       return new BadMetadata(`Metadata key "${key}" takes one value only`)
     }
   }
