@@ -38,6 +38,13 @@ const exceptions: ReadonlyArray<Exception> = [
     what: "performance.now",
     reason: "The age of a live thing is read for display only; no behaviour depends on it."
   },
+  ...(["new Promise", ".then()", "floating promise", "Promise.resolve", "Promise.reject"] as const).map(
+    (what) => ({
+      file: "packages/promise/src/internal/bridge.ts",
+      what,
+      reason: "The one bridge between promises and fibers; both outcomes are handled in the same call."
+    })
+  ),
   {
     file: "packages/testing/src/internal/command.ts",
     what: "Effect.tryPromise",

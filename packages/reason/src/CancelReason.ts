@@ -128,8 +128,9 @@ export const isCancelReason = (u: unknown): u is CancelReason =>
 /**
  * Reads what somebody aborted an `AbortSignal` with as a {@link CancelReason}.
  *
- * A reason stays itself; an error or a string becomes `Requested` with its message; the `AbortError` that
- * `abort()` without an argument makes, and everything else, becomes `Unknown`.
+ * A reason stays itself, and so does one that an error carries as its `reason`; any other error or a string becomes
+ * `Requested` with its message; the `AbortError` that `abort()` without an argument makes, and everything else, becomes
+ * `Unknown`.
  *
  * **Example**
  *
@@ -145,6 +146,7 @@ export const isCancelReason = (u: unknown): u is CancelReason =>
  */
 export const fromAbort = (u: unknown): CancelReason => {
   if (isCancelReason(u)) return u
+  if (u instanceof Error && "reason" in u && isCancelReason(u.reason)) return u.reason
   if (typeof u === "string") return CancelReason.Requested({ message: u })
   if (u instanceof Error && u.name !== "AbortError") return CancelReason.Requested({ message: u.message })
   return unknown

@@ -98,6 +98,16 @@ describe("fromAbort", () => {
     )
   })
 
+  test("an error that carries a reason is read for it, whatever its name", () => {
+    const reason = CancelReason.Superseded()
+    const error = Object.assign(new Error("cancelled"), { name: "AbortError", reason })
+    expect(fromAbort(error)).toBe(reason)
+    expect(fromAbort(Object.assign(new Error("odd"), { reason: "text" }))).toEqual({
+      _tag: "Requested",
+      message: "odd"
+    })
+  })
+
   test("an error or a string becomes Requested with its message", () => {
     expect(fromAbort(new TypeError("tab closed"))).toEqual({ _tag: "Requested", message: "tab closed" })
     expect(fromAbort("closed")).toEqual({ _tag: "Requested", message: "closed" })

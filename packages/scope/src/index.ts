@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export { currentSignal, withSignal } from "./abortSignal.ts"
 export { background, backgroundActive, ownerClosedTotal } from "./background.ts"
 export { bounded, CleanupBudget } from "./bounded.ts"
 export * as CancelScope from "./CancelScope.ts"
