@@ -84,8 +84,9 @@ const load = async (name: string, changes: ReadonlyArray<Change>): Promise<Packa
 }
 
 const gc = (globalThis as { gc?: () => void }).gc
-const rounds = Number(process.argv[2] ?? 25)
-const operations = 20_000
+const rounds = Number(process.argv[2] ?? 101)
+// Small batches: what is compared lies close together in time, also on a machine with neighbours.
+const operations = 4_000
 
 type Work = (times: number) => Effect.Effect<void>
 
@@ -117,12 +118,12 @@ const runScope =
       CancelScope.run(() => body)
     )
 
-/** Nanoseconds an operation. */
+/** Nanoseconds of this thread an operation: what other programs take meanwhile is not in it. */
 const time = async (work: Work): Promise<number> => {
-  gc?.()
-  const began = process.hrtime.bigint()
+  const began = process.threadCpuUsage()
   await Effect.runPromise(work(operations))
-  return Number(process.hrtime.bigint() - began) / operations
+  const { system, user } = process.threadCpuUsage(began)
+  return ((user + system) * 1_000) / operations
 }
 
 const median = (values: ReadonlyArray<number>): number => {
@@ -143,8 +144,9 @@ const measure = async (
   contestants: ReadonlyArray<readonly [name: string, work: Work]>
 ): Promise<Map<string, number[]>> => {
   const times = new Map(contestants.map(([name]) => [name, [] as Array<number>]))
-  for (const [, work] of contestants) for (let i = 0; i < 3; i++) await time(work)
+  for (const [, work] of contestants) for (let i = 0; i < 10; i++) await time(work)
   for (let round = 0; round < rounds; round++) {
+    gc?.()
     for (let i = 0; i < contestants.length; i++) {
       const [name, work] = contestants[(i + round) % contestants.length] as readonly [string, Work]
       times.get(name)?.push(await time(work))
@@ -189,9 +191,10 @@ const forest = ({ CancelCell }: Packages): void => {
 }
 
 const milliseconds = (work: () => unknown): number => {
-  const began = process.hrtime.bigint()
+  const began = process.threadCpuUsage()
   work()
-  return Number(process.hrtime.bigint() - began) / 1e6
+  const { system, user } = process.threadCpuUsage(began)
+  return (user + system) / 1_000
 }
 
 mkdirSync(dir, { recursive: true })
@@ -238,6 +241,10 @@ try {
     }
   }
 
+  const clock = milliseconds(() => {
+    for (let i = 0; i < 1_000_000; i++) performance.now()
+  })
+  console.log(`\nOne look at the clock, for the age: ${Math.round(clock)} ns.`)
   console.log("\n| bytes a node, 100,000 of them | |\n|---|---:|")
   for (const [name, packages] of variants) console.log(`| a cell, ${name} | ${bytesOf(cells(packages))} |`)
   const fibers = bytesOf((count) => Array.from({ length: count }, () => Effect.runFork(Effect.never)))

@@ -53,7 +53,7 @@ const lines = () => {
   const seen: Array<readonly [message: string, reason: unknown, other: unknown]> = []
   const logger = Logger.make<unknown, void>(({ fiber, message }) => {
     const annotations = fiber.getRef(References.CurrentLogAnnotations)
-    seen.push([String(message), annotations["curfew.cancel.reason"], annotations.other])
+    seen.push([String(message), annotations["curfew.cancel.reason"], annotations["other"]])
   })
   return { logger, seen }
 }

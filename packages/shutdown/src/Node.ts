@@ -94,7 +94,7 @@ export const inspectOnSignal = (options?: InspectOptions): Effect.Effect<void, n
   Effect.flatMap(Clock.Clock, (clock) => {
     if (process.platform === "win32") return Effect.void
     const { json, print = toStderr, signal = "SIGUSR2" } = options ?? {}
-    const colour = options?.colour ?? (print === toStderr && process.stderr.isTTY && !process.env.NO_COLOR)
+    const colour = options?.colour ?? (print === toStderr && process.stderr.isTTY && !process.env["NO_COLOR"])
     const listener = () => {
       const tree = inspectUnsafe(clock)
       print(json === true ? JSON.stringify(toJson(tree)) : formatTree(tree, { colour }))
