@@ -152,6 +152,15 @@ describe("spans", () => {
             Effect.exit(Effect.die("no").pipe(span("defect"))),
             Effect.race(Effect.never.pipe(span("loser")), Effect.yieldNow),
             CancelScope.run(() => Effect.never.pipe(span("native"), Effect.timeoutOption("1 second"))),
+            CancelScope.run((scope) =>
+              Effect.uninterruptible(
+                Effect.exit(
+                  Effect.andThen(scope.cancel(gone), Effect.fail("no")).pipe(
+                    span("failure in cancelled work")
+                  )
+                )
+              )
+            ),
             // In clean-up of cancelled work, too: the time-out's loser is not what was cancelled.
             CancelScope.run((scope) =>
               Effect.ensuring(
@@ -170,6 +179,7 @@ describe("spans", () => {
       expect(spans.map((one) => one.name).sort()).toEqual([
         "defect",
         "failure",
+        "failure in cancelled work",
         "late",
         "loser",
         "loser in clean-up",
@@ -241,6 +251,8 @@ describe("spans", () => {
         ).pipe(Effect.provideService(Tracer.Tracer, broken))
       )
       const scope = yield* Deferred.await(started)
+      // Until the work waits: an interrupt reaches it from here only, and not when it goes on by itself.
+      yield* Effect.yieldNow
       const exit = yield* Effect.exit(scope.cancel(gone))
       expect(exit).toMatchObject({ _tag: "Failure" })
       expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "Cancelled" })

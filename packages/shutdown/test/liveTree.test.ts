@@ -255,10 +255,11 @@ describe("L47: everything that is started stands in the live tree", () => {
       )
       yield* TestClock.adjust(0)
       const tree = yield* inspect
-      expect(seen(tree)).toEqual(alive)
-      expect(tree.waitingFor).toEqual(waitingFor)
+      // Before anything is asserted: an owner waits for what it has.
       yield* Deferred.succeed(go, undefined)
       yield* Fiber.await(fiber)
+      expect(seen(tree)).toEqual(alive)
+      expect(tree.waitingFor).toEqual(waitingFor)
       expect(yield* inspect).toEqual({ roots: [], stuck: [], waitingFor: [] })
       expect(CancelCell.roots.size).toBe(0)
     })
