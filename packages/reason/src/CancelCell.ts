@@ -1,8 +1,10 @@
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
+import type * as Tracer from "effect/Tracer"
 import type { CancelReason } from "./CancelReason.ts"
 import { uptime } from "./internal/age.ts"
 import * as delivery from "./internal/delivery.ts"
+import * as telling from "./internal/telling.ts"
 
 /**
  * What a cell stands for in the live program.
@@ -10,7 +12,7 @@ import * as delivery from "./internal/delivery.ts"
  * @stability internal
  * @since 0.1.0
  */
-export type CellKind = "scope" | "tasks" | "task" | "shield" | "owner" | "shared" | "cleanup"
+export type CellKind = "scope" | "tasks" | "task" | "call" | "shield" | "owner" | "shared" | "cleanup"
 
 /**
  * A node of the cancellation tree, for those who write primitives of their own on top of Curfew's. Programs use
@@ -39,8 +41,12 @@ export class CancelCell {
   /** Set once what the cell stands for has ended. */
   ended = false
   readonly #bornAt: number = uptime()
-  /** Set by a task scope: it takes no new work, and its tasks run to their end. */
+  /** When a cancel reached it; zero before. */
+  #signalledAt = 0
+  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
   draining = false
+  /** Set by a task scope: its drain does not wait for this task. */
+  daemon = false
   /** Set when the work was left behind after its clean-up budget. */
   stuck = false
   /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
@@ -116,6 +122,8 @@ export class CancelCell {
     if (this.ended) return
     this.ended = true
     this.#leave()
+    if (this.fiber !== undefined && this.cleaningFor !== undefined)
+      telling.ended(this.kind, this.cleaningFor, this.fiber.context)
     this.fiber = undefined
     // What outlives it, in a wider `Scope` for instance, hangs from now on where this cell hung.
     const left = this.#children
@@ -145,6 +153,19 @@ export class CancelCell {
   /** Milliseconds since the cell was made. */
   get age(): number {
     return uptime() - this.#bornAt
+  }
+
+  /** Milliseconds since a cancel reached it, or since it began when it is clean-up; `undefined` while it works. */
+  get cleaningFor(): number | undefined {
+    if (this.kind === "cleanup") return this.age
+    return this.#signalledAt === 0 ? undefined : uptime() - this.#signalledAt
+  }
+
+  /** The name of the cell whose cancel reached this one. */
+  get cancelledBy(): string | undefined {
+    let cell: CancelCell | undefined = this
+    while (cell !== undefined && !cell.own) cell = cell.#parent
+    return cell?.name
   }
 
   /** How many cells hang directly below this one. */
@@ -212,6 +233,7 @@ export class CancelCell {
       if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(annotations)
       else if (delivery.pend(fiber, annotations)) pending.push(fiber)
     }
+    this.#tell(reached, reason, attempt)
     for (const cell of reached) {
       const listeners = cell.#listeners
       if (listeners === undefined) continue
@@ -220,6 +242,19 @@ export class CancelCell {
     }
     for (const fiber of pending) attempt(() => delivery.deliver(fiber, annotations))
     if (thrown.length > 0) throw thrown[0]
+  }
+
+  #tell(reached: ReadonlyArray<CancelCell>, reason: CancelReason, attempt: (call: () => void) => void): void {
+    const now = uptime()
+    const told = new Set<Tracer.Span>()
+    const scope = this.cancelledBy
+    for (const cell of reached) {
+      cell.#signalledAt = now
+      const { fiber, kind } = cell
+      if (fiber === undefined) continue
+      attempt(() => telling.signalled(kind, reason, fiber.context))
+      attempt(() => telling.tellSpan(told, fiber, reason, scope))
+    }
   }
 
   /** The nearest reason upwards, looking through shields and masks as well. */

@@ -1,7 +1,8 @@
-import { type CancelReason, describe } from "@curfew/reason"
+import { attributes, type CancelReason, describe } from "@curfew/reason"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 
 /**
  * A failure that has no caller to go to: of a supervised task, of a sibling that failed second, of a clean-up, of
@@ -48,8 +49,27 @@ export interface Unhandled {
  */
 export const OnUnhandled: Context.Reference<(unhandled: Unhandled) => Effect.Effect<unknown>> =
   /* @__PURE__ */ Context.Reference("@curfew/scope/OnUnhandled", {
-    defaultValue: () => (unhandled: Unhandled) => Effect.logError(sentence(unhandled), unhandled.cause)
+    defaultValue: () => (unhandled: Unhandled) =>
+      Effect.annotateLogs(
+        Effect.logError(sentence(unhandled), unhandled.cause),
+        unhandled.reason === undefined ? {} : attributes(unhandled.reason)
+      )
   })
+
+/**
+ * How many failures nobody waited for, by the attributes `origin` and `reason`: why the work was being cancelled at the
+ * time, or `none`. Counted whatever the {@link OnUnhandled} does with them.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const unhandledTotal: Metric.Counter<number> = /* @__PURE__ */ Metric.counter(
+  "curfew_unhandled_total",
+  {
+    description: "Failures that nobody waited for.",
+    incremental: true
+  }
+)
 
 const sentence = (unhandled: Unhandled): string => {
   const what = `${unhandled.origin}${unhandled.name === undefined ? "" : ` "${unhandled.name}"`}`
@@ -81,6 +101,8 @@ export const reportUnhandled = (
   if (failure === undefined) return Effect.void
   return Effect.withFiber((fiber) => {
     const receive = fiber.getRef(OnUnhandled)
+    const labels = { origin, reason: reason?._tag ?? "none" }
+    Metric.withAttributes(unhandledTotal, labels).updateUnsafe(1, fiber.context)
     return Effect.suspend(() => receive({ origin, name, cause: failure, reason })).pipe(
       Effect.catchCause((broken) =>
         Effect.logError("The receiver of unhandled failures failed itself.", broken)

@@ -1,4 +1,4 @@
-import { type CancelReason, currentReason } from "@curfew/reason"
+import { attributes, type CancelReason, currentReason } from "@curfew/reason"
 import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -6,10 +6,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import * as child from "./internal/child.ts"
 import { takePosition } from "./internal/source.ts"
 import { reportUnhandled } from "./OnUnhandled.ts"
-import { enterUnsafe } from "./Stuck.ts"
+import { enterUnsafe, logStuck } from "./Stuck.ts"
 
 /**
  * How long clean-up may take before it is left behind as stuck. Ten seconds by default: the usual grace between
@@ -104,7 +105,7 @@ export const bounded = <A, E, R>(
     // new one, which nobody interrupts.
     const cell = new CancelCell("cleanup", { name: options?.name, outer: waiter.getRef(CurrentCell) })
     cell.reason = reason
-    const context = Context.add(waiter.context, CurrentCell, cell) as Context.Context<R>
+    const context = Context.add(saying(waiter.context, reason), CurrentCell, cell) as Context.Context<R>
     const running = child.startUnsafe(
       context,
       Effect.withFiber((own) => {
@@ -132,18 +133,29 @@ export const bounded = <A, E, R>(
             overrun = true
             remove()
             cell.abandon()
-            leave = enterUnsafe({
+            const record = {
               kind: "finalizer",
               name: options?.name,
               reason,
               span: waiter.cache.span?._tag === "Span" ? waiter.cache.span.name : undefined,
               startedAt,
               source: position()
-            })
-            resume(Effect.succeed(Option.none()))
+            } as const
+            leave = enterUnsafe(record, waiter.context)
+            // The waiter logs it: masked, and before anybody goes on.
+            resume(Effect.as(logStuck(record), Option.none()))
           })
         )
       )
     })
   }
 }
+
+/** The context in which clean-up logs: each line says why the work was cancelled. */
+const saying = <R>(context: Context.Context<R>, reason: CancelReason | undefined): Context.Context<R> =>
+  reason === undefined
+    ? context
+    : Context.add(context, References.CurrentLogAnnotations, {
+        ...Context.get(context, References.CurrentLogAnnotations),
+        ...attributes(reason)
+      })

@@ -79,7 +79,7 @@ export class CallState<A, E> implements Call {
     this.#context = waiter.context
     // First, because it may throw: a request that has ended can forbid its use.
     this.#release = waiter.getRef(CurrentRequest)?.hold(options.method)
-    this.#cell = new CancelCell("task", { name: options.method, outer: waiter.getRef(CurrentCell) })
+    this.#cell = new CancelCell("call", { name: options.method, outer: waiter.getRef(CurrentCell) })
   }
 
   /** An answer at a cancel goes out at once: the handler was not written to be interrupted. */

@@ -20,7 +20,7 @@ import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { bounded } from "../bounded.ts"
 import { failureOf, OnUnhandled, reportUnhandled, type Unhandled } from "../OnUnhandled.ts"
-import { enterUnsafe } from "../Stuck.ts"
+import { enterUnsafe, logStuck, type StuckRecord } from "../Stuck.ts"
 import { InterruptedElsewhere, type Task, type TaskStatus } from "../Task.ts"
 import * as child from "./child.ts"
 import { armUnsafe } from "./timer.ts"
@@ -132,6 +132,7 @@ export class TaskSet {
     if (!this.open) return undefined
     const name = options?.name
     const cell = new CancelCell(options?.kind ?? "task", { name, parent: this.cell, outer: options?.outer })
+    cell.daemon = daemon
     const task = new TaskState<A, E>(name, cell, daemon)
     this.#tasks.add(task as TaskState<unknown, unknown>)
     let started = false
@@ -279,8 +280,8 @@ export class TaskSet {
           const disarm = Duration.isFinite(budget)
             ? armUnsafe(fiber.context, clock, Duration.toMillis(budget), () => {
                 this.#observers.delete(done)
-                this.#abandon(startedAt)
-                resume(Effect.void)
+                const left = this.#abandon(startedAt)
+                resume(Effect.forEach(left, logStuck, { discard: true }))
               })
             : () => {}
         })
@@ -288,9 +289,10 @@ export class TaskSet {
     )
   }
 
-  #abandon(startedAt: number): void {
-    for (const task of this.#tasks) this.#leave(task, startedAt)
+  #abandon(startedAt: number): ReadonlyArray<Omit<StuckRecord, "id">> {
+    const left = [...this.#tasks].map((task) => this.#leave(task, startedAt))
     this.#notify()
+    return left
   }
 
   /** Gives a task up before the set itself ends: it is stuck from now on, and nobody waits for it. */
@@ -301,19 +303,19 @@ export class TaskSet {
     this.#notify()
   }
 
-  #leave(task: TaskState<unknown, unknown>, startedAt: number): void {
+  #leave(task: TaskState<unknown, unknown>, startedAt: number): Omit<StuckRecord, "id"> {
     this.#tasks.delete(task)
     if (task.failed !== undefined) this.fail(task.failed, task.name)
     task.cell.abandon()
-    task.fiber.addObserver(
-      enterUnsafe({
-        kind: "task",
-        name: task.name ?? this.name,
-        reason: task.cell.reason,
-        span: task.fiber.cache.span?._tag === "Span" ? task.fiber.cache.span.name : undefined,
-        startedAt,
-        source: undefined
-      })
-    )
+    const record = {
+      kind: "task",
+      name: task.name ?? this.name,
+      reason: task.cell.reason,
+      span: task.fiber.cache.span?._tag === "Span" ? task.fiber.cache.span.name : undefined,
+      startedAt,
+      source: undefined
+    } as const
+    task.fiber.addObserver(enterUnsafe(record, task.fiber.context))
+    return record
   }
 }

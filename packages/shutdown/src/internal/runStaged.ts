@@ -113,13 +113,16 @@ const awaitBegin = (stages: Stages, awaitTrigger: Effect.Effect<void>): Effect.E
 const abandon = (stages: Stages, running: Fiber.Fiber<unknown, unknown>, startedAt: number): void => {
   stages.mainCell.abandon()
   running.addObserver(
-    enterUnsafe({
-      kind: "task",
-      name: stages.name,
-      reason: stages.mainCell.reason,
-      span: running.cache.span?._tag === "Span" ? running.cache.span.name : undefined,
-      startedAt,
-      source: undefined
-    })
+    enterUnsafe(
+      {
+        kind: "task",
+        name: stages.name,
+        reason: stages.mainCell.reason,
+        span: running.cache.span?._tag === "Span" ? running.cache.span.name : undefined,
+        startedAt,
+        source: undefined
+      },
+      running.context
+    )
   )
 }

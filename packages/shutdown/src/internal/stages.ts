@@ -133,7 +133,11 @@ export class Stages {
   phase(phase: ReportPhase["phase"], work: Effect.Effect<unknown>): Effect.Effect<ReportPhase["endedBy"]> {
     return Effect.suspend(() => {
       const began = this.now
-      const task = TaskScope.spawnUnsafe(this.hooks, this.waiter.context, work, { name: phase })
+      // A scope in the live tree: the phase is what waits, not what is waited for.
+      const task = TaskScope.spawnUnsafe(this.hooks, this.waiter.context, work, {
+        name: phase,
+        kind: "scope"
+      })
       return Effect.map(
         Effect.callback<ReportPhase["endedBy"]>((resume) => {
           const fiber = task?.fiber
@@ -175,6 +179,7 @@ export class Stages {
   readonly drained: Effect.Effect<boolean> = Effect.suspend(() => {
     this.until = this.now + this.drain
     this.registry.stage = "stop"
+    for (const cell of [this.whole, this.ownerCell, this.mainCell]) cell.draining = true
     this.enterTasks()
     for (const hook of this.registry.takeHooks("stop")) this.startHook(hook)
     return Effect.flatMap(this.phase("stop", this.ledger.awaitAll(["hook"])), (stopped) => {

@@ -300,14 +300,10 @@ export class Generation<K, A, E> {
     const reason = this.#cell?.reason
     const span = this.#span?._tag === "Span" ? this.#span.name : undefined
     this.#cell?.abandon()
-    this.#leaveStuck = enterUnsafe({
-      kind: "task",
-      name: this.#place.name,
-      reason,
-      span,
-      startedAt,
-      source: undefined
-    })
+    this.#leaveStuck = enterUnsafe(
+      { kind: "task", name: this.#place.name, reason, span, startedAt, source: undefined },
+      this.#settings.context
+    )
   }
 }
 
