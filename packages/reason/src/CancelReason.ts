@@ -129,7 +129,7 @@ export const isCancelReason = (u: unknown): u is CancelReason =>
  * Reads what somebody aborted an `AbortSignal` with as a {@link CancelReason}.
  *
  * A reason stays itself; an error or a string becomes `Requested` with its message; the `AbortError` that
- * `abort()` without an argument makes, and everything else, becomes `Unknown`.
+ * `abort()` without an argument makes, and everything else, what throws when it is looked at included, becomes `Unknown`.
  *
  * **Example**
  *
@@ -144,9 +144,13 @@ export const isCancelReason = (u: unknown): u is CancelReason =>
  * @since 0.1.0
  */
 export const fromAbort = (u: unknown): CancelReason => {
-  if (isCancelReason(u)) return u
-  if (typeof u === "string") return CancelReason.Requested({ message: u })
-  if (u instanceof Error && u.name !== "AbortError") return CancelReason.Requested({ message: u.message })
+  // What is read here may be anybody's: a getter that throws would end the process from inside an event listener.
+  try {
+    if (isCancelReason(u)) return u
+    if (typeof u === "string") return CancelReason.Requested({ message: u })
+    if (u instanceof Error && u.name !== "AbortError")
+      return CancelReason.Requested({ message: `${u.message}` })
+  } catch {}
   return unknown
 }
 

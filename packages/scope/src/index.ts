@@ -8,6 +8,7 @@ export { bounded, CleanupBudget } from "./bounded.ts"
 export * as CancelScope from "./CancelScope.ts"
 export { DeadlineExceeded } from "./DeadlineExceeded.ts"
 export { failAfter } from "./failAfter.ts"
+export { IllegalArgument } from "./IllegalArgument.ts"
 export * as Instant from "./Instant.ts"
 export {
   formatTree,

@@ -4,7 +4,8 @@
  * Invariants
  * 1. One line a node, columns aligned over the whole tree, no recursion. What is nested deeper than `maxDepth` is not
  *    indented further but says how deep it is: the text grows with the number of nodes, not with its square.
- * 2. What was cancelled says why; what is stuck says where it comes from.
+ * 2. Whatever is in a name or a message of the program: a line stays a line, and a long one is cut.
+ * 3. What was cancelled says why; what is stuck says where it comes from.
  */
 import { describe } from "@curfew/reason"
 import * as Duration from "effect/Duration"
@@ -50,8 +51,8 @@ const maxNames = 10
 
 const shorten = (names: ReadonlyArray<string>): string =>
   names.length <= maxNames
-    ? names.join(", ")
-    : `${names.slice(0, maxNames).join(", ")} and ${names.length - maxNames} more`
+    ? names.map(oneLine).join(", ")
+    : `${names.slice(0, maxNames).map(oneLine).join(", ")} and ${names.length - maxNames} more`
 
 const layOut = (roots: ReadonlyArray<LiveNode>): ReadonlyArray<Line> => {
   const lines: Array<Line> = []
@@ -75,7 +76,7 @@ const layOut = (roots: ReadonlyArray<LiveNode>): ReadonlyArray<Line> => {
 }
 
 const toLine = (node: LiveNode, lead: string): Line => {
-  const why = node.reason === undefined ? "" : describe(node.reason)
+  const why = node.reason === undefined ? "" : oneLine(describe(node.reason))
   return {
     what: `${lead}${node.kind}${node.name === undefined ? "" : ` ${quoted(node.name)}`}`,
     state: node.state,
@@ -87,7 +88,18 @@ const toLine = (node: LiveNode, lead: string): Line => {
 }
 
 const quoted = (name: string | undefined): string =>
-  name === undefined ? "without a name" : JSON.stringify(name)
+  name === undefined ? "without a name" : JSON.stringify(short(name)).replace(breaking, escaped)
+
+/** How much of a name or a sentence is shown. */
+const maxText = 120
+
+const short = (text: string): string => (text.length <= maxText ? text : `${text.slice(0, maxText)}…`)
+
+const breaking = /[\p{Cc}\p{Zl}\p{Zp}]/gu
+
+const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
+
+const oneLine = (text: string): string => short(text).replace(breaking, " ")
 
 const deadline = (left: Duration.Duration): string =>
   Duration.toMillis(left) >= 0 ? `deadline in ${human(left)}` : "past its deadline"
