@@ -12,6 +12,8 @@ const thrown = new Error("thrown")
 const throwing = (): never => {
   throw thrown
 }
+/** The same where an effect is expected. */
+const broken: () => Effect.Effect<never> = throwing
 
 const forked = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
 
@@ -66,7 +68,7 @@ describe("items", () => {
   it.effect("that throw are defects of the gather", () =>
     Effect.gen(function* () {
       expect(defectOf(yield* Effect.exit(gather([Effect.never, Effect.sync(throwing)])))).toBe(thrown)
-      expect(defectOf(yield* Effect.exit(gather({ a: Effect.suspend(throwing) })))).toBe(thrown)
+      expect(defectOf(yield* Effect.exit(gather({ a: Effect.suspend(broken) })))).toBe(thrown)
     })
   )
 

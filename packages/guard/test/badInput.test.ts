@@ -8,7 +8,7 @@ import * as Scope from "effect/Scope"
 import { complaintOf } from "../../../test/support/badInput.ts"
 
 const thrown = new Error("thrown")
-const throwing = (): never => {
+const broken = (): Effect.Effect<never> => {
   throw thrown
 }
 
@@ -25,8 +25,8 @@ describe("a clean-up that throws", () => {
   it.effect("where an effect was expected: the exit stays the cancel's, and what it threw is told once", () =>
     Effect.gen(function* () {
       const guards = [
-        onCancel(Effect.never, throwing),
-        Effect.scoped(Effect.andThen(guard(throwing), Effect.never))
+        onCancel(Effect.never, broken),
+        Effect.scoped(Effect.andThen(guard(broken), Effect.never))
       ]
       for (const guarded of guards) {
         const heard: Array<Unhandled> = []

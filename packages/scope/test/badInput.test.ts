@@ -244,7 +244,12 @@ describe("a scope that is over", () => {
       let ran = 0
       const work = Effect.sync(() => ++ran)
       for (const tasks of [ofClosedScope, closed, cancelled]) {
-        for (const way of [tasks.spawn(work), tasks.daemon(work), tasks.start(() => work)]) {
+        const ways: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+          tasks.spawn(work),
+          tasks.daemon(work),
+          tasks.start(() => work)
+        ]
+        for (const way of ways) {
           expect(yield* Effect.flip(way)).toMatchObject({ _tag: "TaskScopeClosed", scope: "late" })
         }
         expect(yield* tasks.drain()).toBe(true)
@@ -396,7 +401,9 @@ describe("ten thousand who wait", () => {
         const { fiber } = task as unknown as { readonly fiber: Fiber.Fiber<string> }
         const observed = vi.spyOn(fiber, "addObserver")
         const removed = vi.spyOn(fiber as never as { removeObserver: () => void }, "removeObserver")
-        const joins = yield* Effect.forEach(many, (i) => forked(i % 2 === 0 ? task.join : task.exit))
+        const joins = yield* Effect.forEach(many, (i) =>
+          forked<unknown, never, never>(i % 2 === 0 ? task.join : task.exit)
+        )
         expect(observed).toHaveBeenCalledTimes(1)
         yield* Fiber.interrupt(joins[0] as Fiber.Fiber<unknown>)
         yield* Fiber.interrupt(joins[count / 2] as Fiber.Fiber<unknown>)

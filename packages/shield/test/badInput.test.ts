@@ -20,6 +20,8 @@ const thrown = new Error("thrown")
 const throwing = (): never => {
   throw thrown
 }
+/** The same where an effect is expected. */
+const broken: () => Effect.Effect<never> = throwing
 
 const shields = {
   delay: <A, E, R>(self: Effect.Effect<A, E, R>) => delayCancellation(self),
@@ -89,7 +91,7 @@ for (const [name, shield] of Object.entries(shields)) {
       Effect.gen(function* () {
         for (const work of [
           Effect.sync(throwing),
-          Effect.suspend(throwing),
+          Effect.suspend(broken),
           Effect.andThen(Effect.yieldNow, Effect.sync(throwing))
         ]) {
           expect(defectOf(yield* Effect.exit(shield(work)))).toBe(thrown)
