@@ -245,23 +245,6 @@ describe("concurrency", () => {
       { numRuns }
     ))
 
-  it.effect("a limit below one, or not a number, is one", () =>
-    Effect.gen(function* () {
-      for (const concurrency of [0, -3, 0.5, Number.NaN]) {
-        let running = 0
-        let most = 0
-        const item = Effect.gen(function* () {
-          most = Math.max(most, ++running)
-          yield* Effect.yieldNow
-          running--
-          return 1
-        })
-        expect(yield* gather([item, item, item], { concurrency })).toEqual([1, 1, 1])
-        expect(most).toBe(1)
-      }
-    })
-  )
-
   it.effect("ten thousand items that end at once need no stack, whatever the limit", () =>
     Effect.gen(function* () {
       const count = 10_000

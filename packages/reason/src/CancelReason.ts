@@ -129,8 +129,8 @@ export const isCancelReason = (u: unknown): u is CancelReason =>
  * Reads what somebody aborted an `AbortSignal` with as a {@link CancelReason}.
  *
  * A reason stays itself, and so does one that an error carries as its `reason`; any other error or a string becomes
- * `Requested` with its message; the `AbortError` that `abort()` without an argument makes, and everything else, becomes
- * `Unknown`.
+ * `Requested` with its message; the `AbortError` that `abort()` without an argument makes, and everything else, what
+ * throws when it is looked at included, becomes `Unknown`.
  *
  * **Example**
  *
@@ -145,10 +145,14 @@ export const isCancelReason = (u: unknown): u is CancelReason =>
  * @since 0.1.0
  */
 export const fromAbort = (u: unknown): CancelReason => {
-  if (isCancelReason(u)) return u
-  if (u instanceof Error && "reason" in u && isCancelReason(u.reason)) return u.reason
-  if (typeof u === "string") return CancelReason.Requested({ message: u })
-  if (u instanceof Error && u.name !== "AbortError") return CancelReason.Requested({ message: u.message })
+  // What is read here may be anybody's: a getter that throws would end the process from inside an event listener.
+  try {
+    if (isCancelReason(u)) return u
+    if (u instanceof Error && "reason" in u && isCancelReason(u.reason)) return u.reason
+    if (typeof u === "string") return CancelReason.Requested({ message: u })
+    if (u instanceof Error && u.name !== "AbortError")
+      return CancelReason.Requested({ message: `${u.message}` })
+  } catch {}
   return unknown
 }
 

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import { millisUnsafe } from "./Argument.ts"
 import * as TaskScope from "./TaskScope.ts"
 
 /**
@@ -76,13 +77,15 @@ const force: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "forc
 
 const make = (options?: OwnerOptions): Effect.Effect<TaskScope.TaskScope, never, Scope.Scope> =>
   Effect.gen(function* () {
+    // Read before there is anything to drain: at the end it would be too late to complain.
+    const drain = millisUnsafe("the drain of the owner", options?.drain ?? Duration.seconds(10))
     const owner = yield* TaskScope.makeIn(() => new CancelCell("owner", { name: options?.name }), {
       name: options?.name
     })
     yield* Effect.addFinalizer(() =>
       Effect.gen(function* () {
         yield* owner.close
-        const drained = yield* owner.drain(options?.drain ?? Duration.seconds(10))
+        const drained = yield* owner.drain(drain)
         yield* drained ? Effect.void : owner.cancel(force)
       })
     )

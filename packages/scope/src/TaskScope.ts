@@ -397,7 +397,10 @@ export const make = (options?: {
  */
 export const makeIn = (
   makeCell: () => CancelCell,
-  options?: Parameters<typeof make>[0]
+  options?: Parameters<typeof make>[0] & {
+    /** Told each task once it has started; it may have ended by then. */
+    readonly onTask?: ((cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) => void) | undefined
+  }
 ): Effect.Effect<TaskScope, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
@@ -408,7 +411,8 @@ export const makeIn = (
               name: options?.name,
               policy: "supervise",
               cell: makeCell(),
-              onUnhandled: options?.onUnhandled
+              onUnhandled: options?.onUnhandled,
+              onTask: options?.onTask
             })
           )
       ),

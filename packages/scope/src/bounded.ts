@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
+import { millisOf } from "./Argument.ts"
 import * as child from "./internal/child.ts"
 import { takePosition } from "./internal/source.ts"
 import { reportUnhandled } from "./OnUnhandled.ts"
@@ -89,8 +90,24 @@ export const bounded = <A, E, R>(
     waiter: Fiber.Fiber<unknown, unknown>,
     reason: CancelReason | undefined
   ): Effect.Effect<Option.Option<A>, E> {
-    const within =
-      options?.within === undefined ? waiter.getRef(CleanupBudget) : Duration.fromInputUnsafe(options.within)
+    const given =
+      options?.within === undefined ? undefined : millisOf("the budget of bounded", options.within)
+    // Clean-up runs in any case: a budget that means nothing is told after it.
+    if (typeof given === "object") {
+      return Effect.andThen(limited(waiter, reason, waiter.getRef(CleanupBudget)), Effect.die(given))
+    }
+    return limited(
+      waiter,
+      reason,
+      given === undefined ? waiter.getRef(CleanupBudget) : Duration.millis(given)
+    )
+  }
+
+  function limited(
+    waiter: Fiber.Fiber<unknown, unknown>,
+    reason: CancelReason | undefined,
+    within: Duration.Duration
+  ): Effect.Effect<Option.Option<A>, E> {
     const clock = waiter.getRef(Clock.Clock)
     const startedAt = clock.currentTimeMillisUnsafe()
     let overrun = false

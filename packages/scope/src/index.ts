@@ -11,6 +11,7 @@ export * as CancelScope from "./CancelScope.ts"
 export * as CancelTracing from "./CancelTracing.ts"
 export { DeadlineExceeded } from "./DeadlineExceeded.ts"
 export { failAfter } from "./failAfter.ts"
+export { IllegalArgument } from "./IllegalArgument.ts"
 export * as Instant from "./Instant.ts"
 export {
   type FormatOptions,

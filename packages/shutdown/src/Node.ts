@@ -177,8 +177,15 @@ export const runMain = <A, E>(
       const failure = failureOf(ended.exit.value.cause)
       if (failure !== undefined) console.error(Cause.pretty(failure))
     }
-    const print = options?.print ?? toStderr
-    print(Report.toText(ended.report))
-    process.exit((options?.exitCode ?? exitCode)(ended))
+    // Whatever the program's own callbacks do, the process ends.
+    let code = 1
+    try {
+      const print = options?.print ?? toStderr
+      print(Report.toText(ended.report))
+      code = (options?.exitCode ?? exitCode)(ended)
+    } catch (error) {
+      console.error(error)
+    }
+    process.exit(code)
   })
 }

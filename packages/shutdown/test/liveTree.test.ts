@@ -237,7 +237,7 @@ const rows: ReadonlyArray<Row> = [
   {
     what: "a program with a shutdown",
     start: (go) => Shutdown.run(go, { name: "it" }),
-    alive: ["tasks shutdown: running", "scope it: running", "  owner it: running", "  task it: running"],
+    alive: ["scope it: running", "  owner it: running", "  task it: running", "tasks shutdown: running"],
     waitingFor: ["it"]
   }
 ]

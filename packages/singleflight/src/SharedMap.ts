@@ -1,5 +1,6 @@
 import { CancelReason } from "@curfew/reason"
 import type { Owner, TaskScope } from "@curfew/scope"
+import { countUnsafe } from "@curfew/scope/Argument"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -196,7 +197,10 @@ export const make: {
       options?.retain,
       options
     )
-    return new SharedMapImpl(settings, Math.max(0, options?.capacity ?? Number.POSITIVE_INFINITY))
+    return new SharedMapImpl(
+      settings,
+      countUnsafe("the capacity of the shared map", options?.capacity ?? Number.POSITIVE_INFINITY, 0)
+    )
   })
 
 const naming = <K>(name: string | ((key: K) => string)): ((key: K) => string) =>

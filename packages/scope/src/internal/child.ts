@@ -104,7 +104,7 @@ export const startAndAwait = <A, E, B, E2, R2>(
     })
   )
 
-/** Waits until the fiber has ended, whatever its exit. */
+/** Waits until the fiber has ended, whatever its exit. One that leaves does so in O(1), however many wait. */
 export const awaitEnd = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
   Effect.withFiber((waiter) =>
     Effect.callback<void>((resume) => {
@@ -112,9 +112,39 @@ export const awaitEnd = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<vo
         resume(Effect.void)
         return
       }
-      return Effect.sync(fiber.addObserver(() => resumeWith(waiter, resume, Exit.void)))
+      const { waiters, forget } = waiting.get(fiber) ?? waitFor(fiber)
+      const ended = () => resumeWith(waiter, resume, Exit.void)
+      waiters.add(ended)
+      return Effect.sync(() => {
+        waiters.delete(ended)
+        if (waiters.size === 0) forget()
+      })
     })
   )
+
+interface Waiting {
+  readonly waiters: Set<() => void>
+  readonly forget: () => void
+}
+
+// A fiber keeps its observers in an array: taking out one of ten thousand would look at all before it.
+const waiting = /* @__PURE__ */ new WeakMap<Fiber.Fiber<unknown, unknown>, Waiting>()
+
+const waitFor = (fiber: Fiber.Fiber<unknown, unknown>): Waiting => {
+  const waiters = new Set<() => void>()
+  const remove = fiber.addObserver(() => {
+    for (const ended of waiters) ended()
+  })
+  const entry = {
+    waiters,
+    forget: () => {
+      remove()
+      waiting.delete(fiber)
+    }
+  }
+  waiting.set(fiber, entry)
+  return entry
+}
 
 /** Waits until the fiber has ended and ends like it. */
 export const join = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E> =>

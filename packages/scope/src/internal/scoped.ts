@@ -23,6 +23,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import { instantUnsafe } from "../Argument.ts"
 import { nowUnsafe } from "../Instant.ts"
 import { failureOf } from "../OnUnhandled.ts"
 import * as child from "./child.ts"
@@ -55,6 +56,7 @@ export class ScopeState {
   }
 
   setDeadline(at: number): void {
+    instantUnsafe("the deadline of the scope", at)
     if (this.cell.reason !== undefined || this.#ended) return
     this.disarm()
     this.cell.deadline = at
@@ -110,7 +112,9 @@ export const runBody = <A, E, R, B, E2, R2>(
   leave?: (exit: Exit.Exit<A, E>, cell: CancelCell) => Effect.Effect<void, never, R2> | undefined
 ): Effect.Effect<B, E2, R | R2> =>
   Effect.withFiber((fiber) => {
-    const { deadline, signal } = limits
+    const { signal } = limits
+    const deadline =
+      limits.deadline === undefined ? undefined : instantUnsafe("the deadline of the scope", limits.deadline)
     const ancestor = cancelledAboveUnsafe(fiber)
     if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
     if (signal?.aborted === true) return settle({ _tag: "NotStarted", reason: fromAbort(signal.reason) })

@@ -17,7 +17,7 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import { bounded } from "../bounded.ts"
 import { failureOf, OnUnhandled, reportUnhandled, type Unhandled } from "../OnUnhandled.ts"
 import { enterUnsafe, logStuck, type StuckRecord } from "../Stuck.ts"
@@ -40,6 +40,9 @@ export interface SpawnOptions {
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
 
+/** What is taken over is told its failures by the giver. */
+const always = (): boolean => true
+
 class TaskState<A, E> implements Task<A, E> {
   readonly name: string | undefined
   readonly cell: CancelCell
@@ -60,7 +63,7 @@ class TaskState<A, E> implements Task<A, E> {
   }
 
   get exit(): Effect.Effect<Exit.Exit<A, E>> {
-    return Fiber.await(this.fiber)
+    return Effect.map(child.awaitEnd(this.fiber), () => this.fiber.pollUnsafe() as Exit.Exit<A, E>)
   }
 
   readonly cancelUnsafe = (reason: CancelReason = requested): boolean =>
@@ -83,6 +86,7 @@ export class TaskSet {
   readonly cell: CancelCell
   readonly #onFirstFailure: ((cause: Cause.Cause<unknown>) => void) | undefined
   readonly #onUnhandled: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
+  readonly #onTask: ((cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) => void) | undefined
   readonly #tasks = new Set<TaskState<unknown, unknown>>()
   readonly #observers = new Set<() => void>()
   #open = true
@@ -101,12 +105,15 @@ export class TaskSet {
     readonly cell: CancelCell
     readonly onFirstFailure?: ((cause: Cause.Cause<unknown>) => void) | undefined
     readonly onUnhandled?: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
+    /** Told each task once it has started; it may have ended by then. */
+    readonly onTask?: ((cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) => void) | undefined
   }) {
     this.name = options.name
     this.policy = options.policy
     this.cell = options.cell
     this.#onFirstFailure = options.onFirstFailure
     this.#onUnhandled = options.onUnhandled
+    this.#onTask = options.onTask
   }
 
   get open(): boolean {
@@ -155,6 +162,7 @@ export class TaskSet {
     task.fiber.addObserver((exit) =>
       this.#ended(task as TaskState<unknown, unknown>, exit, options?.observed)
     )
+    this.#onTask?.(cell, task.fiber)
     return task
   }
 
@@ -165,7 +173,8 @@ export class TaskSet {
     task.fiber = fiber
     this.#tasks.add(task)
     cell.moveTo(this.cell)
-    fiber.addObserver((exit) => this.#ended(task, exit))
+    fiber.addObserver((exit) => this.#ended(task, exit, always))
+    this.#onTask?.(cell, fiber)
     return true
   }
 
@@ -218,6 +227,8 @@ export class TaskSet {
   }
 
   #notify(): void {
+    // Nobody waits for less than that: with ten thousand who drain, asking each at each end would be a square.
+    if (this.cell.reason === undefined && this.#busy(false)) return
     for (const observer of [...this.#observers]) observer()
   }
 
@@ -277,13 +288,15 @@ export class TaskSet {
             child.resumeWith(fiber, resume, Effect.void)
           }
           this.#observers.add(done)
-          const disarm = Duration.isFinite(budget)
-            ? armUnsafe(fiber.context, clock, Duration.toMillis(budget), () => {
-                this.#observers.delete(done)
-                const left = this.#abandon(startedAt)
-                resume(Effect.forEach(left, logStuck, { discard: true }))
-              })
-            : () => {}
+          const millis = Duration.toMillis(budget)
+          const disarm =
+            millis === Number.POSITIVE_INFINITY
+              ? () => {}
+              : armUnsafe(fiber.context, clock, millis, () => {
+                  this.#observers.delete(done)
+                  const left = this.#abandon(startedAt)
+                  resume(Effect.forEach(left, logStuck, { discard: true }))
+                })
         })
       })
     )

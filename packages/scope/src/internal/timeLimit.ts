@@ -10,9 +10,10 @@
 import type { CancelReason } from "@curfew/reason"
 import type { CancelCell } from "@curfew/reason/CancelCell"
 import type * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { millisOf } from "../Argument.ts"
 import { bounded } from "../bounded.ts"
 import { nowUnsafe } from "../Instant.ts"
 import { reportUnhandled } from "../OnUnhandled.ts"
@@ -33,7 +34,8 @@ export const timeLimit = <A, E, R, R2, B, E2>(
   onTime: (value: A) => Effect.Effect<B>,
   onTimeout: (reason: Extract<CancelReason, { readonly _tag: "Deadline" }>) => Effect.Effect<B, E2>
 ): Effect.Effect<B, E | E2, R | R2> => {
-  const millis = Duration.toMillis(Duration.fromInputUnsafe(duration))
+  const millis = millisOf("the duration of the time limit", duration)
+  if (typeof millis !== "number") return Effect.die(millis)
   if (millis === Number.POSITIVE_INFINITY) return Effect.flatMap(self, onTime)
   const onLate = options?.onLate
   const timedOut = (reason: CancelReason) =>
