@@ -40,6 +40,10 @@ export interface WorldOptions {
   readonly maxOperations: number
   /** Jumps of the clock, per drive, after which the world is stopped. */
   readonly maxJumps: number
+  /** How many operations at the start of each fiber but the root are no places for a cancel. */
+  readonly young: number
+  /** Turns of the event loop without any operation after which a live world counts as quiet. */
+  readonly quietTurns: number
 }
 
 /** How a drive ended: what was waited for is there, nothing can happen any more, or it goes on for too long. */
@@ -47,7 +51,6 @@ export type Ended = "Done" | "Deadlock" | "Endless"
 
 // As in Effect's own scheduler: a loop that never suspends lets the others run.
 const operationsBetweenYields = 2048
-const quietTurns = 3
 const evaluate = "~effect/Effect/evaluate"
 const realClock = Clock.Clock.defaultValue()
 
@@ -63,6 +66,8 @@ export class World {
   live: boolean
   readonly fibers: FiberTable = new FiberTable()
   root: FiberRecord | undefined
+  /** Says whether the operations of a fiber are steps. Default: those of every fiber are. */
+  counts: ((fiber: AnyFiber) => boolean) | undefined
   /** Asked at each step; true lets the fiber yield there. */
   onStep: ((fiber: AnyFiber, record: FiberRecord) => boolean) | undefined
   /** Told each operation that is about to be evaluated, of whatever phase. */
@@ -144,7 +149,13 @@ export class World {
     }
     if (this.#outermost === undefined) this.#outermost = fiber
     if (this.operations > this.#limit) return true
-    if (this.phase === "run" && (fiber.currentOpCount > 1 || (record === this.root && this.steps === 0))) {
+    record.operations++
+    if (
+      this.phase === "run" &&
+      (fiber.currentOpCount > 1 || (record === this.root && this.steps === 0)) &&
+      (record.operations > this.options.young || record === this.root) &&
+      (this.counts === undefined || this.counts(fiber))
+    ) {
       this.steps++
       if (this.onStep?.(fiber, record) === true) return true
     }
@@ -235,7 +246,7 @@ export class World {
         const next = this.clock.next
         const sleeps = next !== undefined && next <= until
         const quiet = this.live || (options?.quiet ?? !sleeps)
-        if (quiet && turns < quietTurns) {
+        if (quiet && turns < this.options.quietTurns) {
           turns++
           return Effect.andThen(Effect.yieldNow, turn)
         }
