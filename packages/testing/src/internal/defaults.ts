@@ -20,5 +20,6 @@ export const defaults = (options: {
   maxOperations: options.maxOperations ?? 1_000_000,
   maxJumps: 10_000,
   young: options.young ?? 0,
-  quietTurns: 3
+  quietTurns: 3,
+  deadlockPatience: 0
 })

@@ -14,7 +14,8 @@
  *    which never ran an operation.
  * 5. Time moves only when nothing is runnable. A world that was woken from outside (a promise, a socket) is `live`, and
  *    from then on waits some turns of the event loop before it moves the time.
- * 6. A dead world runs nothing: every fiber yields at its next operation, and the queue is never taken from again.
+ * 6. While something that was sent to the outside has not arrived, nothing runs and time stands still.
+ * 7. A dead world runs nothing: every fiber yields at its next operation, and the queue is never taken from again.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -44,6 +45,8 @@ export interface WorldOptions {
   readonly young: number
   /** Turns of the event loop without any operation after which a live world counts as quiet. */
   readonly quietTurns: number
+  /** Real milliseconds to wait before a standstill in which nothing sleeps is called a deadlock. */
+  readonly deadlockPatience: number
 }
 
 /** How a drive ended: what was waited for is there, nothing can happen any more, or it goes on for too long. */
@@ -78,6 +81,8 @@ export class World {
   onFirst: ((record: FiberRecord, fiber: AnyFiber) => void) | undefined
   /** Chooses among several runnable tasks. Default: the first. */
   choose: ((runnable: number) => number) | undefined
+  /** While this says no, nothing of the world runs: something was sent to the outside and has not arrived. */
+  arrived: (() => boolean) | undefined
   readonly #queue = new RunQueue()
   readonly #soon: Array<() => void> = []
   #limit = Number.POSITIVE_INFINITY
@@ -208,6 +213,7 @@ export class World {
           urgent()
           continue
         }
+        if (this.arrived !== undefined) return "Idle"
         if (done()) return "Done"
         if (this.operations > this.#limit) return "Endless"
         const task = this.#queue.take(this.choose)
@@ -238,6 +244,11 @@ export class World {
       while (true) {
         const ended = this.#drain(done)
         if (ended !== "Idle") return Effect.succeed(ended)
+        if (this.arrived !== undefined) {
+          if (!this.arrived()) return Effect.andThen(Effect.yieldNow, turn)
+          this.arrived = undefined
+          continue
+        }
         if (this.operations !== seen) {
           seen = this.operations
           turns = 0
@@ -251,6 +262,10 @@ export class World {
           return Effect.andThen(Effect.yieldNow, turn)
         }
         if (waited < this.options.patience && options?.quiet !== false) {
+          waited++
+          return Effect.andThen(oneMilli, turn)
+        }
+        if (!sleeps && options?.quiet !== false && waited < this.options.deadlockPatience) {
           waited++
           return Effect.andThen(oneMilli, turn)
         }
