@@ -257,7 +257,8 @@ export class World {
         const next = this.clock.next
         const sleeps = next !== undefined && next <= until
         const quiet = this.live || (options?.quiet ?? !sleeps)
-        if (quiet && turns < this.options.quietTurns) {
+        // Where only the outside can go on, there is no hurry to sleep.
+        if (quiet && turns < this.options.quietTurns * (sleeps ? 1 : 20)) {
           turns++
           return Effect.andThen(Effect.yieldNow, turn)
         }
