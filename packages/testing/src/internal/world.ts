@@ -67,6 +67,8 @@ export class World {
   /** Operations of all phases so far. */
   operations = 0
   live: boolean
+  /** Turns of the event loop that the world has waited for the outside. */
+  turns = 0
   readonly fibers: FiberTable = new FiberTable()
   root: FiberRecord | undefined
   /** Says whether the operations of a fiber are steps. Default: those of every fiber are. */
@@ -260,6 +262,7 @@ export class World {
         // Where only the outside can go on, there is no hurry to sleep.
         if (quiet && turns < this.options.quietTurns * (sleeps ? 1 : 20)) {
           turns++
+          this.turns++
           return Effect.andThen(Effect.yieldNow, turn)
         }
         if (waited < this.options.patience && options?.quiet !== false) {
