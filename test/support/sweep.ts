@@ -70,7 +70,7 @@ const verdict = (check: () => unknown): Effect.Effect<true | string> =>
     Effect.catchCause((cause) => Effect.succeed(`its check says: ${String(cause)}`))
   )
 
-const twoCancels = () => 300 * repeats
+const twoCancels = () => 120 * repeats
 
 /** Sweeps a program; throws the report when a step breaks it. Gives the number of steps swept. */
 export const sweep = async <A, E>(
