@@ -188,7 +188,7 @@ export interface GrpcSweepOptions {
  * **Example**
  *
  * ```ts no-run
- * import type { ServiceDefinition } from "@grpc/grpc-js"
+ * import type { handleUnaryCall, ServiceDefinition } from "@grpc/grpc-js"
  * import * as Effect from "effect/Effect"
  * import { formatSweep } from "@curfew/testing"
  * import { grpcJs, sweepGrpc } from "@curfew/testing/grpc"
@@ -201,7 +201,8 @@ export interface GrpcSweepOptions {
  *     service,
  *     handlers: ({ run }) =>
  *       Effect.succeed({
- *         look: (call, reply) => run(call, Effect.map(look, (found) => reply(null, found)))
+ *         look: ((call, reply) =>
+ *           run(call, Effect.map(look, (found) => reply(null, found)))) satisfies handleUnaryCall<object, object>
  *       }),
  *     call: { method: "look", messages: [{}] }
  *   })

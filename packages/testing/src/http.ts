@@ -128,9 +128,9 @@ export interface HttpSweepOptions {
  * ```ts
  * import * as Effect from "effect/Effect"
  * import { Probe } from "@curfew/testing"
- * import { nodeHttp, sweepHttp } from "@curfew/testing/http"
+ * import { nodeHttp, type Serve, sweepHttp } from "@curfew/testing/http"
  *
- * const server = (watch) =>
+ * const server: Serve = (watch) =>
  *   Effect.flatMap(Probe.resource("row lock"), (lock) =>
  *     nodeHttp(({ response }) =>
  *       Effect.gen(function* () {

@@ -380,7 +380,7 @@ describe("a sweep", () => {
   }
 
   test("uses the runs it may for two cancels, however short the clean-up is", async () => {
-    const long = Effect.forEach(Array.from({ length: 100 }), () => Effect.yieldNow, { discard: true })
+    const long = Effect.forEach(Array.from({ length: 400 }), () => Effect.yieldNow, { discard: true })
     const report = await swept(long, { modes: ["twice"], maxRuns: 400 })
     expect(report.steps).toBeGreaterThan(300)
     expect(report.runs).toBeGreaterThan(200)
@@ -395,7 +395,9 @@ describe("a sweep", () => {
           Effect.flatMap(
             Effect.andThen(
               item.acquire,
-              Effect.forkChild(Effect.ensuring(Effect.yieldNow, item.release), { startImmediately: true })
+              Effect.forkChild(Effect.andThen(Effect.void, Effect.ensuring(Effect.yieldNow, item.release)), {
+                startImmediately: true
+              })
             ),
             Fiber.await
           )
