@@ -7,6 +7,7 @@ export default defineConfig({
   // Workspace packages resolve to their sources: nothing is built before the tests.
   ssr: { resolve: { conditions: ["@curfew/source", ...defaultServerConditions] } },
   test: {
+    setupFiles: ["test/support/seed.ts"],
     include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "test/**/*.test.ts"],
     exclude: ["**/node_modules/**", "**/dist/**"],
     // A watchdog for what hangs, not a limit on speed: machines differ, and the long sweeps share theirs.

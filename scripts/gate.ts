@@ -1,7 +1,7 @@
 /**
  * Runs every check one after the other, also after a failure, and ends with the line `N passed, N failed`.
  * Each test counts as one and each other step as one. With `--long` it runs the tests alone, with many more
- * random cases.
+ * random cases, and then again with fresh seeds for some minutes.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs"
@@ -28,6 +28,8 @@ interface Outcome {
 
 const report = join(root, ".ci/out/tests.json")
 const stepMinutes = 15
+// A round that has begun runs to its end, within the minutes of the step.
+const soakMinutes = 4
 const long = process.argv.includes("--long")
 
 /** The line with which the README tells a newcomer to test. */
@@ -45,7 +47,10 @@ const start = "npm start -- --once"
 
 const steps = (): ReadonlyArray<Step> =>
   long
-    ? [{ name: "tests, long", command: "npm test", tests: true }]
+    ? [
+        { name: "tests, long", command: "npm test", tests: true },
+        { name: "fresh seeds", command: `npm run test:soak -- --minutes ${soakMinutes} --runs 200` }
+      ]
     : [
         { name: "tests", command: testLine(), tests: true },
         { name: "types", command: "npm run typecheck" },

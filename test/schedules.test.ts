@@ -1,172 +1,178 @@
 /**
- * Shared work and gathers under many schedules: fibers are made to yield before any operation, by a seed. A failure
- * prints the shortest schedule that shows it and the seed, by which `replay` goes over it again.
+ * Chance: programs put together at random from the primitives are swept, and the primitives' schedules are explored by
+ * seeds. `npm run test:soak` repeats these with fresh seeds for as long as one likes.
  */
 import { gather } from "@curfew/gather"
-import { OnUnhandled, Owner, type Task, TaskScope } from "@curfew/scope"
-import { Shared, SharedMap, SharedSelfWait } from "@curfew/singleflight"
-import { explore, formatExplore, Probe } from "@curfew/testing"
-import * as Cause from "effect/Cause"
+import { onCancel } from "@curfew/guard"
+import { CancelScope, failAfter, moveOnAfter, OnUnhandled, Owner, TaskScope } from "@curfew/scope"
+import { delayCancellation, stopCancellation } from "@curfew/shield"
+import { Shared } from "@curfew/singleflight"
+import { explore, formatExplore, formatSweep, Probe, sweep } from "@curfew/testing"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import fc from "fast-check"
 import { describe, expect, test } from "vitest"
+import { repeats, runs, seed } from "./support/seed.ts"
 
-const schedules = Number(process.env["CURFEW_RUNS"] ?? 300)
+// The first operations of a task are one step: no scheduler holds a fiber up there.
+const young = 5
 
-/** An owner of the run's own: it has ended when the run has. */
-const owner = Effect.provide(Owner.layer({ drain: 0 }))
+type Program = Effect.Effect<unknown, unknown, Owner>
 
-const holds = async (name: string, program: Effect.Effect<ReadonlyArray<string>>) => {
-  const subject = {
-    name,
-    setup: Effect.gen(function* () {
-      let wrong: ReadonlyArray<string> | undefined
-      yield* Probe.invariant("what the law says", () =>
-        Effect.sync(() => wrong !== undefined && wrong.length === 0)
-      )
-      return Effect.map(program, (found) => {
-        wrong = found
-      })
-    })
-  }
-  const report = await Effect.runPromise(explore(subject, { schedules }))
-  expect(report.ok, formatExplore(report)).toBe(true)
+/** A program in words; what fast-check shrinks. */
+type Plan =
+  | { readonly _tag: "step" | "sleep" }
+  | { readonly _tag: keyof typeof wrappers; readonly inner: Plan }
+  | { readonly _tag: keyof typeof pairs; readonly left: Plan; readonly right: Plan }
+
+const wrappers = {
+  scope: (inner: Program): Program => CancelScope.run(() => inner),
+  failAfter: (inner: Program): Program => Effect.option(failAfter("1 second")(inner)),
+  moveOnAfter: (inner: Program): Program => moveOnAfter("3 seconds")(inner),
+  delay: (inner: Program): Program => delayCancellation(inner),
+  stop: (inner: Program): Program => stopCancellation(inner),
+  guarded: (inner: Program): Program => onCancel(inner, () => Effect.yieldNow),
+  masked: (inner: Program): Program => Effect.uninterruptible(inner),
+  tasks: (inner: Program): Program =>
+    TaskScope.use((tasks: TaskScope.TaskScope) => Effect.andThen(tasks.spawn(inner), Effect.yieldNow)),
+  shared: (inner: Program): Program =>
+    Effect.scoped(Effect.flatMap(Shared.make(inner), (shared) => shared.get))
 }
 
-const unless = (right: boolean, what: string): ReadonlyArray<string> => (right ? [] : [what])
+const pairs = {
+  gather: (left: Program, right: Program): Program => gather([left, right]),
+  race: (left: Program, right: Program): Program => Effect.raceFirst(left, right),
+  sequence: (left: Program, right: Program): Program => Effect.andThen(left, right),
+  ensuring: (left: Program, right: Program): Program => Effect.ensuring(left, Effect.ignore(right))
+}
 
-describe("under every seeded schedule", () => {
-  test("L29, L30, L31: observers that stay share one exit, whoever leaves, and a run nobody wants ends", () =>
-    holds(
-      "shared work with one that leaves",
-      Effect.gen(function* () {
-        let active = 0
-        let most = 0
-        const work = Effect.acquireUseRelease(
+const keysOf = <T extends object>(of: T) => Object.keys(of) as Array<keyof T & string>
+
+const plans: fc.Arbitrary<Plan> = fc.letrec<{ plan: Plan }>((tie) => ({
+  plan: fc.oneof(
+    { maxDepth: 3, withCrossShrink: true },
+    fc.constantFrom<Plan>({ _tag: "step" }, { _tag: "sleep" }),
+    fc.record({ _tag: fc.constantFrom(...keysOf(wrappers)), inner: tie("plan") }),
+    fc.record({ _tag: fc.constantFrom(...keysOf(pairs)), left: tie("plan"), right: tie("plan") })
+  )
+})).plan
+
+/** The program; each leaf holds a resource for as long as it runs. */
+const build = (plan: Plan, held: Probe.Resource): Program => {
+  if ("inner" in plan) return wrappers[plan._tag](build(plan.inner, held))
+  if ("left" in plan) return pairs[plan._tag](build(plan.left, held), build(plan.right, held))
+  return held.around(plan._tag === "step" ? Effect.yieldNow : Effect.sleep("2 seconds"))
+}
+
+const subject = (plan: Plan) => ({
+  name: JSON.stringify(plan),
+  setup: Effect.map(Probe.resource("resource"), (held) =>
+    Effect.provide(
+      Effect.provideService(Effect.asVoid(build(plan, held)), OnUnhandled, () => Effect.void),
+      Owner.layer()
+    )
+  )
+})
+
+describe("programs put together at random", { timeout: 600_000 }, () => {
+  test("L8: survive a cancel at every step, and leave nothing", async () => {
+    await fc.assert(
+      fc.asyncProperty(plans, async (plan) => {
+        const report = await Effect.runPromise(
+          sweep(subject(plan), { modes: ["root", "twice"], maxRuns: 40, young })
+        )
+        expect(formatSweep(report)).toContain("nothing broken")
+      }),
+      { numRuns: Math.ceil(runs(100).numRuns / 4) }
+    )
+  })
+
+  test("L8: survive every schedule of a seed, and leave nothing", async () => {
+    await fc.assert(
+      fc.asyncProperty(plans, fc.nat(), async (plan, first) => {
+        const report = await Effect.runPromise(explore(subject(plan), { seed: first, schedules: 20, young }))
+        expect(formatExplore(report)).toContain("nothing broken")
+      }),
+      { numRuns: Math.ceil(runs(100).numRuns / 4) }
+    )
+  })
+})
+
+describe("the schedules of a seed", { timeout: 600_000 }, () => {
+  const steps = Effect.andThen(Effect.yieldNow, Effect.as(Effect.yieldNow, 1))
+  const programs = {
+    "L29: two observers share one run": Effect.gen(function* () {
+      let begun = 0
+      const shared = yield* Shared.make(
+        Effect.andThen(
+          Effect.sync(() => begun++),
+          steps
+        )
+      )
+      const [one, other] = yield* Effect.all([shared.get, shared.get], { concurrency: "unbounded" })
+      return begun === 1 && one === other
+    }).pipe(Effect.scoped, Effect.provide(Owner.layer())),
+    "L32: one generation at a time, when an observer leaves and another comes": Effect.gen(function* () {
+      let active = 0
+      let most = 0
+      const shared = yield* Shared.make(
+        Effect.acquireUseRelease(
           Effect.sync(() => {
             most = Math.max(most, ++active)
           }),
-          () => Effect.as(Effect.andThen(Effect.yieldNow, Effect.yieldNow), "done"),
-          () => Effect.sync(() => --active)
-        )
-        const shared = yield* Shared.make(work)
-        const [leaving, ...staying] = yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(shared.get))
-        yield* Fiber.interrupt(leaving as Fiber.Fiber<string, unknown>)
-        const exits = yield* Effect.forEach(staying, (fiber) => Fiber.await(fiber))
-        const late = yield* Effect.forkChild(shared.get)
-        yield* Effect.yieldNow
-        yield* Fiber.interrupt(late)
-        yield* Effect.flatMap(Owner, (tasks) => tasks.drain())
-        return [
-          ...unless(
-            exits.every((exit) => Exit.isSuccess(exit) && exit.value === "done"),
-            "an observer that stayed has no value"
-          ),
-          ...unless(most === 1, "two runs at once"),
-          ...unless(active === 0, "a run is left")
-        ]
-      }).pipe(owner)
-    ))
-
-  test("L35: observers of a source that is cancelled get its exit or SharedCancelled, never an interrupt", () =>
-    holds(
-      "a cancelled source",
-      Effect.gen(function* () {
-        const shared = yield* Shared.make(Effect.as(Effect.yieldNow, "done"))
-        const observers = yield* Effect.forEach([1, 2], () => Effect.forkChild(shared.get))
-        yield* Effect.yieldNow
-        yield* shared.cancel()
-        const exits = yield* Effect.forEach(observers, (fiber) => Fiber.await(fiber))
-        return unless(
-          exits.every((exit) => Exit.isSuccess(exit) || !Cause.hasInterrupts(exit.cause)),
-          "an observer was interrupted"
-        )
-      }).pipe(owner)
-    ))
-
-  test("L8: runs that wait for one another in a circle, asked for from every side, all end", () =>
-    holds(
-      "a circle of runs",
-      Effect.gen(function* () {
-        const map: SharedMap.SharedMap<number, unknown> = yield* SharedMap.make(
-          (key: number): Effect.Effect<unknown> =>
-            Effect.andThen(Effect.yieldNow, Effect.orDie(map.get((key + 1) % 3)))
-        )
-        const asked = yield* Effect.forEach([0, 1, 2], (key) => Effect.forkChild(map.get(key)))
-        const exits = yield* Effect.forEach(asked, (fiber) => Fiber.await(fiber))
-        return unless(
-          exits.every((exit) => Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof SharedSelfWait),
-          "not everybody was told"
-        )
-      }).pipe(owner)
-    ))
-
-  test("L21, L22, L23: a gather returns when none of its items runs, with a failure unwrapped", () =>
-    holds(
-      "two that fail and one that cleans up",
-      Effect.gen(function* () {
-        let running = 0
-        const item = <E>(work: Effect.Effect<unknown, E>) =>
-          Effect.acquireUseRelease(
-            Effect.sync(() => ++running),
-            () => work,
-            () =>
-              Effect.andThen(
-                Effect.yieldNow,
-                Effect.sync(() => --running)
-              )
-          )
-        const exit = yield* Effect.exit(
-          gather([
-            item(Effect.andThen(Effect.yieldNow, Effect.fail("a"))),
-            item(Effect.andThen(Effect.yieldNow, Effect.fail("b"))),
-            item(Effect.never)
-          ])
-        )
-        return [
-          ...unless(running === 0, "an item still runs"),
-          ...unless(
-            Exit.isFailure(exit) && exit.cause.reasons.length === 1 && exit.cause.reasons[0]?._tag === "Fail",
-            "the failure is wrapped"
-          )
-        ]
-      }).pipe(Effect.provideService(OnUnhandled, () => Effect.void))
-    ))
-
-  test("L24, L27: a task scope that closes while others spawn takes or refuses each, and ends with none", () =>
-    holds(
-      "spawn against close",
-      Effect.gen(function* () {
-        let open = 0
-        let refused = 0
-        const taken: Array<Task<unknown, never>> = []
-        const work = Effect.acquireUseRelease(
-          Effect.sync(() => ++open),
-          () => Effect.yieldNow,
-          () => Effect.sync(() => --open)
-        )
-        yield* Effect.scoped(
-          Effect.gen(function* () {
-            const tasks = yield* TaskScope.make()
-            const spawning = yield* Effect.forEach([1, 2, 3], () =>
-              Effect.forkChild(
-                Effect.match(tasks.spawn(work), {
-                  onFailure: () => ++refused,
-                  onSuccess: (task) => taken.push(task)
-                })
-              )
+          () => steps,
+          () =>
+            Effect.andThen(
+              Effect.yieldNow,
+              Effect.sync(() => active--)
             )
-            yield* Effect.yieldNow
-            yield* tasks.close
-            yield* Effect.forEach(spawning, (fiber) => Fiber.await(fiber))
-          })
         )
-        const states = yield* Effect.forEach(taken, (task) => task.status)
-        return [
-          ...unless(open === 0 && states.every((state) => state === "ended"), "a task outlived its scope"),
-          ...unless(taken.length + refused === 3, "a spawn was neither taken nor refused")
-        ]
-      })
-    ))
+      )
+      const first = yield* Effect.forkChild(shared.get)
+      yield* Effect.all([Fiber.interrupt(first), shared.get], { concurrency: "unbounded" })
+      return most === 1
+    }).pipe(Effect.scoped, Effect.provide(Owner.layer())),
+    "L27: what spawn accepted has run, or its onNeverStarted has": Effect.gen(function* () {
+      const seen: Array<number> = [0, 0, 0]
+      const count = (index: number) =>
+        Effect.sync(() => {
+          seen[index] = (seen[index] ?? 0) + 1
+        })
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const tasks = yield* TaskScope.make()
+          yield* Effect.forEach([0, 1, 2], (index) =>
+            tasks.spawn(Effect.andThen(count(index), steps), { onNeverStarted: count(index) })
+          )
+          yield* tasks.cancel()
+        })
+      )
+      return seen.every((times) => times === 1)
+    }),
+    "L1: the first of two cancels wins, and says so": CancelScope.run((scope) =>
+      Effect.map(
+        Effect.uninterruptible(Effect.all([scope.cancel(), scope.cancel()], { concurrency: "unbounded" })),
+        (firsts) => firsts.filter((first) => first).length === 1
+      )
+    )
+  } satisfies Record<string, Effect.Effect<unknown, unknown>>
+
+  test.each(Object.entries(programs))("%s", async (name, program) => {
+    const report = await Effect.runPromise(
+      explore(
+        {
+          name,
+          setup: Effect.as(
+            Probe.invariant(
+              name,
+              ({ exit }) => exit._tag === "Success" && (exit.value === true || typeof exit.value === "object")
+            ),
+            program as Effect.Effect<unknown, unknown>
+          )
+        },
+        { seed, schedules: Math.ceil(150 * repeats), young }
+      )
+    )
+    expect(formatExplore(report)).toContain("nothing broken")
+  })
 })

@@ -1,6 +1,6 @@
 import * as fc from "fast-check"
 import { describe, expect, test } from "vitest"
-import { runs } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { CancelCell } from "../src/CancelCell.ts"
 import { CancelReason } from "../src/index.ts"
 

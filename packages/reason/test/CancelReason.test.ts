@@ -2,7 +2,7 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as fc from "fast-check"
 import { describe, expect, test } from "vitest"
-import { runs } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { CancelReason, fromAbort, fromCause, isCancelReason, describe as say, toCause } from "../src/index.ts"
 
 const text = fc.string()

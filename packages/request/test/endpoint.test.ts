@@ -28,13 +28,14 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
+import { runs as casesOf } from "../../../test/support/seed.ts"
 import { sweepAll } from "../../../test/support/sweep.ts"
 import { dropped, feed, left, post, serve } from "./support/edge.ts"
 
 const transports: ReadonlyArray<Transport> = ["http1", "http2", "ws", "grpc", "tunnel"]
 const limit = CancelReason.LimitExceeded({ limit: "body size" })
 const force = CancelReason.Shutdown({ phase: "force" })
-const runs = Number(process.env["CURFEW_RUNS"] ?? 200)
+const runs = casesOf(200).numRuns
 
 /** A handler that notes how it ends. */
 const noting = (work: Effect.Effect<unknown>) => {

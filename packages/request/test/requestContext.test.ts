@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
+import { runs } from "../../../test/support/seed.ts"
 import { sweepAll } from "../../../test/support/sweep.ts"
 import { post } from "./support/edge.ts"
 
@@ -127,7 +128,7 @@ describe("L37: the end-of-request record", () => {
                 })
               )
           ),
-          { numRuns: Number(process.env["CURFEW_RUNS"] ?? 200) }
+          runs(200)
         )
       )
   )

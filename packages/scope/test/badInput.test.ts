@@ -38,6 +38,7 @@ import {
   noDurations,
   overDurations
 } from "../../../test/support/badInput.ts"
+import { runs } from "../../../test/support/seed.ts"
 
 const thrown = new Error("thrown")
 const throwing = (): never => {
@@ -603,7 +604,7 @@ describe("names in the live tree", () => {
             })
           )
       ),
-      { numRuns: Number(process.env["CURFEW_RUNS"] ?? 100) }
+      runs(100)
     ))
 
   it("one that breaks lines stays on the line of what a shutdown waits for", () => {

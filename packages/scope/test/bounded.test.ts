@@ -10,15 +10,8 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
-import {
-  exitOf,
-  fiberCount,
-  held,
-  receiver,
-  recorder,
-  runs,
-  started
-} from "../../../test/support/recorder.ts"
+import { exitOf, fiberCount, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { bounded, CancelScope, CleanupBudget, failAfter, Instant, stuck, TaskScope } from "../src/index.ts"
 
 const reason = CancelReason.Superseded()

@@ -9,7 +9,8 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
-import { exitOf, held, receiver, recorder, runs, started } from "../../../test/support/recorder.ts"
+import { exitOf, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { CancelScope, siblingFailures, TaskScope } from "../src/index.ts"
 
 type Tasks<E = string> = TaskScope.TaskScope<E>

@@ -16,6 +16,7 @@ import {
   noDurations,
   overDurations
 } from "../../../test/support/badInput.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { testSignals } from "./support/signals.ts"
 
 const thrown = new Error("thrown")
@@ -245,7 +246,7 @@ describe("signals", () => {
             }).pipe(Effect.provide(TestClock.layer()), Effect.scoped)
           )
       ),
-      { numRuns: Number(process.env["CURFEW_RUNS"] ?? 100) }
+      runs(100)
     ))
 })
 

@@ -20,6 +20,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
+import { runs } from "../../../test/support/seed.ts"
 import { sweep } from "../../../test/support/sweep.ts"
 import { testSignals } from "./support/signals.ts"
 
@@ -329,7 +330,7 @@ describe("L43: a shutdown", () => {
               }).pipe(Effect.provide(TestClock.layer()), Effect.scoped)
             )
         ),
-        { numRuns: Number(process.env["CURFEW_RUNS"] ?? 60) }
+        runs(60)
       )
     )
   )

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as fc from "fast-check"
 import { defectOf } from "../../../test/support/badInput.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { observing } from "./support/lab.ts"
 
 const withOwner = Effect.provide(Owner.layer())
@@ -160,7 +161,7 @@ describe("a circle of runs", () => {
             }).pipe(withOwner)
           )
       ),
-      { numRuns: Number(process.env["CURFEW_RUNS"] ?? 200) }
+      runs(200)
     ))
 })
 

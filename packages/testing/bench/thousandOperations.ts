@@ -30,3 +30,6 @@ const timed = async (what: string, options: SweepOptions) => {
 
 await timed("every mode by default", {})
 await timed("one cancel, fresh and kept state", { modes: ["root"] })
+await timed("any fiber", { modes: ["any"] })
+await timed("twice", { modes: ["twice"] })
+await timed("during finalizers", { modes: ["finalizers"] })
