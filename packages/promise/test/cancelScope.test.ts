@@ -73,6 +73,31 @@ describe("a cancel scope: the quartet", () => {
     await above[Symbol.asyncDispose]()
   })
 
+  test("L2: a task that is cancelled takes along what it started, and nothing beside it", async () => {
+    await using scope = cancelScope()
+    const log: Array<string> = []
+    const started = (name: string) => async (signal: AbortSignal) => {
+      await settled(hangs, { signal }).catch(() => log.push(name))
+    }
+    const task = scope.spawn(started("task"))
+    scope.daemon(started("beside it"))
+    await turn()
+    task.cancel("only this")
+    await caught(task.join)
+    expect([log, scope.cancelled]).toEqual([["task"], false])
+  })
+
+  test("L2: its signal hears a cancel that comes while it is being disposed", async () => {
+    const scope = cancelScope()
+    const { signal } = scope
+    scope.spawn(hangs)
+    const disposed = scope[Symbol.asyncDispose]()
+    await turn()
+    expect(scope.cancel("too long")).toBe(true)
+    expect(signal.reason.reason).toEqual(requested("too long"))
+    await disposed
+  })
+
   test("L4: cancelled late, the value stays, and a cancel after the end is none", async () => {
     const scope = cancelScope()
     expect(await scope.run(async () => "value")).toBe("value")
@@ -172,6 +197,19 @@ describe("disposing", () => {
     expect(daemon.status).toBe("running")
     await scope[Symbol.asyncDispose]()
     expect([daemon.status, scope.cancelled]).toEqual(["ended", false])
+  })
+
+  test("L24: nor does what a daemon starts, and it ends with the scope", async () => {
+    const scope = cancelScope()
+    const log: Array<string> = []
+    scope.daemon("listener", async (signal) => {
+      settled(hangs, { signal }).catch((error) => log.push(error.reason._tag))
+      await using inner = cancelScope({ signal })
+      await inner.run(hangs)
+    })
+    await turn()
+    await scope[Symbol.asyncDispose]()
+    expect(log).toEqual(["Requested"])
   })
 
   test("L28: tasks end side by side", async () => {

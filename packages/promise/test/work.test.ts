@@ -93,7 +93,7 @@ describe.each(runners)("%s: the quartet", (name, run) => {
     expect(processOwner.size).toBe(0)
   })
 
-  test("cancelled after, nothing hears it", async () => {
+  test("L8: cancelled after, nothing hears it", async () => {
     const client = new AbortController()
     expect(await run(async () => "value", { signal: client.signal })).toBe("value")
     expect(getEventListeners(client.signal, "abort")).toHaveLength(0)

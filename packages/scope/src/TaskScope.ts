@@ -485,9 +485,9 @@ export const spawnUnsafe = <A, E, R>(
   scope: TaskScope,
   context: Context.Context<R>,
   work: Effect.Effect<A, E, R>,
-  options: Omit<SpawnOptions, "onNeverStarted">
+  options: Omit<SpawnOptions, "onNeverStarted"> & { readonly daemon?: boolean | undefined }
 ): (Task<A, E> & { readonly fiber: Fiber.Fiber<A, E> }) | undefined =>
-  (scope as TaskScopeImpl).set.spawnUnsafe(context, work, options, false)
+  (scope as TaskScopeImpl).set.spawnUnsafe(context, work, options, options.daemon === true)
 
 /**
  * Hands running work over to a scope; false when the scope is closed. Whoever gives it away reports its failure.

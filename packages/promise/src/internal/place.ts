@@ -24,6 +24,12 @@ export const CurrentTasks: Context.Reference<TaskScope.TaskScope | undefined> =
     defaultValue: (): TaskScope.TaskScope | undefined => undefined
   })
 
+/** Set below a daemon: what it starts does not keep the scope open either. */
+export const InDaemon: Context.Reference<boolean> = /* @__PURE__ */ Context.Reference(
+  "@curfew/promise/InDaemon",
+  { defaultValue: () => false }
+)
+
 export interface Place {
   readonly context: Context.Context<never>
   readonly cell: CancelCell | undefined
@@ -63,7 +69,8 @@ const spawnUnsafe = <A>(
 ) => {
   const options = { kind, name, outer, observed: always }
   const tasks = Context.get(context as Context.Context<never>, CurrentTasks)
-  const task = tasks && TaskScope.spawnUnsafe(tasks, context, effect, options)
+  const daemon = Context.get(context as Context.Context<never>, InDaemon)
+  const task = tasks && TaskScope.spawnUnsafe(tasks, context, effect, { ...options, daemon })
   return task ?? TaskScope.spawnUnsafe(Context.get(context, Owner), context, effect, options)
 }
 

@@ -39,10 +39,18 @@ import type { Task } from "../Task.ts"
 import { rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
 import { reasonOf, servicesOf, startOf } from "./launch.ts"
-import { always, CurrentTasks, contextAt, placeOf, rememberScopeUnsafe, startUnsafe } from "./place.ts"
+import {
+  always,
+  CurrentTasks,
+  contextAt,
+  InDaemon,
+  placeOf,
+  rememberScopeUnsafe,
+  startUnsafe
+} from "./place.ts"
 import { runNow } from "./runNow.ts"
 import { settle } from "./settle.ts"
-import { daemon, named, type Spawn, spawn } from "./tasks.ts"
+import { named, type Spawn, spawn } from "./tasks.ts"
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
 
@@ -114,7 +122,10 @@ export class ScopeState implements CancelScope {
 
   #entered(tasks: TaskScope.TaskScope, fiber: Fiber.Fiber<unknown, unknown>): void {
     const inside = fiber.context as Context.Context<Scope.Scope>
-    const context = Context.add(inside, CurrentTasks, tasks) as Context.Context<never>
+    const context = inside.pipe(
+      Context.add(CurrentTasks, tasks),
+      Context.add(InDaemon, false)
+    ) as Context.Context<never>
     const cell = fiber.getRef(CurrentCell) as CancelCell
     this.#open = { tasks, context, cell, finalizers: Context.get(inside, Scope.Scope) }
     if (this.#controller !== undefined) this.#connect(this.#controller)
@@ -186,7 +197,7 @@ export class ScopeState implements CancelScope {
     spawn(this.#inside(), ...named(first, second))
 
   readonly daemon = <A>(first: string | Work<A>, second?: Work<A>): Task<A> =>
-    daemon(this.#inside(), ...named(first, second))
+    spawn(this.#inside(), ...named(first, second), true)
 
   readonly defer = (cleanup: () => unknown, options?: { readonly name?: string | undefined }): void => {
     const { context, finalizers } = this.#inside()

@@ -7,12 +7,13 @@
  */
 import { CancelReason } from "@curfew/reason"
 import { TaskScope, TaskScopeClosed } from "@curfew/scope"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { Work } from "../Options.ts"
 import type { Task } from "../Task.ts"
 import { quiet, toPromise } from "./bridge.ts"
 import { reasonOf } from "./launch.ts"
+import { InDaemon } from "./place.ts"
 import { runNow } from "./runNow.ts"
 import { settle } from "./settle.ts"
 
@@ -41,13 +42,14 @@ export const named = <A>(
 ): readonly [string | undefined, Work<A>] =>
   typeof first === "string" ? [first, second as Work<A>] : [first.name || undefined, first]
 
-export const spawn = <A>({ context, tasks }: Spawn, name: string | undefined, work: Work<A>): Task<A> => {
-  const running = TaskScope.spawnUnsafe(tasks, context, settle(work, { name, failsLate: true }), { name })
+export const spawn = <A>(
+  { context, tasks }: Spawn,
+  name: string | undefined,
+  work: Work<A>,
+  daemon = false
+): Task<A> => {
+  const own = daemon ? Context.add(context, InDaemon, true) : context
+  const running = TaskScope.spawnUnsafe(tasks, own, settle(work, { name, failsLate: true }), { name, daemon })
   if (running === undefined) throw new TaskScopeClosed({ scope: tasks.name })
   return taskOf(context, running)
-}
-
-export const daemon = <A>({ context, tasks }: Spawn, name: string | undefined, work: Work<A>): Task<A> => {
-  const running = runNow(context, tasks.daemon(settle(work, { name, failsLate: true }), { name }))
-  return taskOf(context, running as Running<A>)
 }
