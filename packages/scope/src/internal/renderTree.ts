@@ -135,7 +135,13 @@ const cut = (text: string, most: number): string => {
   const characters = [...text.slice(0, 2 * most)]
   const fits = characters.length <= most && text.length <= 2 * most
   const short = fits ? characters : [...characters.slice(0, most - 1), "…"]
-  return short.map((c) => (/[\p{Cc}\p{Zl}\p{Zp}]/u.test(c) ? JSON.stringify(c).slice(1, -1) : c)).join("")
+  return short.map((c) => (/[\p{Cc}\p{Zl}\p{Zp}]/u.test(c) ? escaped(c) : c)).join("")
+}
+
+/** JSON leaves some characters as they are that a terminal takes for a command or a line's end. */
+const escaped = (character: string): string => {
+  const short = JSON.stringify(character).slice(1, -1)
+  return short === character ? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}` : short
 }
 
 const deadline = (left: Duration.Duration): string =>
