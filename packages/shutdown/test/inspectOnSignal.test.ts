@@ -53,54 +53,66 @@ const start = (...args: ReadonlyArray<string>) =>
   )
 
 describe.skipIf(process.platform === "win32")("a process that is asked what lives in it", () => {
-  it.live("L47: prints its tree at each SIGUSR2, goes on working, and prints it while it drains, too", () =>
-    Effect.gen(function* () {
-      const looked = yield* start()
-      yield* looked.said("out", "ready, 1 listening")
-      yield* looked.signal("SIGUSR2")
-      yield* looked.said("err", "a shutdown waits for 2: POST /orders, main\n")
-      expect(looked.err).toMatch(
-        /^├─ owner "main" +running +\d+ ms\n│ {2}└─ task "POST \/orders" +running +\d+ ms\n/m
-      )
-      expect(looked.err).toMatch(/^└─ task "main" +running +\d+ ms\n +└─ scope "serving" +running +\d+ ms\n/m)
-      // No terminal, no colours.
-      expect(looked.err).not.toContain("\u001b")
-      yield* looked.tell("work")
-      yield* looked.said("out", "did work")
+  it.live(
+    "L47: prints its tree at each SIGUSR2, goes on working, and prints it while it drains, too",
+    () =>
+      Effect.gen(function* () {
+        const looked = yield* start()
+        yield* looked.said("out", "ready, 1 listening")
+        yield* looked.signal("SIGUSR2")
+        yield* looked.said("err", "a shutdown waits for 2: POST /orders, main\n")
+        expect(looked.err).toMatch(
+          /^├─ owner "main" +running +\d+ ms\n│ {2}└─ task "POST \/orders" +running +\d+ ms\n/m
+        )
+        expect(looked.err).toMatch(
+          /^└─ task "main" +running +\d+ ms\n +└─ scope "serving" +running +\d+ ms\n/m
+        )
+        // No terminal, no colours.
+        expect(looked.err).not.toContain("\u001b")
+        yield* looked.tell("work")
+        yield* looked.said("out", "did work")
 
-      yield* looked.signal("SIGUSR2")
-      yield* looked.said("err", "a shutdown waits for 2: POST /orders, main\n", 2)
-      yield* looked.tell("more")
-      yield* looked.said("out", "did more")
+        yield* looked.signal("SIGUSR2")
+        yield* looked.said("err", "a shutdown waits for 2: POST /orders, main\n", 2)
+        yield* looked.tell("more")
+        yield* looked.said("out", "did more")
 
-      yield* looked.signal("SIGTERM")
-      yield* looked.said("out", "stopping")
-      yield* looked.signal("SIGUSR2")
-      yield* looked.said("err", "a shutdown waits for", 3)
-      expect(looked.err).toMatch(/owner "main" +draining/)
-      yield* looked.signal("SIGTERM")
-      yield* looked.said("out", "0 listening at the end")
-      expect(looked.err).toMatch(/Shutdown after SIGTERM/)
-    }).pipe(Effect.scoped)
+        yield* looked.signal("SIGTERM")
+        yield* looked.said("out", "stopping")
+        yield* looked.signal("SIGUSR2")
+        yield* looked.said("err", "a shutdown waits for", 3)
+        expect(looked.err).toMatch(/owner "main" +draining/)
+        yield* looked.signal("SIGTERM")
+        yield* looked.said("out", "0 listening at the end")
+        expect(looked.err).toMatch(/Shutdown after SIGTERM/)
+      }).pipe(Effect.scoped),
+    {
+      timeout: 20_000
+    }
   )
 
-  it.live("L47: prints one line of JSON when asked to", () =>
-    Effect.gen(function* () {
-      const looked = yield* start("json")
-      yield* looked.said("out", "ready")
-      yield* looked.signal("SIGUSR2")
-      yield* looked.said("err", "\n")
-      const tree = JSON.parse(looked.err) as JsonTree
-      const names = tree.alive.map(({ below, kind, name, state }) => [
-        kind,
-        name,
-        state,
-        below === undefined ? undefined : tree.alive[below]?.name
-      ])
-      expect(names).toContainEqual(["task", "POST /orders", "running", "main"])
-      expect(names).toContainEqual(["scope", "serving", "running", "main"])
-      expect(tree.waitingFor).toEqual(["POST /orders", "main"])
-    }).pipe(Effect.scoped)
+  it.live(
+    "L47: prints one line of JSON when asked to",
+    () =>
+      Effect.gen(function* () {
+        const looked = yield* start("json")
+        yield* looked.said("out", "ready")
+        yield* looked.signal("SIGUSR2")
+        yield* looked.said("err", "\n")
+        const tree = JSON.parse(looked.err) as JsonTree
+        const names = tree.alive.map(({ below, kind, name, state }) => [
+          kind,
+          name,
+          state,
+          below === undefined ? undefined : tree.alive[below]?.name
+        ])
+        expect(names).toContainEqual(["task", "POST /orders", "running", "main"])
+        expect(names).toContainEqual(["scope", "serving", "running", "main"])
+        expect(tree.waitingFor).toEqual(["POST /orders", "main"])
+      }).pipe(Effect.scoped),
+    {
+      timeout: 20_000
+    }
   )
 })
 

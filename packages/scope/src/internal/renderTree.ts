@@ -138,10 +138,10 @@ const cut = (text: string, most: number): string => {
   return short.map((c) => (/[\p{Cc}\p{Zl}\p{Zp}]/u.test(c) ? escaped(c) : c)).join("")
 }
 
-/** As in a string of JSON, and the characters as well that JSON leaves as they are. */
+/** JSON leaves some characters as they are that a terminal takes for a command or a line's end. */
 const escaped = (character: string): string => {
-  const json = JSON.stringify(character).slice(1, -1)
-  return json === character ? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}` : json
+  const short = JSON.stringify(character).slice(1, -1)
+  return short === character ? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}` : short
 }
 
 const deadline = (left: Duration.Duration): string =>
