@@ -319,7 +319,7 @@ describe("a report", () => {
         fc.array(
           fc.oneof(
             fc.string({ unit: "binary" }),
-            fc.constantFrom("", "a\nb", "\u2028", "12 s", "x".repeat(100_000))
+            fc.constantFrom("", "a\nb", "\u2028", "12 s", "x".repeat(5_000))
           ),
           { minLength: 1 }
         ),
@@ -334,7 +334,7 @@ describe("a report", () => {
           })
           const lines = text.split(/[\r\n\u0085\u2028\u2029]/)
           expect(lines).toHaveLength(names.length + 2)
-          for (const line of lines) expect(line.length).toBeLessThan(400)
+          expect(Math.max(...lines.map((line) => line.length))).toBeLessThan(400)
         }
       )
     ))
