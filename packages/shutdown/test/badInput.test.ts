@@ -321,9 +321,9 @@ describe("a report", () => {
             fc.string({ unit: "binary" }),
             fc.constantFrom("", "a\nb", "\u2028", "12 s", "x".repeat(5_000))
           ),
-          { minLength: 1 }
+          { minLength: 1, maxLength: 6 }
         ),
-        fc.string({ unit: "binary" }),
+        fc.string({ unit: "binary", maxLength: 20 }),
         (names, signal) => {
           const text = Report.toText({
             trigger: { _tag: "Signal", signal },
@@ -333,7 +333,7 @@ describe("a report", () => {
             items: names.map(item)
           })
           const lines = text.split(/[\r\n\u0085\u2028\u2029]/)
-          expect(lines).toHaveLength(names.length + 2)
+          expect(lines.length).toBe(names.length + 2)
           expect(Math.max(...lines.map((line) => line.length))).toBeLessThan(400)
         }
       )

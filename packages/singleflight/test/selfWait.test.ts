@@ -74,32 +74,34 @@ describe("a run that asks for itself", () => {
     }).pipe(withOwner)
   )
 
-  it.effect("from its clean-up, when others wait for the next run already: is told so, and they get that run", () =>
-    Effect.gen(function* () {
-      let path: unknown
-      let runs = 0
-      const gate = yield* Deferred.make<void>()
-      const shared: Shared.Shared<string> = yield* Shared.make(
-        Effect.suspend(
-          (): Effect.Effect<string> =>
-            ++runs > 1
-              ? Effect.succeed("second")
-              : Effect.onInterrupt(Effect.never, () =>
-                  Effect.flatMap(Effect.andThen(Deferred.await(gate), Effect.exit(shared.get)), (exit) =>
-                    Effect.sync(() => {
-                      path = pathOf(exit)
-                    })
+  it.effect(
+    "from its clean-up, when others wait for the next run already: is told so, and they get that run",
+    () =>
+      Effect.gen(function* () {
+        let path: unknown
+        let runs = 0
+        const gate = yield* Deferred.make<void>()
+        const shared: Shared.Shared<string> = yield* Shared.make(
+          Effect.suspend(
+            (): Effect.Effect<string> =>
+              ++runs > 1
+                ? Effect.succeed("second")
+                : Effect.onInterrupt(Effect.never, () =>
+                    Effect.flatMap(Effect.andThen(Deferred.await(gate), Effect.exit(shared.get)), (exit) =>
+                      Effect.sync(() => {
+                        path = pathOf(exit)
+                      })
+                    )
                   )
-                )
-        ),
-        { name: "config" }
-      )
-      yield* Fiber.interrupt(yield* observing(shared.get))
-      const next = yield* observing(shared.get)
-      yield* Deferred.succeed(gate, undefined)
-      expect(yield* Fiber.join(next)).toBe("second")
-      expect(path).toEqual(["config", "config"])
-    }).pipe(withOwner)
+          ),
+          { name: "config" }
+        )
+        yield* Fiber.interrupt(yield* observing(shared.get))
+        const next = yield* observing(shared.get)
+        yield* Deferred.succeed(gate, undefined)
+        expect(yield* Fiber.join(next)).toBe("second")
+        expect(path).toEqual(["config", "config"])
+      }).pipe(withOwner)
   )
 
   it.effect("after it was invalidated: the new run would wait for the old one, unless they may overlap", () =>
