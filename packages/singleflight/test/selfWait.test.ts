@@ -1,5 +1,4 @@
 import { background, Owner, TaskScope } from "@curfew/scope"
-import { delayCancellation, stopCancellation } from "@curfew/shield"
 import { Shared, SharedMap, SharedSelfWait } from "@curfew/singleflight"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -7,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as fc from "fast-check"
 import { defectOf } from "../../../test/support/badInput.ts"
+import { delayCancellation, stopCancellation } from "../../shield/src/index.ts"
 import { observing } from "./support/lab.ts"
 
 const withOwner = Effect.provide(Owner.layer())
