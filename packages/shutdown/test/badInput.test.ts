@@ -320,11 +320,11 @@ describe("a report", () => {
         fc.array(
           fc.oneof(
             fc.string({ unit: "binary" }),
-            fc.constantFrom("", "a\nb", "\u2028", "12 s", "x".repeat(100_000))
+            fc.constantFrom("", "a\nb", "\u2028", "12 s", "x".repeat(5_000))
           ),
-          { minLength: 1 }
+          { minLength: 1, maxLength: 6 }
         ),
-        fc.string({ unit: "binary" }),
+        fc.string({ unit: "binary", maxLength: 20 }),
         (names, signal) => {
           const text = Report.toText({
             trigger: { _tag: "Signal", signal },
@@ -334,8 +334,8 @@ describe("a report", () => {
             items: names.map(item)
           })
           const lines = text.split(/[\r\n\u0085\u2028\u2029]/)
-          expect(lines).toHaveLength(names.length + 2)
-          for (const line of lines) expect(line.length).toBeLessThan(400)
+          expect(lines.length).toBe(names.length + 2)
+          expect(Math.max(...lines.map((line) => line.length))).toBeLessThan(400)
         }
       )
     ))

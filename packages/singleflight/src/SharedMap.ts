@@ -146,8 +146,9 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E> {
  *
  * **Gotchas**
  *
- * Do not change a key that is an object: its hash is remembered. And as with {@link Shared.make}, a run must not wait for
- * itself, and a retained exit expires when somebody looks.
+ * Do not change a key that is an object: its hash is remembered. A key that throws when it is looked at is a defect of the
+ * observer. And as with {@link Shared.make}, a run that waits for itself is refused, and a retained exit expires when
+ * somebody looks.
  *
  * **Example**
  *

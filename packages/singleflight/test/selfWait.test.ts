@@ -1,5 +1,4 @@
 import { background, Owner, TaskScope } from "@curfew/scope"
-import { delayCancellation, stopCancellation } from "@curfew/shield"
 import { Shared, SharedMap, SharedSelfWait } from "@curfew/singleflight"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -7,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as fc from "fast-check"
 import { defectOf } from "../../../test/support/badInput.ts"
+import { delayCancellation, stopCancellation } from "../../shield/src/index.ts"
 import { runs } from "../../../test/support/seed.ts"
 import { observing } from "./support/lab.ts"
 
@@ -73,6 +73,36 @@ describe("a run that asks for itself", () => {
       yield* Effect.flatMap(Owner, (owner) => owner.drain())
       expect(path).toEqual(["config"])
     }).pipe(withOwner)
+  )
+
+  it.effect(
+    "from its clean-up, when others wait for the next run already: is told so, and they get that run",
+    () =>
+      Effect.gen(function* () {
+        let path: unknown
+        let runs = 0
+        const gate = yield* Deferred.make<void>()
+        const shared: Shared.Shared<string> = yield* Shared.make(
+          Effect.suspend(
+            (): Effect.Effect<string> =>
+              ++runs > 1
+                ? Effect.succeed("second")
+                : Effect.onInterrupt(Effect.never, () =>
+                    Effect.flatMap(Effect.andThen(Deferred.await(gate), Effect.exit(shared.get)), (exit) =>
+                      Effect.sync(() => {
+                        path = pathOf(exit)
+                      })
+                    )
+                  )
+          ),
+          { name: "config" }
+        )
+        yield* Fiber.interrupt(yield* observing(shared.get))
+        const next = yield* observing(shared.get)
+        yield* Deferred.succeed(gate, undefined)
+        expect(yield* Fiber.join(next)).toBe("second")
+        expect(path).toEqual(["config", "config"])
+      }).pipe(withOwner)
   )
 
   it.effect("after it was invalidated: the new run would wait for the old one, unless they may overlap", () =>
