@@ -47,6 +47,8 @@ export const stuck: Effect.Effect<ReadonlyArray<StuckRecord>> = /* @__PURE__ */ 
   ...registry.values()
 ])
 
+export { takePosition } from "./internal/source.ts"
+
 /**
  * Enters a record; the returned function takes it out again.
  *

@@ -4,10 +4,12 @@
  * @since 0.1.0
  */
 export { background, backgroundActive, ownerClosedTotal } from "./background.ts"
-export { bounded, CleanupBudget } from "./bounded.ts"
+export { bounded } from "./bounded.ts"
 export * as CancelScope from "./CancelScope.ts"
+export { CleanupBudget } from "./CleanupBudget.ts"
 export { DeadlineExceeded } from "./DeadlineExceeded.ts"
 export { failAfter } from "./failAfter.ts"
+export { failureOf } from "./failureOf.ts"
 export * as Instant from "./Instant.ts"
 export {
   formatTree,
@@ -20,9 +22,17 @@ export {
 } from "./inspect.ts"
 export type { TimeLimitOptions } from "./internal/timeLimit.ts"
 export { moveOnAfter } from "./moveOnAfter.ts"
-export { failureOf, OnUnhandled, reportUnhandled, type Unhandled } from "./OnUnhandled.ts"
+export { OnUnhandled, reportUnhandled, type Unhandled } from "./OnUnhandled.ts"
 export { Owner, type OwnerOptions } from "./Owner.ts"
 export { SiblingFailures, siblingFailures } from "./SiblingFailures.ts"
 export { type StuckRecord, stuck } from "./Stuck.ts"
-export { InterruptedElsewhere, NeverReady, type Task, TaskScopeClosed, type TaskStatus } from "./Task.ts"
+export {
+  ForeignTaskScope,
+  InterruptedElsewhere,
+  NeverReady,
+  type Task,
+  TaskCancelled,
+  TaskScopeClosed,
+  type TaskStatus
+} from "./Task.ts"
 export * as TaskScope from "./TaskScope.ts"

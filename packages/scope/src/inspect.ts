@@ -4,6 +4,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import { nowOf } from "./Instant.ts"
 import { renderTree } from "./internal/renderTree.ts"
 import { type StuckRecord, stuck } from "./Stuck.ts"
 
@@ -44,7 +45,7 @@ export interface LiveTree {
   readonly roots: ReadonlyArray<LiveNode>
   /** Clean-up and tasks that overran their budget, with where they come from. */
   readonly stuck: ReadonlyArray<StuckRecord>
-  /** What an orderly end waits for, by name: the tasks of owners, and what cleans up. */
+  /** What an orderly end waits for, by name: tasks and what cleans up; neither daemons nor what is stuck. */
   readonly waitingFor: ReadonlyArray<string>
 }
 
@@ -79,8 +80,9 @@ export interface LiveTree {
  */
 export const inspect: Effect.Effect<LiveTree> = /* @__PURE__ */ Effect.flatMap(stuck, (records) =>
   Effect.map(Clock.Clock, (clock) => {
-    const roots = snapshot(Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
-    return { roots, stuck: records, waitingFor: waitingFor(roots) }
+    const unawaited = new Set<LiveNode>()
+    const roots = snapshot(nowOf(clock), unawaited)
+    return { roots, stuck: records, waitingFor: waitingFor(roots, unawaited) }
   })
 )
 
@@ -88,11 +90,12 @@ interface Draft extends LiveNode {
   readonly children: Array<LiveNode>
 }
 
-const snapshot = (now: number): ReadonlyArray<LiveNode> => {
+const snapshot = (now: number, unawaited: Set<LiveNode>): ReadonlyArray<LiveNode> => {
   const drafts = new Map<CancelCell, Draft>()
   for (const cell of CancelCell.roots) drafts.set(cell, toNode(cell, now))
   // A map is walked in the order of insertion, what is added meanwhile included: breadth first, without recursion.
   for (const [cell, draft] of drafts) {
+    if (cell.stuck || cell.daemon) unawaited.add(draft)
     for (const child of cell.children) {
       const node = toNode(child, now)
       drafts.set(child, node)
@@ -126,13 +129,20 @@ const stateOf = (cell: CancelCell): LiveState => {
   return cell.draining ? "draining" : "running"
 }
 
-/** The names on which an orderly end waits: tasks, wherever they hang, and clean-up. */
-const waitingFor = (roots: ReadonlyArray<LiveNode>): ReadonlyArray<string> => {
+/**
+ * The names on which an orderly end waits: tasks, wherever they hang, and clean-up. Not on daemons and what is stuck,
+ * nor on what hangs below them.
+ */
+const waitingFor = (
+  roots: ReadonlyArray<LiveNode>,
+  unawaited: ReadonlySet<LiveNode>
+): ReadonlyArray<string> => {
   const names: Array<string> = []
   const open = [...roots].reverse()
   for (let node = open.pop(); node !== undefined; node = open.pop()) {
+    if (unawaited.has(node)) continue
     if (node.kind === "task" || node.kind === "cleanup") names.push(node.name ?? node.kind)
-    for (const child of [...node.children].reverse()) open.push(child)
+    for (let i = node.children.length - 1; i >= 0; i--) open.push(node.children[i] as LiveNode)
   }
   return names
 }
@@ -181,7 +191,7 @@ export const updateLiveMetrics: Effect.Effect<void> = /* @__PURE__ */ Effect.fla
   for (let node = open.pop(); node !== undefined; node = open.pop()) {
     const key = `${node.kind}/${node.state}`
     counts.set(key, (counts.get(key) ?? 0) + 1)
-    open.push(...node.children)
+    for (const child of node.children) open.push(child)
   }
   return Effect.forEach(
     kinds.flatMap((kind) => states.map((state) => ({ kind, state }))),

@@ -3,6 +3,7 @@ import { CancelCell, CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCe
 import { reportUnhandled } from "@curfew/scope"
 import { holdUnsafe } from "@curfew/scope/Caller"
 import * as Child from "@curfew/scope/Child"
+import { receive } from "@curfew/scope/LateResult"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -101,7 +102,7 @@ export const delayCancellation = <A, E, R, R2 = never>(
             settled,
             onLate === undefined
               ? Effect.suspend(() => reportFailure(late()))
-              : Child.receive(() => onLate(late()), "delayCancellation")
+              : receive(() => onLate(late()), "delayCancellation")
           )
         })
       },
