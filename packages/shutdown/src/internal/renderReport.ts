@@ -44,12 +44,18 @@ const seconds = (duration: Duration.Duration): string =>
 
 const oneLine = (text: string): string => text.replaceAll(/\s+/g, " ")
 
-const table = (rows: ReadonlyArray<ReadonlyArray<string>>): ReadonlyArray<string> =>
-  rows.map((row) =>
+const table = (rows: ReadonlyArray<ReadonlyArray<string>>): ReadonlyArray<string> => {
+  const widths: Array<number> = []
+  for (const row of rows)
+    row.forEach((cell, column) => {
+      widths[column] = Math.max(widths[column] ?? 0, cell.length)
+    })
+  return rows.map((row) =>
     `  ${row
       .map((cell, column) => {
-        const width = Math.max(...rows.map((other) => other[column]?.length ?? 0))
+        const width = widths[column] ?? 0
         return cell.endsWith(" s") ? cell.padStart(width) : cell.padEnd(width)
       })
       .join("  ")}`.trimEnd()
   )
+}
