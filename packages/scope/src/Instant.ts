@@ -28,10 +28,7 @@ export const never: Instant = Number.POSITIVE_INFINITY as Instant
  * @stability unstable
  * @since 0.1.0
  */
-export const now: Effect.Effect<Instant> = /* @__PURE__ */ Effect.map(
-  Clock.Clock,
-  (clock) => (Number(clock.monotonicTimeNanosUnsafe()) / 1e6) as Instant
-)
+export const now: Effect.Effect<Instant> = /* @__PURE__ */ Effect.map(Clock.Clock, (clock) => nowOf(clock))
 
 /**
  * The instant that lies the duration ahead. A negative duration is an instant in the past, an infinite one
@@ -54,10 +51,18 @@ export const after = (duration: Duration.Input): Effect.Effect<Instant> =>
   Effect.map(now, (start) => (start + millisUnsafe("the duration of an instant", duration)) as Instant)
 
 /**
+ * The present instant of a clock.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const nowOf = (clock: Clock.Clock): Instant =>
+  (Number(clock.monotonicTimeNanosUnsafe()) / 1e6) as Instant
+
+/**
  * The present instant of the fiber's clock.
  *
  * @stability internal
  * @since 0.1.0
  */
-export const nowUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): Instant =>
-  (Number(fiber.getRef(Clock.Clock).monotonicTimeNanosUnsafe()) / 1e6) as Instant
+export const nowUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): Instant => nowOf(fiber.getRef(Clock.Clock))

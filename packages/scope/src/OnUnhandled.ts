@@ -1,8 +1,10 @@
 import { attributes, type CancelReason, describe } from "@curfew/reason"
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import { failureOf } from "./failureOf.ts"
+import { bounding } from "./internal/bounding.ts"
 
 /**
  * A failure that has no caller to go to: of a supervised task, of a sibling that failed second, of a clean-up, of
@@ -27,7 +29,8 @@ export interface Unhandled {
  * **Guarantees**
  *
  * - **Exactly once**: each failure reaches the receiver one time.
- * - **Never in the way**: a receiver that fails itself is logged and changes nothing.
+ * - **Never in the way**: a receiver that fails itself is logged and changes nothing. One that does not end within the
+ *   {@link CleanupBudget} is left behind as stuck, by name.
  *
  * **Example**
  *
@@ -78,13 +81,6 @@ const sentence = (unhandled: Unhandled): string => {
   return `Nobody waited for the failure of this ${what}${why}.`
 }
 
-/** The part of a cause that is not an interrupt, or `undefined` when there is none. */
-export const failureOf = <E>(cause: Cause.Cause<E>): Cause.Cause<E> | undefined => {
-  const reasons = cause.reasons.filter((reason) => reason._tag !== "Interrupt")
-  if (reasons.length === 0) return undefined
-  return reasons.length === cause.reasons.length ? cause : Cause.fromReasons(reasons)
-}
-
 /**
  * Hands a failure to {@link OnUnhandled}. A cause of interrupts alone is not a failure and is dropped.
  *
@@ -103,12 +99,13 @@ export const reportUnhandled = (
     const receive = fiber.getRef(OnUnhandled)
     const labels = { origin, reason: reason?._tag ?? "none" }
     Metric.withAttributes(unhandledTotal, labels).updateUnsafe(1, fiber.context)
-    return Effect.suspend(() => receive({ origin, name, cause: failure, reason })).pipe(
-      Effect.catchCause((broken) =>
-        Effect.logError("The receiver of unhandled failures failed itself.", broken)
-      ),
-      Effect.asVoid,
-      Effect.uninterruptible
+    // What goes wrong in the receiver is caught inside the limit: reported, it would come back to the receiver.
+    const received = Effect.catchCause(
+      Effect.suspend(() => receive({ origin, name, cause: failure, reason })),
+      (broken) => Effect.logError("The receiver of unhandled failures failed itself.", broken)
+    )
+    return Effect.asVoid(
+      bounding(received, { name: `OnUnhandled for ${origin}${name === undefined ? "" : ` "${name}"`}` })
     )
   })
 }

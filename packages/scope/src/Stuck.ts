@@ -49,6 +49,8 @@ export const stuck: Effect.Effect<ReadonlyArray<StuckRecord>> = /* @__PURE__ */ 
   stuckUnsafe()
 )
 
+export { takePosition } from "./internal/source.ts"
+
 /**
  * The same from a callback.
  *

@@ -4,6 +4,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import { nowOf } from "./Instant.ts"
 import { type JsonTree, treeToJson } from "./internal/jsonTree.ts"
 import { renderTree } from "./internal/renderTree.ts"
 import { type StuckRecord, stuckUnsafe } from "./Stuck.ts"
@@ -96,7 +97,7 @@ export const inspect: Effect.Effect<LiveTree> = /* @__PURE__ */ Effect.map(Clock
  * @since 0.1.0
  */
 export const inspectUnsafe = (clock: Clock.Clock): LiveTree => {
-  const roots = snapshot(Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+  const roots = snapshot(nowOf(clock))
   return { roots, stuck: stuckUnsafe(), waitingFor: waitingFor(roots) }
 }
 
@@ -152,13 +153,19 @@ const awaited: ReadonlySet<CellKind> = /* @__PURE__ */ new Set<CellKind>([
   "cleanup"
 ])
 
-/** The names on which an orderly end waits. */
+/**
+ * The names on which an orderly end waits. Not on daemons and what is stuck, nor on what hangs below them; but on a
+ * shield, which is shown where it was started and hangs below its owner.
+ */
 const waitingFor = (roots: ReadonlyArray<LiveNode>): ReadonlyArray<string> => {
   const names: Array<string> = []
-  const open = [...roots].reverse()
-  for (let node = open.pop(); node !== undefined; node = open.pop()) {
-    if (awaited.has(node.kind) && !node.daemon && node.state !== "stuck") names.push(node.name ?? node.kind)
-    for (const child of [...node.children].reverse()) open.push(child)
+  const open = roots.map((node) => ({ node, apart: false })).reverse()
+  for (let step = open.pop(); step !== undefined; step = open.pop()) {
+    const { node } = step
+    const apart = node.daemon || node.state === "stuck" || (step.apart && node.kind !== "shield")
+    if (!apart && awaited.has(node.kind)) names.push(node.name ?? node.kind)
+    for (let i = node.children.length - 1; i >= 0; i--)
+      open.push({ node: node.children[i] as LiveNode, apart })
   }
   return names
 }
@@ -253,7 +260,7 @@ export const updateLiveMetrics: Effect.Effect<void> = /* @__PURE__ */ Effect.fla
   for (let node = open.pop(); node !== undefined; node = open.pop()) {
     const key = `${node.kind}/${node.state}`
     counts.set(key, (counts.get(key) ?? 0) + 1)
-    open.push(...node.children)
+    for (const child of node.children) open.push(child)
   }
   return Effect.forEach(
     kinds.flatMap((kind) => states.map((state) => ({ kind, state }))),

@@ -4,6 +4,7 @@ import { reportUnhandled } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
 import { holdUnsafe } from "@curfew/scope/Caller"
 import * as Child from "@curfew/scope/Child"
+import { receive } from "@curfew/scope/LateResult"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -103,7 +104,7 @@ export const delayCancellation = <A, E, R, R2 = never>(
             settled,
             onLate === undefined
               ? Effect.suspend(() => reportFailure(late()))
-              : Child.receive(() => onLate(late()), "delayCancellation")
+              : receive(() => onLate(late()), "delayCancellation")
           )
         })
       },

@@ -3,6 +3,7 @@ import { CancelCell, CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCe
 import { Owner, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
 import { holdUnsafe } from "@curfew/scope/Caller"
 import * as Child from "@curfew/scope/Child"
+import { receive } from "@curfew/scope/LateResult"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -150,4 +151,4 @@ const receiving = <A, E, R>(
   exit: Exit.Exit<A, E>,
   receiver: (exit: Exit.Exit<A, E>) => Effect.Effect<unknown, never, R>,
   name: string | undefined
-): Effect.Effect<void, never, R> => Child.receive(() => receiver(exit), name)
+): Effect.Effect<void, never, R> => receive(() => receiver(exit), name)

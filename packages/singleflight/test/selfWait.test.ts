@@ -6,8 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as fc from "fast-check"
 import { defectOf } from "../../../test/support/badInput.ts"
-import { delayCancellation, stopCancellation } from "../../shield/src/index.ts"
 import { runs } from "../../../test/support/seed.ts"
+import { delayCancellation, stopCancellation } from "../../shield/src/index.ts"
 import { observing } from "./support/lab.ts"
 
 const withOwner = Effect.provide(Owner.layer())

@@ -13,7 +13,7 @@
  */
 import { CancelReason, currentReason } from "@curfew/reason"
 import { bounded, reportUnhandled } from "@curfew/scope"
-import { receive } from "@curfew/scope/Child"
+import { receive } from "@curfew/scope/LateResult"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"

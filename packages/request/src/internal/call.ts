@@ -17,6 +17,7 @@ import { CancelReason, currentReason, fromCause, ownInterrupt } from "@curfew/re
 import { CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { bounded, failureOf, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
+import { receive } from "@curfew/scope/LateResult"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -182,7 +183,7 @@ export class CallState<A, E> implements Call {
       Metric.withAttributes(droppedTotal, { method, transport }).updateUnsafe(1, this.#context)
     }
     const { onDropped } = this.#options
-    if (onDropped !== undefined) return Child.receive(() => onDropped(exit), this.method)
+    if (onDropped !== undefined) return receive(() => onDropped(exit), this.method)
     return failure === undefined
       ? Effect.void
       : reportUnhandled("abandoned work", this.method, failure, this.#cell.reason)
