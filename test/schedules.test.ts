@@ -75,7 +75,7 @@ const subject = (plan: Plan) => ({
 })
 
 describe("programs put together at random", { timeout: 600_000 }, () => {
-  test("L8: survive a cancel at every step, and leave nothing", async () => {
+  test("survive a cancel at every step, and leave nothing", async () => {
     await fc.assert(
       fc.asyncProperty(plans, async (plan) => {
         const report = await Effect.runPromise(
@@ -87,7 +87,7 @@ describe("programs put together at random", { timeout: 600_000 }, () => {
     )
   })
 
-  test("L8: survive every schedule of a seed, and leave nothing", async () => {
+  test("survive every schedule of a seed, and leave nothing", async () => {
     await fc.assert(
       fc.asyncProperty(plans, fc.nat(), async (plan, first) => {
         const report = await Effect.runPromise(explore(subject(plan), { seed: first, schedules: 20, young }))
@@ -101,7 +101,7 @@ describe("programs put together at random", { timeout: 600_000 }, () => {
 describe("the schedules of a seed", { timeout: 600_000 }, () => {
   const steps = Effect.andThen(Effect.yieldNow, Effect.as(Effect.yieldNow, 1))
   const programs = {
-    "L29: two observers share one run": Effect.gen(function* () {
+    "two observers share one run": Effect.gen(function* () {
       let begun = 0
       const shared = yield* Shared.make(
         Effect.andThen(
@@ -112,7 +112,7 @@ describe("the schedules of a seed", { timeout: 600_000 }, () => {
       const [one, other] = yield* Effect.all([shared.get, shared.get], { concurrency: "unbounded" })
       return begun === 1 && one === other
     }).pipe(Effect.scoped, Effect.provide(Owner.layer())),
-    "L32: one generation at a time, when an observer leaves and another comes": Effect.gen(function* () {
+    "one generation at a time, when an observer leaves and another comes": Effect.gen(function* () {
       let active = 0
       let most = 0
       const shared = yield* Shared.make(
@@ -132,7 +132,7 @@ describe("the schedules of a seed", { timeout: 600_000 }, () => {
       yield* Effect.all([Fiber.interrupt(first), shared.get], { concurrency: "unbounded" })
       return most === 1
     }).pipe(Effect.scoped, Effect.provide(Owner.layer())),
-    "L27: what spawn accepted has run, or its onNeverStarted has": Effect.gen(function* () {
+    "what spawn accepted has run, or its onNeverStarted has": Effect.gen(function* () {
       const seen: Array<number> = [0, 0, 0]
       const count = (index: number) =>
         Effect.sync(() => {
@@ -149,7 +149,7 @@ describe("the schedules of a seed", { timeout: 600_000 }, () => {
       )
       return seen.every((times) => times === 1)
     }),
-    "L1: the first of two cancels wins, and says so": CancelScope.run((scope) =>
+    "the first of two cancels wins, and says so": CancelScope.run((scope) =>
       Effect.map(
         Effect.uninterruptible(Effect.all([scope.cancel(), scope.cancel()], { concurrency: "unbounded" })),
         (firsts) => firsts.filter((first) => first).length === 1

@@ -96,7 +96,8 @@ const drivers: ReadonlyArray<DisconnectDriver<Link>> = [
 ]
 
 describe.each(drivers)("L39, L40: the disconnect matrix over $name", { timeout: 60_000 }, (driver) => {
-  test.each(disconnectMatrix(driver, httpDisconnects))("$name", async ({ run }) => {
+  const cases = disconnectMatrix(driver, httpDisconnects).map(({ name, run }) => [name, run] as const)
+  test.each(cases)("%s", async (_, run) => {
     await Effect.runPromise(run)
   })
 })

@@ -73,6 +73,7 @@ const oneCase = <Link, E>(
         log.push(`${what} at ${at} ms`)
         return at
       })
+    const listeners = yield* Effect.scope
     const gate = Deferred.makeUnsafe<void>()
     const reached = Deferred.makeUnsafe<void>()
     const noticed = Deferred.makeUnsafe<void>()
@@ -91,7 +92,8 @@ const oneCase = <Link, E>(
             sighting.told = { reason, at, turn: world.turns }
             yield* Deferred.succeed(noticed, undefined)
           })
-          yield* Effect.forkChild(told, { startImmediately: true })
+          // It outlives the handler: what is told after the answer has to be heard, too.
+          yield* Effect.forkIn(told, listeners, { startImmediately: true })
         }
         if (departure.at === "streaming") yield* call.write("part")
         yield* Deferred.succeed(reached, undefined)
