@@ -33,8 +33,8 @@ const soak = (calls: number, seed: number): Effect.Effect<Soaked> =>
   })
 
 describe("L8: calls cancelled at seeded moments", () => {
-  // A quarter of them in the ordinary run; the long one asks for 20,000.
-  const calls = Math.max(2000, runs(2000).numRuns)
+  // CURFEW_RUNS asks for more of them: 20,000 in the long run.
+  const calls = Math.max(2000, Math.min(20_000, runs(2000).numRuns))
   it.live(
     `leave nothing behind (${calls} calls)`,
     () =>
@@ -42,7 +42,8 @@ describe("L8: calls cancelled at seeded moments", () => {
         const soaked = yield* soak(calls, 20_260)
         expect(soaked).toMatchObject({ calls, errors: [], logs: [], listeners: 0, fibers: 0, stuck: 0 })
         expect(soaked.cancelled).toBeGreaterThan(calls / 4)
-        expect(soaked.slope).toBeLessThan(400)
+        // Half of the calls came after the warm-up.
+        expect((soaked.slope * calls) / 2).toBeLessThan(2 ** 20)
       }),
     600_000
   )

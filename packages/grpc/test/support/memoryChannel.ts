@@ -1,7 +1,7 @@
 /** A grpc-js channel without a wire: the test sees what each call does to it and plays the server. */
 import * as grpc from "@grpc/grpc-js"
 
-export type Call = ReturnType<grpc.ChannelInterface["createCall"]>
+type Call = ReturnType<grpc.ChannelInterface["createCall"]>
 type Listener = Parameters<Call["start"]>[1]
 type Context = Parameters<Call["sendMessageWithContext"]>[0]
 
