@@ -41,7 +41,7 @@ describe("timeouts", () => {
     })
   )
 
-  it.live("an infinite one is none, a negative one has passed", () =>
+  it.live("L5: an infinite one is none, a negative one has passed", () =>
     Effect.gen(function* () {
       const { calls, channel } = memoryChannel(echoing)
       const echo = yield* Client.make(definition, { channel })

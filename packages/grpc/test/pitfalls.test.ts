@@ -124,7 +124,7 @@ const settled = (read: () => number): Effect.Effect<number> =>
   })
 
 describe("a cancel in the turn of the start", () => {
-  it.live("leaves a stock call running at its server for ever; here none stays", () =>
+  it.live("L24: leaves a stock call running at its server for ever; here none stays", () =>
     Effect.gen(function* () {
       let open = 0
       let seen = 0
@@ -150,7 +150,7 @@ describe("a cancel in the turn of the start", () => {
       yield* turns(100)
       expect(open).toBe(1)
 
-      yield* Effect.exit(Stream.runDrain(Stream.take(echo.Bidi(Stream.never), 0)))
+      expect(yield* echo.Unary("hello")).toBe("hello")
       for (let round = 0; round < 50; round++) {
         const fiber = yield* Effect.forkChild(Stream.runDrain(echo.Bidi(Stream.never)), {
           startImmediately: true
@@ -158,8 +158,6 @@ describe("a cancel in the turn of the start", () => {
         yield* Fiber.interrupt(fiber)
       }
       yield* turns(100)
-      yield* until(() => open === 1)
-      expect(yield* echo.Unary("hello")).toBe("hello")
       expect(open).toBe(1)
     })
   )
