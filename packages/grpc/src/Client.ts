@@ -307,7 +307,7 @@ export const make: {
  * **Example**
  *
  * ```ts
- * import { credentials, type ServiceDefinition } from "@grpc/grpc-js"
+ * import { credentials } from "@grpc/grpc-js"
  * import * as Context from "effect/Context"
  * import * as Effect from "effect/Effect"
  * import { Client } from "@curfew/grpc"

@@ -17,7 +17,7 @@ import {
   turns,
   until
 } from "./support/echo.ts"
-import { memoryChannel } from "./support/memoryChannel.ts"
+import { echoing, memoryChannel } from "./support/memoryChannel.ts"
 
 const { ClientStream, ServerStream, Unary } = definition
 const day = 24 * 60 * 60 * 1000
@@ -288,19 +288,21 @@ describe("backpressure of requests", () => {
 describe("deadlines far away", () => {
   for (const [name, ahead] of [
     ["30 days", 30 * day],
-    ["2^31 - 1 ms, which the wire rounds up", 2 ** 31 - 1]
+    ["a minute over 2^31 ms", 2 ** 31 + 60_000]
   ] as const) {
     it.live(`a server ends a call with a deadline of ${name} at once; here it is kept and not sent`, () =>
       Effect.gen(function* () {
         const { echo, stock } = yield* both({
-          Unary: (call, reply) => setImmediate(() => reply(null, call.request))
+          Unary: (call, reply) => {
+            if (call.request !== "wait") reply(null, call.request)
+          }
         })
         const plain = yield* Effect.callback<grpc.ServiceError | null>((resume) => {
           stock.makeUnaryRequest(
             Unary.path,
             Buffer.from,
             String,
-            "hello",
+            "wait",
             new grpc.Metadata(),
             { deadline: Date.now() + ahead },
             (error) => resume(Effect.succeed(error))
@@ -312,6 +314,17 @@ describe("deadlines far away", () => {
       })
     )
   }
+
+  it.live("one just below 2^31 ms is not sent either: the wire rounds it up to a second beyond", () =>
+    Effect.gen(function* () {
+      const { calls, channel } = memoryChannel(echoing)
+      const echo = yield* Client.make(definition, { channel })
+      yield* echo.Unary("hello", { timeout: 2 ** 31 - 1 })
+      yield* echo.Unary("hello", { timeout: "24 days" })
+      expect(calls[0]?.deadline).toBe(Number.POSITIVE_INFINITY)
+      expect(Number(calls[1]?.deadline)).toBeLessThan(Number.POSITIVE_INFINITY)
+    })
+  )
 })
 
 describe("a server that breaks its definition", () => {

@@ -66,6 +66,8 @@ export class ClientCall<Request, Response, E> {
   #outcome: Effect.Effect<void, GrpcError | E> | undefined
   /** No status is to come: it has come, or the call was never made. */
   #ended = true
+  /** Cancels on the wire. */
+  #say: (() => void) | undefined
   /** The channel has told something, so the call is on the wire. */
   #onWire = false
   #reader: (() => void) | undefined
@@ -403,7 +405,8 @@ export class ClientCall<Request, Response, E> {
     this.#disarm?.()
     this.#disarm = undefined
     this.#why.reason = reason
-    this.#call?.cancelWithStatus(code, details)
+    this.#say = () => this.#call?.cancelWithStatus(code, details)
+    this.#say()
   }
 
   /** Cancels what has not ended. The first finalizer that runs. */
@@ -433,7 +436,7 @@ export class ClientCall<Request, Response, E> {
       ? Effect.void
       : Effect.andThen(
           Effect.yieldNow,
-          Effect.sync(() => this.#call?.cancelWithStatus(statusCodes.CANCELLED, "Cancelled"))
+          Effect.sync(() => this.#say?.())
         )
   )
 
