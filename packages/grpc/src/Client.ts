@@ -241,6 +241,10 @@ export const active: Metric.Gauge<number> = telemetry.active
  *
  * A time-out of more than 24 days is kept here and not sent: a grpc-js server would end such a call at once.
  *
+ * Node's HTTP/2 server ends a connection on which about a thousand calls were cancelled in quick succession, as its guard
+ * against reset attacks, and every call on it fails. Work that cancels that much spreads over several channels, or goes
+ * through a tunnel.
+ *
  * A server that sees the request stream of a cancelled call sees it end, and then the cancel: commit an upload on a last
  * message of its own, not on the end.
  *
@@ -303,7 +307,7 @@ export const make: {
  * **Example**
  *
  * ```ts
- * import { credentials, type ServiceDefinition } from "@grpc/grpc-js"
+ * import { credentials } from "@grpc/grpc-js"
  * import * as Context from "effect/Context"
  * import * as Effect from "effect/Effect"
  * import { Client } from "@curfew/grpc"

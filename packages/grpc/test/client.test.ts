@@ -356,7 +356,7 @@ for (const [transport, connect] of transports) {
 }
 
 describe("waiting for the end", () => {
-  it.live("an interrupt waits until the status is there", () =>
+  it.live("L24: an interrupt waits until the status is there", () =>
     Effect.gen(function* () {
       const { handlers, started } = watched()
       const address = yield* serve(handlers)

@@ -9,7 +9,9 @@
  *    the callback of the last. A status completes a write whose callback never comes.
  * 4. A pull takes messages in the operation that gives them to the fiber: an interrupted pull has taken none.
  * 5. Nothing is sent after the outcome, and a status ends the request stream at once.
- * 6. Nothing that a callback of the user's throws goes up into the channel.
+ * 6. A cancel that comes in the turn of the start is said twice: grpc-js makes the call on the wire a few microtasks
+ *    after its start, whether or not it was cancelled meanwhile, and only a cancel after that ends it at the server.
+ * 7. Nothing that a callback of the user's throws goes up into the channel.
  */
 import { CancelReason, currentReason, describe, toCause } from "@curfew/reason"
 import { type CancelCell, cancelledAboveUnsafe } from "@curfew/reason/CancelCell"
@@ -64,6 +66,10 @@ export class ClientCall<Request, Response, E> {
   #outcome: Effect.Effect<void, GrpcError | E> | undefined
   /** No status is to come: it has come, or the call was never made. */
   #ended = true
+  /** Cancels on the wire. */
+  #say: (() => void) | undefined
+  /** The channel has told something, so the call is on the wire. */
+  #onWire = false
   #reader: (() => void) | undefined
   #writer: (() => void) | undefined
   #ender: (() => void) | undefined
@@ -79,6 +85,11 @@ export class ClientCall<Request, Response, E> {
 
   get #single(): boolean {
     return !this.#outgoing.method.responseStream
+  }
+
+  /** The outcome stands. */
+  get over(): boolean {
+    return this.#outcome !== undefined
   }
 
   // ── the start ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,7 +153,10 @@ export class ClientCall<Request, Response, E> {
     this.#call = call
     this.#ended = false
     call.start(metadata, {
-      onReceiveMetadata: (headers) => this.#attempt(() => this.#outgoing.onHeaders?.(headers)),
+      onReceiveMetadata: (headers) => {
+        this.#onWire = true
+        this.#attempt(() => this.#outgoing.onHeaders?.(headers))
+      },
       onReceiveMessage: (message) => this.#message(message as Response),
       onReceiveStatus: (status) => this.#status(status)
     })
@@ -342,7 +356,11 @@ export class ClientCall<Request, Response, E> {
         resume(this.#outcome === undefined ? Effect.void : Effect.interrupt)
       }
       const written = this.#writer
-      this.#call?.sendMessageWithContext({ callback: () => this.#writer === written && written() }, message)
+      const callback = (): void => {
+        this.#onWire = true
+        if (this.#writer === written) written()
+      }
+      this.#call?.sendMessageWithContext({ callback }, message)
       return Effect.sync(() => {
         if (this.#writer === written) this.#writer = undefined
       })
@@ -387,7 +405,8 @@ export class ClientCall<Request, Response, E> {
     this.#disarm?.()
     this.#disarm = undefined
     this.#why.reason = reason
-    this.#call?.cancelWithStatus(code, details)
+    this.#say = () => this.#call?.cancelWithStatus(code, details)
+    this.#say()
   }
 
   /** Cancels what has not ended. The first finalizer that runs. */
@@ -402,13 +421,24 @@ export class ClientCall<Request, Response, E> {
 
   /** Waits for the status. The last finalizer that runs. */
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.#ended) return this.#finished
+    if (this.#why.reason === undefined) return this.#finished
     const status = Effect.callback<void>((resume) => {
       if (this.#ended) return resume(Effect.void)
       this.#ender = () => resume(Effect.void)
     })
-    return Effect.andThen(bounded(status, { name: `end of ${this.#path}` }), this.#finished)
+    const limited = this.#ended ? Effect.void : bounded(status, { name: `end of ${this.#path}` })
+    return Effect.andThen(Effect.andThen(limited, this.#again), this.#finished)
   })
+
+  /** Says the cancel once more, in a later turn. */
+  readonly #again: Effect.Effect<void> = Effect.suspend(() =>
+    this.#onWire
+      ? Effect.void
+      : Effect.andThen(
+          Effect.yieldNow,
+          Effect.sync(() => this.#say?.())
+        )
+  )
 
   readonly #finished: Effect.Effect<void> = Effect.sync(() => {
     this.#disarm?.()

@@ -70,8 +70,8 @@ export const openCall = <Request, Response, E, R>(
         "message" in requests ? requests : undefined
       )
     })
-    if (tasks !== undefined && "stream" in requests) {
-      // It takes no work only when the call has ended already.
+    // A call that was refused takes no requests; one that has ended meanwhile refuses the task.
+    if (tasks !== undefined && "stream" in requests && !call.over) {
       yield* Effect.ignore(tasks.spawn(pump(call, requests.stream), { name: `requests of ${name}` }))
     }
     return call

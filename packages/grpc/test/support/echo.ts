@@ -58,7 +58,7 @@ const echoing: Handlers = {
   }
 }
 
-export const implementation = (overrides: Partial<Handlers> = {}): grpc.UntypedServiceImplementation =>
+const implementation = (overrides: Partial<Handlers> = {}): grpc.UntypedServiceImplementation =>
   ({ ...echoing, ...overrides }) as unknown as grpc.UntypedServiceImplementation
 
 /** A started server, and its end without mercy. */
@@ -134,7 +134,7 @@ export class Signal<A = void> {
 }
 
 /** A turn of the event loop, with its sockets. */
-export const turn: Effect.Effect<void> = Effect.callback((resume) => {
+const turn: Effect.Effect<void> = Effect.callback((resume) => {
   setImmediate(() => resume(Effect.void))
 })
 
