@@ -54,7 +54,7 @@ export type Respond = (
 
 const transportKey = /* @__PURE__ */ Symbol.for("curfew.transport")
 
-export const transportOf = (raw: object): "grpc" | "tunnel" =>
+const transportOf = (raw: object): "grpc" | "tunnel" =>
   (raw as { readonly [transportKey]?: unknown })[transportKey] === "tunnel" ? "tunnel" : "grpc"
 
 const calls = new WeakMap<object, CallState>()
