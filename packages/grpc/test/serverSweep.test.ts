@@ -9,7 +9,7 @@ import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { Server, ServerCalls } from "../src/index.ts"
 import { FakeCall } from "./support/fakeCall.ts"
-import { definition, type Kind, kinds } from "./support/serving.ts"
+import { definition, echo, type Kind, kinds, run, watching } from "./support/serving.ts"
 
 const policies: ReadonlyArray<OnDisconnect> = ["cancel", "shield", { grace: "1 second" }, "detach"]
 
@@ -64,6 +64,27 @@ const subject = (
     })
   })
 })
+
+/** A transport that drains while it is being written to: the event is over when anybody could wait for it. */
+class QuickCall extends FakeCall {
+  override readonly write = (bytes: Buffer): boolean => {
+    this.sent.push(bytes.toString())
+    this.emit("drain")
+    return false
+  }
+}
+
+test("L41 a drain that comes before the wait for it is seen", () =>
+  run(
+    Effect.gen(function* () {
+      const { context } = yield* watching
+      const service = yield* Effect.provide(Server.make(definition, echo), context)
+      const done = Deferred.makeUnsafe<string>()
+      const call = new QuickCall(["abc"], (outcome) => Deferred.doneUnsafe(done, Effect.succeed(outcome)))
+      ;(service.implementation["ServerStream"] as unknown as (call: FakeCall) => void)(call)
+      expect([yield* Deferred.await(done), call.sent]).toEqual(["status 0", ["a", "b", "c"]])
+    })
+  ))
 
 describe.each(kinds)("%s", (kind) => {
   test.each(policies)(
