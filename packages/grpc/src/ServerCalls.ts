@@ -56,7 +56,8 @@ export interface ServerCallsOptions {
  *
  * **Guarantees**
  *
- * - **Counted to the end**: a call stands here until its answer is out and its handler has ended.
+ * - **Counted to the end**: a call stands here until its answer is out, its handler has ended, and nobody
+ *   leases its request.
  * - **Refused before it begins**: over a limit, or after `refuse`, nothing of a call runs.
  *
  * @see GrpcServer which makes one; make one yourself to share it between a server and a tunnel.

@@ -24,7 +24,7 @@ export interface CallLimits {
 
 /**
  * How many calls may run at the same time. One more is refused with `RESOURCE_EXHAUSTED` before anything of it runs; a
- * call counts until its handler has ended, so clients that leave early make no room.
+ * call counts until its request has ended, handler and all, so clients that leave early make no room.
  *
  * @stability unstable
  * @since 0.1.0

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { runs } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 
 interface Soaked {
   readonly calls: number

@@ -7,7 +7,7 @@
  * 3. Calls are answered before their connections are broken off, unless they do not end.
  * 4. Calls to implementations that were made elsewhere stand in the same table, by way of an interceptor.
  */
-import { CancelReason } from "@curfew/reason"
+import { CancelReason, describe } from "@curfew/reason"
 import { statusOf } from "@curfew/request"
 import { CleanupBudget, moveOnAfter, type Owner } from "@curfew/scope"
 import { Shutdown } from "@curfew/shutdown"
@@ -79,7 +79,6 @@ class Running<E, R> {
   #waiters: Array<() => void> = []
   /** What ran when the server began to stop. */
   #atStop: ReadonlySet<Entry> = new Set()
-  readonly #cancelled: Array<Entry> = []
 
   constructor(options: GrpcServerOptions<E, R>, table: CallTable, health: Health.Health) {
     this.#options = options
@@ -145,10 +144,7 @@ class Running<E, R> {
 
   /** Interrupts what is left and waits for its clean-up, within the budget. */
   readonly cancel: Effect.Effect<void> = Effect.flatMap(CleanupBudget, (budget) => {
-    for (const entry of [...this.#table.entries]) {
-      if (!this.#cancelled.includes(entry)) this.#cancelled.push(entry)
-      entry.stop(forced)
-    }
+    for (const entry of [...this.#table.entries]) entry.stop(forced)
     return Effect.asVoid(this.#table.drain(budget))
   })
 
@@ -173,9 +169,11 @@ class Running<E, R> {
     yield* this.cancel
     const left = new Set(this.#table.entries)
     yield* this.breakOff
+    const ended = [...this.#atStop].filter((entry) => !left.has(entry))
+    const byForce = ended.filter((entry) => entry.ended?._tag === "Shutdown")
     const report: StopReport = {
-      drained: [...this.#atStop].filter((entry) => !this.#cancelled.includes(entry)).length,
-      cancelled: this.#cancelled.filter((entry) => !left.has(entry)).map(({ method }) => method),
+      drained: ended.length - byForce.length,
+      cancelled: byForce.map(({ method }) => method),
       abandoned: [...left].map(({ method }) => method)
     }
     const { abandoned, cancelled, drained } = report
@@ -191,12 +189,19 @@ class Running<E, R> {
     if (this.#own.has(definition.path)) return call as grpc.ServerInterceptingCall
     const table = this.#table
     const end = (code: number, details: string): void => call.sendStatus({ code, details, metadata: null })
+    let ended: CancelReason | undefined
     const entry: Entry = {
       id: table.nextId(),
       method: definition.path,
       peer: call.getPeer(),
       transport: "grpc",
-      stop: (reason) => end(statusOf(reason).grpc, "The server is shutting down")
+      get ended() {
+        return ended
+      },
+      stop: (reason) => {
+        ended ??= reason
+        end(statusOf(reason).grpc, describe(reason))
+      }
     }
     const responder = new grpc.ResponderBuilder()
     if (table.refusing) {

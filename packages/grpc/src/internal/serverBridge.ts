@@ -18,31 +18,31 @@ export const settle = <A>(
   run: (signal: AbortSignal) => PromiseLike<A>,
   name: string
 ): Effect.Effect<A, unknown> =>
-  Effect.suspend(() => {
+  // Starting it and waiting for it are one operation: no cancel falls in between.
+  Effect.callback<A, unknown>((resume) => {
     const controller = new AbortController()
-    let exit: Exit.Exit<A, unknown> | undefined
-    let told: ((exit: Exit.Exit<A, unknown>) => void) | undefined
-    const set = (settled: Exit.Exit<A, unknown>): void => {
-      exit = settled
-      told?.(settled)
+    let settled = false
+    let tell = (exit: Exit.Exit<A, unknown>): void => resume(exit)
+    const set = (exit: Exit.Exit<A, unknown>): void => {
+      settled = true
+      tell(exit)
     }
-    const wait = Effect.callback<A, unknown>((resume) => {
-      if (exit !== undefined) resume(exit)
-      else told = resume
-    })
     try {
       run(controller.signal).then(
         (value) => set(Exit.succeed(value)),
         (error: unknown) => set(Exit.fail(error))
       )
     } catch (error) {
-      return Effect.fail(error)
+      set(Exit.fail(error))
     }
-    const stop = Effect.flatMap(currentReason, (reason) => {
-      controller.abort(Option.getOrElse(reason, CancelReason.Unknown))
-      return bounded(Effect.exit(wait), { name: `promise of ${name}` })
+    const end = Effect.callback<void>((done) => {
+      if (settled) done(Effect.void)
+      else tell = () => done(Effect.void)
     })
-    return Effect.onInterrupt(wait, () => stop)
+    return Effect.flatMap(currentReason, (reason) => {
+      controller.abort(Option.getOrElse(reason, CancelReason.Unknown))
+      return Effect.asVoid(bounded(end, { name: `promise of ${name}` }))
+    })
   })
 
 /** Lets the event loop go round: what has arrived by now has been heard of afterwards. */

@@ -36,6 +36,7 @@ export interface RawCall extends EventEmitter {
   readonly cancelled: boolean
   readonly request?: unknown
   readonly readableEnded?: boolean
+  readonly writableNeedDrain?: boolean
   readonly getPeer: () => string
   readonly getDeadline: () => Date | number
   readonly sendMetadata: (metadata: Metadata) => void
@@ -53,7 +54,7 @@ export type Respond = (
 
 const transportKey = /* @__PURE__ */ Symbol.for("curfew.transport")
 
-export const transportOf = (raw: object): "grpc" | "tunnel" =>
+const transportOf = (raw: object): "grpc" | "tunnel" =>
   (raw as { readonly [transportKey]?: unknown })[transportKey] === "tunnel" ? "tunnel" : "grpc"
 
 const calls = new WeakMap<object, CallState>()
@@ -251,6 +252,11 @@ export class CallState implements ServerCall, Entry {
 
   // A stream that was destroyed neither drains nor calls back: whoever waits is raced with the peer's leaving.
   readonly #drained: Effect.Effect<void> = Effect.callback((resume) => {
+    // It may have drained on the way here.
+    if (this.raw.writableNeedDrain === false) {
+      resume(Effect.void)
+      return undefined
+    }
     const onDrain = (): void => resume(Effect.void)
     this.raw.once("drain", onDrain)
     return Effect.sync(() => {

@@ -21,6 +21,8 @@ import { eventsLost } from "../ServerMetrics.ts"
 /** A call in the table. */
 export interface Entry extends LiveCall {
   readonly stop: (reason: CancelReason) => void
+  /** Why it was cancelled, if it was. */
+  readonly ended: CancelReason | undefined
 }
 
 class Counter {

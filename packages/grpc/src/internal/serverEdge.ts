@@ -2,7 +2,8 @@
  * Running a handler for a call, and writing what answers it.
  *
  * Invariants
- * 1. A call that is let in leaves the table when both its edge and its handler have ended, whichever is later.
+ * 1. A call that is let in leaves the table when its request has ended: its edge, its handler, and what they leave
+ *    running in their name, whichever is last.
  * 2. The edge is masked: a cancel of its owner reaches the handler, whose answer the edge still has to write.
  * 3. The edge writes one status, after everything that the handler wrote, or none when nobody is there.
  * 4. What a client cannot be told is logged, within the call's span.
@@ -141,39 +142,32 @@ const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): v
     call.finish(outgoing(limitCode(spec, limit), `Too many ${limit}`))
     return
   }
-  const held = holding(spec, call)
-  const task = spec.spawn(edge(spec, call, held), {
+  const place = take(spec, call)
+  const task = spec.spawn(edge(spec, call, place), {
     name: `answer to ${call.method}`,
     onNeverStarted: Effect.sync(() => {
       unavailable()
-      held.release()
+      place.leave()
     })
   })
   if (task !== undefined) return
   unavailable()
-  held.release()
+  place.leave()
 }
 
-/** The call's place in the table: taken by the edge, and by the handler while it runs. */
-interface Holding {
-  readonly hold: () => void
-  readonly release: () => void
+/** The call's place in the table. */
+interface Place {
+  readonly leave: () => void
   handlerEnded: boolean
 }
 
-const holding = ({ context, table }: MethodSpec, call: CallState): Holding => {
-  let holds = 1
+const take = ({ context, table }: MethodSpec, call: CallState): Place => {
   const inFlight = Metric.withAttributes(Metrics.inFlight, { method: call.method, transport: call.transport })
   counted(Metrics.started, call).updateUnsafe(1, context)
   inFlight.modifyUnsafe(1, context)
   return {
     handlerEnded: true,
-    hold: () => {
-      holds++
-    },
-    release: () => {
-      holds--
-      if (holds > 0) return
+    leave: () => {
       inFlight.modifyUnsafe(-1, context)
       table.leave(call)
     }
@@ -184,7 +178,7 @@ const limitCode = ({ options, table }: MethodSpec, limit: LimitName): number =>
   options.limitStatus?.(limit) ?? table.options.limitStatus?.(limit) ?? Code.RESOURCE_EXHAUSTED
 
 /** The whole life of a call. */
-const edge = (spec: MethodSpec, call: CallState, held: Holding): Effect.Effect<void> => {
+const edge = (spec: MethodSpec, call: CallState, place: Place): Effect.Effect<void> => {
   const { context, limits, options } = spec
   const clock = Context.get(context, Clock.Clock)
   const body = Effect.withFiber<void, GrpcError>((fiber) => {
@@ -196,7 +190,7 @@ const edge = (spec: MethodSpec, call: CallState, held: Holding): Effect.Effect<v
         : Child.armUnsafe(context, clock, limits.time, () => call.exceeded("time"))
     return Effect.ensuring(
       Effect.flatMap(
-        Endpoint.run(handling(spec, call, held), {
+        Endpoint.run(handling(spec, call, place), {
           method: call.method,
           kind: streams(call.kind) ? "stream" : "request",
           transport: call.transport,
@@ -206,7 +200,7 @@ const edge = (spec: MethodSpec, call: CallState, held: Holding): Effect.Effect<v
           deadlineOrigin: "remote",
           onDropped: (exit) => dropped(call, exit)
         }) as Effect.Effect<Endpoint.Answer<unknown, unknown>>,
-        (answer) => conclude(spec, call, held, answer)
+        (answer) => conclude(spec, call, place, answer)
       ),
       Effect.sync(() => {
         deafen()
@@ -214,14 +208,13 @@ const edge = (spec: MethodSpec, call: CallState, held: Holding): Effect.Effect<v
       })
     )
   })
-  const request = {
+  const { onRequestEnd } = options
+  const request: RequestContext.RequestOptions = {
     id: call.id,
     name: call.method,
-    onEnd: options.onRequestEnd ?? (() => Effect.void)
+    onEnd: (record) => Effect.andThen(Effect.sync(place.leave), onRequestEnd?.(record) ?? Effect.void)
   }
-  return Effect.uninterruptible(
-    Effect.ensuring(Effect.ignore(RequestContext.run(request, traced(call, body))), Effect.sync(held.release))
-  )
+  return Effect.uninterruptible(Effect.ignore(RequestContext.run(request, traced(call, body))))
 }
 
 /** A span as OpenTelemetry's conventions for RPC have it, below the client's own. */
@@ -255,7 +248,7 @@ const deadlineOf = (call: CallState, clock: Clock.Clock): Instant.Instant | unde
 // ── the handler ──────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The handler as one effect, in a scope of its own. The value is what a single answer is. */
-const handling = (spec: MethodSpec, call: CallState, held: Holding): Effect.Effect<unknown, unknown> => {
+const handling = (spec: MethodSpec, call: CallState, place: Place): Effect.Effect<unknown, unknown> => {
   const { definition, handler, kind } = spec
   const decode = definition.requestDeserialize
   const run = Effect.gen(function* () {
@@ -273,16 +266,14 @@ const handling = (spec: MethodSpec, call: CallState, held: Holding): Effect.Effe
     return yield* result as Effect.Effect<unknown, unknown>
   })
   return Effect.withFiber((fiber) => {
-    held.hold()
-    held.handlerEnded = false
+    place.handlerEnded = false
     // The handler's own cell hears of every cancel: its deadline and its owner have no other way to tell the call.
     const deafen = fiber.getRef(CurrentCell)?.listen((reason) => call.noteEnd(reason)) ?? (() => {})
     return Effect.ensuring(
       Effect.scoped(run),
       Effect.sync(() => {
         deafen()
-        held.handlerEnded = true
-        held.release()
+        place.handlerEnded = true
       })
     )
   })
@@ -357,7 +348,7 @@ const dropped = (call: CallState, exit: Exit.Exit<unknown, unknown>): Effect.Eff
 const conclude = (
   spec: MethodSpec,
   call: CallState,
-  held: Holding,
+  place: Place,
   answer: Endpoint.Answer<unknown, unknown>
 ): Effect.Effect<void, GrpcError> =>
   Effect.gen(function* () {
@@ -381,7 +372,7 @@ const conclude = (
       yield* Effect.annotateCurrentSpan("curfew.cancel.reason", reason)
       yield* Effect.logDebug(`${call.method} was cancelled: ${describe(answer.reason)}`)
       yield* Metric.update(counted(Metrics.cancelled, call, { reason }), 1)
-      if (!held.handlerEnded && (yield* waitedFor(spec, call))) {
+      if (!place.handlerEnded && (yield* waitedFor(spec, call))) {
         yield* Metric.update(counted(Metrics.abandoned, call), 1)
       }
     } else {

@@ -72,6 +72,11 @@ export const requestsOf = <Req>(call: CallState, decode: (bytes: Buffer) => Req)
   })
 
   const more = Effect.callback<void>((resume) => {
+    // Whoever comes here may have been held up on the way, and what it looked for has come meanwhile.
+    if (ended || closed || call.over) {
+      resume(Effect.void)
+      return undefined
+    }
     const forget = (): void => {
       for (const event of ["readable", "end", "close", "cancelled"]) raw.off(event, wake)
     }

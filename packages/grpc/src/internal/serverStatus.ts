@@ -6,8 +6,7 @@
  * 2. What a handler did not say for its peer's ears is not told: an unforeseen failure is UNKNOWN, without its text.
  * 3. Code, details and trailers are such that the transport can write them.
  */
-import { foreignInterrupt, statusOfAnswer } from "@curfew/request"
-import type * as Endpoint from "@curfew/request/Endpoint"
+import { foreignInterrupt } from "@curfew/request"
 import { failureOf } from "@curfew/scope"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
@@ -84,6 +83,3 @@ export const statusOfCause = (
   }
   return { status: outgoing(Code.UNKNOWN, "The handler failed", trailers), unforeseen: failure }
 }
-
-export const codeOf = (answer: Endpoint.Answer<unknown, unknown>): number =>
-  statusOfAnswer(answer)?.grpc ?? Code.UNKNOWN

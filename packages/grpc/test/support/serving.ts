@@ -101,7 +101,7 @@ export const Stub = grpc.makeGenericClientConstructor(definition, "Words") as un
 ) => Stub
 
 /** How a call of any kind ended, as its client saw it. */
-export interface Answer {
+interface Answer {
   readonly code: number
   readonly details: string
   readonly messages: ReadonlyArray<string>
