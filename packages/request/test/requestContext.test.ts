@@ -204,6 +204,19 @@ describe("L37: use after the end", () => {
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 
+  it.effect("L37: is counted when nothing is said, as unnamed for a request without a name", () =>
+    Effect.gen(function* () {
+      const request = yield* RequestContext.make({ id: "r2", onEnd: () => Effect.void })
+      yield* request.finish
+      expect(Option.isSome(yield* RequestContext.provide(request)(RequestContext.current))).toBe(true)
+      const unnamed = Metric.withAttributes(RequestContext.usedAfterEnd, { name: "unnamed" })
+      expect((yield* Metric.value(unnamed)).count).toBe(1)
+      expect((yield* Effect.flip(Effect.scoped(request.lease))).message).toBe(
+        "The request r2 has ended and cannot be used any more."
+      )
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
   it.effect("L37: is nothing under ignore, but a lease still fails", () =>
     Effect.gen(function* () {
       const request = yield* RequestContext.make(recorded({ afterEnd: "ignore" }).options)

@@ -366,6 +366,68 @@ describe("L43: a shutdown", () => {
   )
 })
 
+describe("a report as text", () => {
+  const report = (fields: Partial<Report.Report>): Report.Report => ({
+    trigger: { _tag: "MainEnded" },
+    startedAt: 0,
+    took: Duration.millis(1_250),
+    phases: [],
+    items: [],
+    ...fields
+  })
+
+  it("begins with what began the shutdown and how it went", () => {
+    const head = (trigger: Report.Trigger) => Report.toText(report({ trigger })).split("\n")[0]
+    const counts = "in 1.3 s: 0 drained, 0 cancelled, 0 abandoned"
+    expect(head({ _tag: "MainEnded" })).toBe(`Shutdown at the end of the program ${counts}`)
+    expect(head({ _tag: "Requested" })).toBe(`Shutdown on request ${counts}`)
+    expect(head({ _tag: "Signal", signal: "SIGTERM" })).toBe(`Shutdown after SIGTERM ${counts}`)
+    expect(head({ _tag: "Cancelled", reason: CancelReason.Superseded() })).toBe(
+      `Shutdown because newer work has taken its place ${counts}`
+    )
+  })
+
+  it("is that line alone when there was nothing to end", () => {
+    expect(Report.toText(report({})).split("\n")).toHaveLength(1)
+  })
+
+  it("marks what failed, and a line break in a name does not break the table", () => {
+    const item = { kind: "task", fate: "cancelled", took: Duration.seconds(1) } as const
+    const text = Report.toText(
+      report({
+        items: [
+          { ...item, name: "line one\nline two", failed: true },
+          { ...item, name: "b", failed: false }
+        ]
+      })
+    )
+    expect(text.split("\n").slice(1)).toEqual([
+      "",
+      "  cancelled  1.0 s  line one line two  task, failed",
+      "  cancelled  1.0 s  b                  task"
+    ])
+  })
+})
+
+describe("without a shutdown", () => {
+  it.effect("hooks never run, nothing begins, and the stage is running", () =>
+    Effect.gen(function* () {
+      const ran: Array<string> = []
+      const note = (what: string) => Effect.sync(() => ran.push(what))
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* Shutdown.onStop("stop", note("stop"))
+          yield* Shutdown.onDrain("drain", note("drain"))
+          yield* Shutdown.onForce("force", note("force"))
+          yield* Shutdown.begin
+          expect(yield* Shutdown.stage).toBe("running")
+        })
+      )
+      expect(ran).toEqual([])
+    })
+  )
+})
+
 describe("L43: a server", () => {
   it.effect(
     "L43: has answered every cancelled handler with 503 before it is cancelled itself, and then breaks off",
