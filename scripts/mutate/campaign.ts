@@ -47,10 +47,11 @@ export interface Options {
   /** Mutates these; the tests of the packages that stand on them take part, too. */
   readonly packages: ReadonlyArray<string>
   readonly progress: (phase: string, done: number, all: number) => void
+  /** How long a test file may be silent, given its longest silence without a mutant; in milliseconds. */
+  readonly patience?: (slowest: number) => number
 }
 
-/** How long a test file may be silent, given its longest silence without a mutant. */
-const patienceOf = (slowest: number): number => 5_000 + 5 * slowest
+const patienceOf = (slowest: number): number => 3_000 + 5 * slowest
 
 /** Hands the items out to the workers, one each at a time. */
 const share = async <T>(
@@ -72,6 +73,7 @@ const share = async <T>(
 
 export const campaign = async (project: Project, options: Options): Promise<ReadonlyArray<Result>> => {
   const { text } = project
+  const patience = options.patience ?? patienceOf
   const mutants = new Map(
     project.packages
       .flatMap((name) => project.sources(name))
@@ -224,7 +226,7 @@ export const campaign = async (project: Project, options: Options): Promise<Read
                 files: [mutated],
                 tests: against.map((path) => ({
                   path,
-                  patience: patienceOf(reachOf.get(path)?.slowest ?? 0)
+                  patience: patience(reachOf.get(path)?.slowest ?? 0)
                 }))
               })
         const passed = answer === undefined || answer.verdict === "passed"

@@ -153,6 +153,9 @@ const functionOf = (node: Node): string | undefined => {
   return object.type === "Identifier" ? `${object["name"]}.${memberOf(node["callee"])}` : undefined
 }
 
+/** A call of a module's function. */
+const isModule = (node: Node): boolean => /^[A-Z]/.test(node["callee"].object?.name ?? "")
+
 const isFunction = (node: Node | undefined): node is Node =>
   /^(ArrowFunctionExpression|FunctionExpression)$/.test(node?.type ?? "")
 
@@ -298,14 +301,14 @@ const changesOfSequence = (
 /** A call, or a mark, whose value nobody looks at. */
 const changeOfDiscarded = (node: Node, parent: Node | undefined, key: string): Change | undefined => {
   const statement = node.type === "ExpressionStatement"
-  const value = node.type === "ArrowFunctionExpression" && node["expression"] === true
+  const value = node.type === "ArrowFunctionExpression" && node["body"].type !== "BlockStatement"
   if (!statement && (!value || makesEffect(parent, key))) return undefined
   const expression: Node = statement ? node["expression"] : node["body"]
   const action = bare(expression)
   if (isHandOver(action)) {
     // What a function of a module makes is an effect, which somebody else runs.
     const runs = isCall(action)
-      ? statement || !/^[A-Z]/.test(action["callee"]?.object?.name ?? "")
+      ? statement || !isModule(action) || /Unsafe$|^resumeWith$/.test(calleeOf(action) ?? "")
       : expression.type === "YieldExpression"
     const node = expression.type === "LogicalExpression" ? expression["right"] : expression
     return runs ? { kind: "handover", node, replacement: "undefined" } : undefined

@@ -80,6 +80,7 @@ export class Worker {
 
   close(): void {
     this.#end()
-    rmSync(this.tree, { recursive: true, force: true })
+    // What was killed may still be writing its last file.
+    rmSync(this.tree, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 })
   }
 }

@@ -59,34 +59,35 @@ export const projectAt = (root: string, packages: ReadonlyArray<string>): Projec
     texts.set(path, known)
     return known
   }
+  /** What a package's sources and tests import. */
   const uses = new Map(
     packages.map((name) => {
-      const { dependencies = {} }: { dependencies?: Record<string, string> } = JSON.parse(
-        text(`packages/${name}/package.json`)
-      )
-      return [name, packages.filter((other) => `@curfew/${other}` in dependencies)]
+      const manifest: Record<"dependencies" | "devDependencies", Record<string, string> | undefined> =
+        JSON.parse(text(`packages/${name}/package.json`))
+      const declared = { ...manifest.dependencies, ...manifest.devDependencies }
+      return [name, packages.filter((other) => `@curfew/${other}` in declared)]
     })
   )
-  const below = (name: string): ReadonlyArray<string> => [
-    ...new Set([name, ...(uses.get(name) ?? []).flatMap(below)])
-  ]
+  const below = (name: string): ReadonlyArray<string> => {
+    const found = new Set([name])
+    for (const one of found) for (const used of uses.get(one) ?? []) found.add(used)
+    return [...found]
+  }
   const within = (dir: string) => files(root, dir).toSorted()
   const sources = (name: string) => within(`packages/${name}/src`).filter((path) => path.endsWith(".ts"))
   const tests = (name: string) => within(`packages/${name}/test`).filter((path) => path.endsWith(".test.ts"))
   const helpers = (dir: string) => within(dir).filter((path) => !/\.test\.ts$|laws\.txt$/.test(path))
   const shared = () => [
     ...helpers("test/support"),
+    // Tests of one package use the helpers of another.
+    ...packages.flatMap((name) => helpers(`packages/${name}/test`)),
     ...["package-lock.json", "vitest.config.ts"].filter((path) => existsSync(join(root, path)))
   ]
   const sums = new Map<string, string>()
   const surroundings = (name: string): string => {
     const known =
       sums.get(name) ??
-      hash(
-        ...[...below(name).flatMap(sources), ...helpers(`packages/${name}/test`), ...shared()].map(
-          (path) => path + text(path)
-        )
-      )
+      hash(...[...below(name).flatMap(sources), ...shared()].map((path) => path + text(path)))
     sums.set(name, known)
     return known
   }
