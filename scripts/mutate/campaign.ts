@@ -10,7 +10,7 @@ import { apply, instrument, type Mutant, mutantsOf, nameOf } from "./mutants.ts"
 import { Worker } from "./pool.ts"
 import { hash, type Project, packageOf } from "./project.ts"
 
-export type Verdict = "killed" | "timed out" | "survived" | "ruled out"
+type Verdict = "killed" | "timed out" | "survived" | "ruled out"
 
 export interface Result {
   readonly mutant: Mutant

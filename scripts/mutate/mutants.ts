@@ -23,7 +23,7 @@ export const kinds = {
   guard: "the condition around a hand-over or a mark is negated"
 } as const
 
-export type Kind = keyof typeof kinds
+type Kind = keyof typeof kinds
 
 export interface Mutant {
   readonly file: string
