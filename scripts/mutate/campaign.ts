@@ -51,6 +51,11 @@ export interface Options {
   readonly patience?: (slowest: number) => number
 }
 
+/** To be changed with the way in which mutants are tried: what was found out in another one is void. */
+const way = "1"
+
+const mutantsCode = readFileSync(join(import.meta.dirname, "mutants.ts"), "utf8")
+
 const patienceOf = (slowest: number): number => 3_000 + 5 * slowest
 
 /** Hands the items out to the workers, one each at a time. */
@@ -99,8 +104,7 @@ export const campaign = async (project: Project, options: Options): Promise<Read
 
     /** Runs each test file by itself over instrumented sources, unless it is known what it comes by. */
     async function measure(): Promise<void> {
-      const keyOf = (test: string) =>
-        hash(fileHere("mutants.ts"), fileHere("worker.ts"), project.evidence(test))
+      const keyOf = (test: string) => hash(way, mutantsCode, project.evidence(test))
       const unknown = tests.filter((test) => {
         const known = reaches.get(keyOf(test))
         if (known !== undefined) reachOf.set(test, known)
@@ -178,7 +182,7 @@ export const campaign = async (project: Project, options: Options): Promise<Read
       return wanted.map((mutant) => results.get(mutant) as Result)
 
       function keyOf(mutant: Mutant): string {
-        return hash(fileHere("worker.ts"), nameOf(mutant), apply(text(mutant.file), mutant))
+        return hash(way, nameOf(mutant), apply(text(mutant.file), mutant))
       }
 
       /** A program that a test starts by itself is not seen; so such a test counts as coming by all of its package. */
@@ -287,6 +291,3 @@ const compiles = (
     throw new Error(`${path} does not compile without a mutant; it has to first:\n${before.stdout}`)
   return !/error TS/.test(stdout)
 }
-
-/** A change of how mutants are made or tried makes what was found out before void. */
-const fileHere = (name: string): string => readFileSync(join(import.meta.dirname, name), "utf8")

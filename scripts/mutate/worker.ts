@@ -138,5 +138,6 @@ process.on("message", (job: Job) => {
     })
   )
 })
-process.on("disconnect", () => process.exit())
+// Nobody listens any more: end with everything that was started here, hung tests among it.
+process.on("disconnect", () => process.kill(-process.pid, "SIGKILL"))
 say({ _tag: "Ready" })

@@ -5,6 +5,7 @@ import {
   bounded,
   CancelScope,
   CleanupBudget,
+  inspect,
   OnUnhandled,
   type Owner,
   stuck,
@@ -362,6 +363,21 @@ describe("L43: a shutdown", () => {
         ].join("\n")
       )
       yield* Deferred.succeed(release, undefined)
+    })
+  )
+})
+
+describe("the live tree", () => {
+  it.effect("L47: shows a program under its shutdown while it runs, and nothing of either afterwards", () =>
+    Effect.gen(function* () {
+      const { ended, signals } = yield* start(Effect.never, { ...limits, name: "server" })
+      expect((yield* inspect).roots.map(({ kind, name }) => `${kind} ${name}`)).toEqual([
+        "tasks shutdown",
+        "scope server"
+      ])
+      signals.send("SIGINT")
+      yield* ended
+      expect((yield* inspect).roots).toEqual([])
     })
   )
 })
