@@ -291,6 +291,31 @@ describe("L38: a lease is taken", () => {
     })
   )
 
+  it.effect("L38: by a handler, until what nobody took of it has been received", () =>
+    Effect.gen(function* () {
+      const owner = yield* TaskScope.make({ name: "server" })
+      const peer = PeerSignal.makeUnsafe()
+      const log: Array<string> = []
+      const { options } = recorded({ onEnd: () => Effect.sync(() => log.push("record")) })
+      const release = yield* Deferred.make<void>()
+      const fiber = yield* RequestContext.run(
+        options,
+        Endpoint.run(Deferred.await(release), {
+          ...post,
+          policy: "detach",
+          peer,
+          owner,
+          onDropped: () => Effect.sync(() => log.push("received"))
+        })
+      ).pipe(Effect.provideService(Owner, owner), Effect.forkChild({ startImmediately: true }))
+      peer.goneUnsafe({ _tag: "ClientGone", transport: "http1" })
+      yield* Fiber.join(fiber)
+      yield* Deferred.succeed(release, undefined)
+      yield* owner.drain()
+      expect(log).toEqual(["received", "record"])
+    })
+  )
+
   it.effect("L38: not by work in its owner's context, which finds no request and no call either", () =>
     Effect.gen(function* () {
       const owner = yield* TaskScope.make({ name: "server" })

@@ -116,8 +116,13 @@ describe("L43: a shutdown", () => {
       expect(lines(report)).toEqual(["task commit: abandoned 14000", "main server: abandoned 14000"])
       expect(Duration.toMillis(report.took)).toBe(14_000)
       expect((yield* stuck).map((record) => record.name).sort()).toEqual(["commit", "server"])
+      expect((yield* inspect).roots.map(({ name, state }) => `${name}: ${state}`).sort()).toEqual([
+        "commit: stuck",
+        "server: stuck"
+      ])
       yield* Deferred.succeed(release, undefined)
       expect(yield* stuck).toEqual([])
+      expect((yield* inspect).roots).toEqual([])
     })
   )
 
