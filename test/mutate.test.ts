@@ -87,7 +87,8 @@ describe("the mutants of a file", () => {
     "const x = values.map((value) => value + 1)",
     "if (a) b = c",
     "Effect.suspend(() => cell.cancel())",
-    "const f = () => Effect.succeed(1)"
+    "const f = () => Effect.succeed(1)",
+    "Effect.callback((resume) => { return undefined })"
   ])("of %j are none", (text) => {
     expect(shown(text)).toEqual([])
   })

@@ -388,8 +388,9 @@ export const mutantsOf = (source: Source): ReadonlyArray<Mutant> => {
     if (change !== undefined) changes.push(change)
   })
 
+  const real = changes.filter(({ node, replacement }) => textOf(node) !== replacement)
   return distinct(
-    changes.map(({ code, kind, node, replacement, site = node }) => ({
+    real.map(({ code, kind, node, replacement, site = node }) => ({
       file: path,
       line: node.loc.start.line,
       kind,

@@ -848,6 +848,39 @@ describe("letFinish", () => {
       })
   )
 
+  // Deep inside synchronous starts the waiter is resumed through the dispatcher, and what was given away may fail first.
+  const atDepth = (depth: number, work: Effect.Effect<void>): Effect.Effect<unknown> =>
+    depth === 0 ? work : CancelScope.run(() => Effect.suspend(() => atDepth(depth - 1, work)))
+
+  it.effect(
+    "L21, L23: what was given to the owner is reported once, also when it fails before the waiter goes on",
+    () =>
+      Effect.gen(function* () {
+        for (const depth of [0, 63, 64, 65, 66]) {
+          const heard = hearing()
+          const first = yield* Deferred.make<never, string>()
+          const given = yield* Deferred.make<never, string>()
+          const cause = yield* heard.by(
+            owned(() =>
+              Effect.gen(function* () {
+                const items = [Deferred.await(given), Deferred.await(first)]
+                const fiber = yield* forked(Effect.exit(gather(items, { onFailure: "letFinish" })))
+                const both = Effect.sync(() => {
+                  Deferred.doneUnsafe(first, Effect.fail("first"))
+                  Deferred.doneUnsafe(given, Effect.fail("late"))
+                })
+                yield* atDepth(depth, both)
+                return causeOf(yield* Fiber.join(fiber))
+              })
+            )
+          )
+          expect(Cause.squash(cause)).toBe("first")
+          expect(siblingFailures(cause)).toEqual([])
+          expect(heard.causes()).toEqual(["late"])
+        }
+      })
+  )
+
   it.effect("L22: with letFinish, too, the own cancel waits for every item", () =>
     Effect.gen(function* () {
       const heard = hearing()
