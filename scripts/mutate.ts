@@ -10,10 +10,9 @@ import { campaign } from "./mutate/campaign.ts"
 import { mutantsOf, placeOf } from "./mutate/mutants.ts"
 import { projectAt } from "./mutate/project.ts"
 import { complaints, documentOf, readExplanations, scoreOf, tallies } from "./mutate/report.ts"
-import { root } from "./workspace.ts"
+import { primitives, root } from "./workspace.ts"
 
-/** The packages with masks, leases and hand-overs of their own, in the order in which they stand on each other. */
-const all = ["reason", "scope", "shield", "guard", "gather", "singleflight", "request", "shutdown"]
+const all: ReadonlyArray<string> = primitives
 
 const args = process.argv.slice(2)
 const named = args.filter((arg) => !arg.startsWith("--"))
