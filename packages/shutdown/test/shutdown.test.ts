@@ -387,6 +387,37 @@ describe("the live tree", () => {
   )
 })
 
+describe("what nobody has named", () => {
+  it.effect("L43: a program without options or signals runs, and its end is reported", () =>
+    Effect.gen(function* () {
+      const { exit, report } = yield* Shutdown.run(Effect.succeed(1))
+      expect(exit).toEqual(Option.some(Exit.succeed(1)))
+      expect(report.trigger).toEqual({ _tag: "MainEnded" })
+      expect(lines(report)).toEqual(["main main: drained 0"])
+    })
+  )
+
+  it.effect("L43: a stuck program says in which span it hangs", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const hang = Effect.uninterruptible(Deferred.await(release))
+      const main = Effect.gen(function* () {
+        yield* Effect.orDie((yield* Owner).spawn(hang))
+        return yield* Effect.withSpan(hang, "boot")
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("4 seconds")
+      const { report } = yield* ended
+      expect(lines(report)).toEqual(["main main: abandoned 14000"])
+      expect((yield* stuck).map(({ span }) => span).filter((span) => span !== undefined)).toEqual(["boot"])
+      yield* Deferred.succeed(release, undefined)
+      expect(yield* stuck).toEqual([])
+    })
+  )
+})
+
 describe("a report as text", () => {
   const report = (fields: Partial<Report.Report>): Report.Report => ({
     trigger: { _tag: "MainEnded" },
