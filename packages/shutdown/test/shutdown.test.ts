@@ -387,6 +387,19 @@ describe("the live tree", () => {
   )
 })
 
+describe("no time at all", () => {
+  it.effect("L43: a drain of zero is over at once, and what runs is cancelled", () =>
+    Effect.gen(function* () {
+      const main = Effect.andThen(background("GET /feed", Effect.never), Effect.never)
+      const { ended, signals } = yield* start(main, { drain: 0, force: "4 seconds" })
+      signals.send()
+      const { report } = yield* ended
+      expect(phases(report)).toEqual(["stop 0 done", "drain 0 limit", "force 0 done"])
+      expect(lines(report).toSorted()).toEqual(["main main: cancelled 0", "task GET /feed: cancelled 0"])
+    })
+  )
+})
+
 describe("what nobody has named", () => {
   it.effect("L43: a program without options or signals runs, and its end is reported", () =>
     Effect.gen(function* () {
