@@ -10,7 +10,16 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { exitOf, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
-import { CancelScope, CleanupBudget, stuck, TaskCancelled, TaskScope } from "../src/index.ts"
+import {
+  CancelScope,
+  CleanupBudget,
+  InterruptedElsewhere,
+  NeverReady,
+  stuck,
+  TaskCancelled,
+  TaskScope,
+  TaskScopeClosed
+} from "../src/index.ts"
 
 const reason = CancelReason.Superseded()
 type Tasks<E = never> = TaskScope.TaskScope<E>
@@ -207,4 +216,25 @@ describe("joinOrCancelled", () => {
       expect(yield* task.status).toBe("running")
     })
   )
+})
+
+describe("the errors of a task", () => {
+  it("say in a sentence what happened, and to whom when that has a name", () => {
+    expect(new TaskScopeClosed({ scope: "mailers" }).message).toBe(
+      'The task scope "mailers" is closed and takes no new work.'
+    )
+    expect(new TaskScopeClosed({ scope: undefined }).message).toBe(
+      "The task scope is closed and takes no new work."
+    )
+    expect(new NeverReady({ task: "listener" }).message).toBe(
+      'The task "listener" ended before it was ready.'
+    )
+    expect(new NeverReady({ task: undefined }).message).toBe("The task ended before it was ready.")
+    expect(new InterruptedElsewhere({ task: "poll" }).message).toBe(
+      'The task "poll" ended by an interrupt that was not its own cancellation.'
+    )
+    expect(new InterruptedElsewhere({ task: undefined }).message).toBe(
+      "The task ended by an interrupt that was not its own cancellation."
+    )
+  })
 })
