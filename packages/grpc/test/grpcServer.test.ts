@@ -356,7 +356,8 @@ describe("a peer in a process of its own", () => {
           onDisconnect("cancel")
         )
         const { server } = yield* started(handlers, {
-          options: { "grpc.keepalive_time_ms": 100, "grpc.keepalive_timeout_ms": 200 }
+          // Long enough for a peer that only waits for its turn on a busy machine.
+          options: { "grpc.keepalive_time_ms": 300, "grpc.keepalive_timeout_ms": 3_000 }
         })
         const child = yield* Effect.acquireRelease(
           Effect.sync(() =>

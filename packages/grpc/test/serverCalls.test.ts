@@ -1,4 +1,4 @@
-import { cancellable } from "@curfew/request"
+import { cancellable, onDisconnect } from "@curfew/request"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -182,6 +182,53 @@ describe.each(transports)("a service over %s", (transport) => {
       ))
   })
 
+  describe.each(kinds)("%s, whose client leaves", (kind) => {
+    const policies = {
+      cancel: "cancel",
+      shield: "shield",
+      grace: { grace: "20 millis" },
+      detach: "detach"
+    } as const
+
+    test.each(Object.keys(policies) as Array<keyof typeof policies>)(
+      "L39 under %s: the policy says what happens",
+      (name) =>
+        run(
+          Effect.gen(function* () {
+            const book = notebook()
+            const { calls, idle, stub } = yield* serving(
+              transport,
+              inAllKinds(
+                (given) =>
+                  Effect.gen(function* () {
+                    yield* given.onPeerGone((reason) => book.noting(`told ${reason._tag}`))
+                    yield* book.noting("started")
+                    yield* name === "grace" ? Effect.never : book.awaits("go")
+                    yield* book.noting("done")
+                    return "late"
+                  }).pipe(Effect.onInterrupt(() => book.noting("interrupted"))),
+                onDisconnect(policies[name])
+              )
+            )
+            const left = call(stub, kind)
+            yield* book.awaits("started")
+            left.call.cancel()
+            expect((yield* left.answer).code).toBe(Code.CANCELLED)
+            yield* book.awaits("told ClientGone")
+            if (name === "shield" || name === "detach") {
+              expect(yield* calls.inFlight).toBe(1)
+              book.note("go")
+            }
+            yield* idle
+            const ran = name === "shield" || name === "detach"
+            expect(book.seen.filter((it) => it === "done" || it === "interrupted")).toEqual([
+              ran ? "done" : "interrupted"
+            ])
+          })
+        )
+    )
+  })
+
   test.each(kinds)("%s: a deadline interrupts every handler, with an origin that says remote", (kind) =>
     run(
       Effect.gen(function* () {
@@ -222,6 +269,30 @@ describe.each(transports)("a service over %s", (transport) => {
         expect(book.seen).toEqual(["interrupted"])
       })
     )
+  )
+
+  test.each(["refuses", "has a closed owner"])(
+    "a server that %s answers UNAVAILABLE, and nothing of the call runs",
+    (how) =>
+      run(
+        Effect.gen(function* () {
+          const book = notebook()
+          const { calls, owner, stub } = yield* serving(
+            transport,
+            inAllKinds(() => Effect.as(book.noting("started"), "ok"))
+          )
+          yield* how === "refuses" ? calls.refuse : owner.close
+          for (const kind of kinds) {
+            const answer = yield* call(stub, kind).answer
+            expect([kind, answer.code, answer.details]).toEqual([
+              kind,
+              Code.UNAVAILABLE,
+              "The server is shutting down"
+            ])
+          }
+          expect([book.seen, yield* calls.inFlight]).toEqual([[], 0])
+        })
+      )
   )
 
   test("completed is told with the answer, to work that outlives the handler", () =>

@@ -226,6 +226,8 @@ const traced = <A>(call: CallState, body: Effect.Effect<A, GrpcError>): Effect.E
     typeof traceparent === "string" ? HttpTraceContext.w3c({ traceparent } as never) : Option.none()
   return Effect.withSpan(body, name, {
     kind: "server",
+    // It would say where this module is, at the price of a stack trace per call.
+    captureStackTrace: false,
     ...(Option.isSome(parent) ? { parent: parent.value } : { root: true }),
     attributes: {
       "rpc.system": "grpc",
