@@ -378,8 +378,8 @@ describe("the live tree", () => {
     Effect.gen(function* () {
       const { ended, signals } = yield* start(Effect.never, { ...limits, name: "server" })
       expect((yield* inspect).roots.map(({ kind, name }) => `${kind} ${name}`)).toEqual([
-        "tasks shutdown",
-        "scope server"
+        "scope server",
+        "tasks shutdown"
       ])
       signals.send("SIGINT")
       yield* ended
@@ -458,7 +458,7 @@ describe("a report as text", () => {
   })
 
   it("marks what failed, and a line break in a name does not break the table", () => {
-    const item = { kind: "task", fate: "cancelled", took: Duration.seconds(1) } as const
+    const item = { kind: "task", fate: "cancelled", took: Duration.seconds(1), count: 1 } as const
     const text = Report.toText(
       report({
         items: [
