@@ -6,6 +6,8 @@ let python: Python | string
 
 beforeAll(async () => {
   python = await findPython()
+  // The default reporter does not say why a test was skipped.
+  if (typeof python === "string") console.warn(python)
 }, 180_000)
 
 afterAll(() => {
