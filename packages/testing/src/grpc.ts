@@ -5,7 +5,8 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { defaults } from "./internal/defaults.ts"
 import { remoteOf } from "./internal/grpcCall.ts"
-import { openGrpcJs } from "./internal/grpcJs.ts"
+import { channelOver, openGrpcJs } from "./internal/grpcJs.ts"
+import { type Relay, type RelayPort, relaysTo } from "./internal/relay.ts"
 import { remoteSweep } from "./internal/remote.ts"
 import type { SweepReport } from "./SweepReport.ts"
 
@@ -253,3 +254,25 @@ export const sweepGrpc = <E, R, E2, R2>(
  * @since 0.1.0
  */
 export const grpcJs: GrpcDriver = { name: "grpc-js", open: openGrpcJs }
+
+export type { Relay, RelayPort }
+
+/**
+ * Ways to a port of this machine that can be destroyed, one for each connection: for drivers.
+ *
+ * **When cancelled**
+ *
+ * Closing the scope destroys the connections.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const relay: (port: number) => Effect.Effect<Relay, never, Scope.Scope> = relaysTo
+
+/**
+ * A grpc-js channel over a new connection of a relay.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const relayedChannel: (over: Relay) => Effect.Effect<GrpcConnection> = channelOver
