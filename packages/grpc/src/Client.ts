@@ -338,7 +338,16 @@ export const layer = <I, S extends object>(
   )
 
 const channelTo = (to: ClientTo): Effect.Effect<ChannelInterface, GrpcError, Scope.Scope> => {
-  if ("channel" in to) return Effect.succeed(to.channel)
+  if ("channel" in to) {
+    return typeof to.channel?.createCall === "function"
+      ? Effect.succeed(to.channel)
+      : Effect.fail(
+          GrpcError.make(
+            "INVALID_ARGUMENT",
+            "The channel is none: give a channel of grpc-js; that of a tunnel is its `grpc`."
+          )
+        )
+  }
   if ("client" in to) return Effect.sync(() => to.client.getChannel())
   const open = Effect.try({
     try: () =>

@@ -15,6 +15,20 @@ const remote = Effect.flatMap(serve(), (address) =>
   Client.make(definition, { address, credentials: insecure })
 )
 
+describe("where a client goes", () => {
+  it.effect("a channel that is none is INVALID_ARGUMENT, and says where a tunnel has its own", () =>
+    Effect.gen(function* () {
+      for (const channel of [undefined, { grpc: {} }]) {
+        const error = yield* Effect.flip(Client.make(definition, { channel: channel as never }))
+        expect(error).toMatchObject({ code: grpc.status.INVALID_ARGUMENT })
+        expect(error.details).toBe(
+          "The channel is none: give a channel of grpc-js; that of a tunnel is its `grpc`."
+        )
+      }
+    })
+  )
+})
+
 describe("timeouts", () => {
   it.live("one that is not a time is INVALID_ARGUMENT, and no call is made", () =>
     Effect.gen(function* () {

@@ -3,7 +3,7 @@ import type { Owner } from "./owner.ts"
 
 /**
  * Work for a promise: it is given the signal that tells it to stop, whose reason is a {@link Cancelled}. It may also give
- * its value at once, or throw.
+ * its value at once, or throw. It is called in a microtask, not within the call that it is handed to.
  *
  * The signal is more than an ear. Handed on to another function of this package it says where the new work belongs: below
  * the work that was given the signal.

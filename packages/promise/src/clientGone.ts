@@ -31,6 +31,21 @@ export interface ClosingResponse {
  * After the client has left, the handler's promise rejects with {@link Cancelled}. A server that answers rejections writes
  * into a closed connection then, which is harmless.
  *
+ * Express 5 answers every rejection by 500 and logs it, that of a passed deadline and that of a client that has left
+ * among them; Express 4 does not hear of rejections at all (hand them on with `catch(next)`). An error handler chooses:
+ *
+ * ```ts no-run
+ * import { isCancelled } from "@curfew/promise"
+ * import express, { type ErrorRequestHandler } from "express"
+ *
+ * const cancelled: ErrorRequestHandler = (error, _request, response, next) => {
+ *   if (!isCancelled(error)) next(error)
+ *   else if (error.reason._tag === "ClientGone") response.end()
+ *   else response.status(error.reason._tag === "Deadline" ? 504 : 503).end()
+ * }
+ * express().use(cancelled) // behind the routes
+ * ```
+ *
  * **Example**
  *
  * ```ts

@@ -260,6 +260,7 @@ describe("clean-up", () => {
     expect(log).toEqual(["the other"])
     const names = () => Effect.runSync(stuck).map(({ name }) => name)
     expect(names()).toEqual(["close the pool"])
+    expect(Effect.runSync(stuck)[0]?.source).toContain("cancelScope.test.ts")
     end.open()
     await turn()
     expect(names()).toEqual([])

@@ -181,6 +181,8 @@ describe("waiting for a promise", () => {
     expect(await running).toEqual(requested("closed"))
     const record = Effect.runSync(stuck).find(({ name }) => name === "deaf")
     expect(record?.reason).toEqual(requested("closed"))
+    // No line of this package stands for one of the program.
+    expect(record?.source).toBe(undefined)
     end.open("after all")
     await turn()
     expect(Effect.runSync(stuck)).toEqual([])
@@ -239,6 +241,38 @@ describe("time limits", () => {
       expect(await caught(none)).toBeInstanceOf(InvalidDuration)
     }
     expect(await caught(delayCancellation(hangs, { grace: Number.NaN }))).toBeInstanceOf(InvalidDuration)
+    expect(called).toBe(0)
+  })
+
+  test("work that is no function is refused with a sentence, a promise that runs already by name", async () => {
+    const running = Promise.resolve() as unknown as () => void
+    const sentence = /^The work is a promise that runs already; give a function that takes a signal/
+    for (const refused of [
+      failAfter(running, 100),
+      moveOnAfter(running, 100),
+      settled(running),
+      delayCancellation(running),
+      stopCancellation(running)
+    ]) {
+      expect(await caught(refused)).toMatchObject({
+        name: "TypeError",
+        message: expect.stringMatching(sentence)
+      })
+    }
+    expect(() => shared("token" as unknown as () => void)).toThrow(/^The work is not a function; give/)
+    expect(await caught(settled(undefined as unknown as () => void))).toBeInstanceOf(TypeError)
+  })
+
+  test("what is no signal is refused with a sentence before the work is called", async () => {
+    let called = 0
+    const controller = new AbortController() as unknown as AbortSignal
+    for (const signal of [controller, null as unknown as AbortSignal]) {
+      const error = await caught(settled(() => called++, { signal }))
+      expect(error).toMatchObject({
+        name: "TypeError",
+        message: expect.stringContaining("controller.signal")
+      })
+    }
     expect(called).toBe(0)
   })
 

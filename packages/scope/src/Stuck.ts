@@ -102,7 +102,7 @@ export const logStuck = (
 ): Effect.Effect<void> =>
   Effect.annotateLogs(
     Effect.logWarning(
-      `This ${record.kind}${record.name === undefined ? "" : ` "${record.name}"`} overran its clean-up budget and was left behind.${
+      `This ${record.kind}${record.name === undefined ? "" : ` "${record.name}"`} overran its clean-up budget and was left behind; make it end once it is cancelled, or give it a longer budget.${
         record.source === undefined ? "" : ` It was called at ${record.source}.`
       }`
     ),

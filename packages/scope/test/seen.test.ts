@@ -337,12 +337,16 @@ describe("log lines", () => {
         ],
         [
           expect.stringMatching(
-            /^This finalizer "pool" overran its clean-up budget and was left behind\. It was called at .+seen\.test\.ts/
+            /^This finalizer "pool" overran its clean-up budget and was left behind; make it end once it is cancelled, or give it a longer budget\. It was called at .+seen\.test\.ts/
           ),
           "ClientGone",
           undefined
         ],
-        ['This task "upload" overran its clean-up budget and was left behind.', "ClientGone", undefined]
+        [
+          'This task "upload" overran its clean-up budget and was left behind; make it end once it is cancelled, or give it a longer budget.',
+          "ClientGone",
+          undefined
+        ]
       ])
     })
   )

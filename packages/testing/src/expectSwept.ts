@@ -9,7 +9,9 @@ import type { SweepReport } from "./SweepReport.ts"
  * @since 0.1.0
  */
 export interface SweepableRoute {
+  /** The name that its sweep is given, too. */
   readonly name: string
+  /** Whether its client's leaving interrupts it. `policyOf` of `@curfew/request` reads the mark that `cancellable` sets. */
   readonly cancellable: boolean
 }
 
@@ -24,7 +26,7 @@ export class NotSwept extends /* @__PURE__ */ Data.TaggedError("NotSwept")<{
 }> {
   /** One sentence. */
   override get message(): string {
-    return `Marked cancellable, and covered by no sweep: ${this.names.join(", ")}.`
+    return `Marked cancellable, and covered by no sweep: ${this.names.join(", ")}. Sweep each under its name, in this process.`
   }
 }
 
@@ -96,17 +98,22 @@ export const unclean = (routes: Iterable<SweepableRoute>): ReadonlyArray<string>
  *
  * The names are those of this process: put the sweeps and this call in one test file, or run files without isolation.
  *
+ * A response stream without a mark is cancelled, too, unless `DefaultOnDisconnect` says otherwise: list it as cancellable.
+ *
  * **Example**
  *
  * ```ts
  * import * as Effect from "effect/Effect"
+ * import { cancellable, policyOf } from "@curfew/request"
  * import { expectSwept, sweep } from "@curfew/testing"
  *
- * const routes = [
- *   { name: "GET /ping", cancellable: true, handler: Effect.succeed("pong") },
- *   { name: "POST /pay", cancellable: false, handler: Effect.void }
- * ]
- * for (const { handler, name } of routes) Effect.runSync(sweep(handler, { name }))
+ * const handlers = { "GET /ping": cancellable(Effect.succeed("pong")), "POST /pay": Effect.void }
+ * const routes = Object.entries(handlers).map(([name, handler]) => ({
+ *   name,
+ *   cancellable: policyOf(handler) === "cancel"
+ * }))
+ *
+ * for (const [name, handler] of Object.entries(handlers)) Effect.runSync(sweep(handler as Effect.Effect<unknown>, { name }))
  * expectSwept(routes) // => undefined
  * ```
  *

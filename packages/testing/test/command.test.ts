@@ -56,6 +56,28 @@ describe("the command", { timeout: 60_000 }, () => {
     const missing = run("sweep", "missing.ts")
     expect(missing.status).toBe(2)
     expect(missing.stderr).toMatch(/^missing\.ts cannot be imported: Cannot find module .*\n$/)
-    expect(run("sweep", "x.ts", "--wrong").stderr).toContain("unknown or incomplete option: --wrong")
+  })
+
+  test("says in a sentence what is wrong, and sweeps nothing then", () => {
+    const said = (...args: ReadonlyArray<string>) => {
+      const { status, stderr, stdout } = run(...args)
+      expect([status, stdout]).toEqual([2, ""])
+      return stderr.split("\n")[0]
+    }
+    const sound = join(root, "test/fixtures/sound.ts")
+    expect(said("swep", sound)).toBe("There is no command swep; there is only sweep.")
+    expect(said("sweep")).toBe("There is no file; name the one to sweep.")
+    expect(said("sweep", sound, "--wrong")).toBe("There is no option --wrong; see below for those there are.")
+    expect(said("sweep", sound, "--out")).toBe("The option --out has no value; give one behind it.")
+    expect(said("sweep", "a.ts", "b.ts")).toBe(
+      "There are two files, a.ts and b.ts; sweep them one after the other."
+    )
+    expect(said("sweep", sound, "--modes", "root,twise")).toBe(
+      '--modes cannot have "twise"; give some of root,any,twice,finalizers.'
+    )
+    expect(said("sweep", sound, "--states", "")).toBe('--states cannot have ""; give some of fresh,kept.')
+    expect(said("sweep", sound, "--export", "nope")).toMatch(
+      /a subject with a setup: its export nope is none\.$/
+    )
   })
 })

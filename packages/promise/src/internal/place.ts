@@ -6,7 +6,7 @@
  *    that one takes no work any more, or the caller stands in a mask, it is attached to whoever awaits its promise.
  * 2. A signal that Curfew made is a place: work started with it hangs below the cell it belongs to, without a listener. Any
  *    other signal is listened to for as long as the work runs, and no longer.
- * 3. Below a cancelled place, or with a signal that is aborted, nothing starts.
+ * 3. Below a cancelled place, or with a signal that is aborted, nothing starts; nor with what is no signal.
  * 4. Cancellation crosses neither a mask nor a shield: what starts inside has no parent outside.
  */
 import { type CancelReason, fromAbort } from "@curfew/reason"
@@ -114,6 +114,7 @@ export const contextAt = (start: Start): Context.Context<never> => {
 /** Starts work where the signal and the owner say. */
 export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: Start): Started<A> => {
   const { name, signal } = start
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") throw new TypeError(notASignal)
   const place = placeOf(signal)
   const above = liveOf(place?.cell)
   const parent = place?.apart === true ? undefined : above
@@ -138,6 +139,9 @@ export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: 
   if (place === undefined && signal !== undefined) listen(signal, cell, fiber)
   return { _tag: "Started", fiber, cell }
 }
+
+const notASignal =
+  "The signal is not an AbortSignal; give that of a scope, of the work around, or of an AbortController: controller.signal."
 
 const listen = (signal: AbortSignal, cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void => {
   const abort = () => cell.cancel(fromAbort(signal.reason))

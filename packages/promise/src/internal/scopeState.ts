@@ -15,15 +15,10 @@
 import * as Guard from "@curfew/guard"
 import { CancelReason } from "@curfew/reason"
 import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
-import {
-  bounded,
-  Instant,
-  CancelScope as Run,
-  reportUnhandled,
-  TaskScope,
-  TaskScopeClosed
-} from "@curfew/scope"
+import { Instant, CancelScope as Run, reportUnhandled, TaskScope, TaskScopeClosed } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import * as Child from "@curfew/scope/Child"
+import { takePosition } from "@curfew/scope/Stuck"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -202,7 +197,8 @@ export class ScopeState implements CancelScope {
   readonly defer = (cleanup: () => unknown, options?: { readonly name?: string | undefined }): void => {
     const { context, finalizers } = this.#inside()
     const name = options?.name ?? (cleanup.name || "defer")
-    const bound = Effect.catchCause(Effect.asVoid(bounded(settle(cleanup, { name }), { name })), (cause) =>
+    const limited = boundedAt(settle(cleanup, { name }), { name, source: takePosition(this.defer) })
+    const bound = Effect.catchCause(Effect.asVoid(limited), (cause) =>
       Effect.sync(() => {
         this.#broken.push(cause)
       })

@@ -10,9 +10,11 @@
  *    failure after the abort joins the exit.
  * 4. The signal that work is given is known by its place in the tree: what is started with it hangs below the fiber that
  *    runs the work.
+ * 5. What is no function is refused before anything starts, with a sentence: mostly it is a promise that runs already.
  */
 import { CancelReason, currentReason } from "@curfew/reason"
-import { bounded, reportUnhandled } from "@curfew/scope"
+import { reportUnhandled } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import { receive } from "@curfew/scope/LateResult"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -82,7 +84,8 @@ class Run<A> {
       else this.#heard = (result) => resume(Effect.succeed(result))
     })
     const received = Effect.flatMap(settled, (result) => this.#receive(result, reason))
-    return Effect.asVoid(bounded(received, { name: this.#name }))
+    // Without a position: the one that could be taken here is a line of this file, and says nothing to anybody.
+    return Effect.asVoid(boundedAt(received, { name: this.#name }))
   })
 
   #receive(result: PromiseSettledResult<A>, reason: CancelReason): Effect.Effect<void, unknown> {
@@ -101,8 +104,9 @@ class Run<A> {
 export const settle = <A>(
   work: (signal: AbortSignal) => A | PromiseLike<A>,
   options?: SettleOptions<A>
-): Effect.Effect<A, unknown> =>
-  Effect.withFiber((fiber) => {
+): Effect.Effect<A, unknown> => {
+  if (typeof work !== "function") throw new TypeError(notAFunction(work))
+  return Effect.withFiber((fiber) => {
     const run = new Run(work, fiber, options)
     return Effect.callback<A, unknown>((resume) => {
       run.begin((result) => resume(exitOf(result)))
@@ -110,3 +114,9 @@ export const settle = <A>(
       return run.leave as Effect.Effect<void>
     })
   })
+}
+
+const notAFunction = (work: unknown): string => {
+  const isPromise = typeof (work as PromiseLike<unknown> | undefined)?.then === "function"
+  return `The work is ${isPromise ? "a promise that runs already" : "not a function"}; give a function that takes a signal: (signal) => fetch(url, { signal }).`
+}

@@ -54,18 +54,41 @@ const parse = (args: ReadonlyArray<string>): Arguments => {
   const named: Record<string, string> = {}
   let file: string | undefined
   let json = false
-  let wrong = args[0] === "sweep" ? undefined : `unknown command: ${args[0] ?? "none"}`
+  let wrong = args[0] === "sweep" ? undefined : `There is no command ${args[0] ?? ""}; there is only sweep.`
   for (let i = 1; i < args.length; i++) {
     const arg = args[i] as string
     const name = arg.slice(2)
     if (arg === "--json") json = true
-    else if (arg.startsWith("--") && known.has(name) && args[i + 1] !== undefined)
-      named[name] = args[++i] as string
-    else if (arg.startsWith("--")) wrong = `unknown or incomplete option: ${arg}`
+    else if (arg.startsWith("--") && !known.has(name))
+      wrong ??= `There is no option ${arg}; see below for those there are.`
+    else if (arg.startsWith("--") && args[i + 1] === undefined)
+      wrong ??= `The option ${arg} has no value; give one behind it.`
+    else if (arg.startsWith("--")) named[name] = args[++i] as string
     else if (file === undefined) file = arg
-    else wrong = `one file at a time: ${arg}`
+    else wrong ??= `There are two files, ${file} and ${arg}; sweep them one after the other.`
   }
-  return { file, named, json, wrong: wrong ?? (file === undefined ? "no file" : undefined) }
+  wrong ??= notAmong(named, "modes", allModes) ?? notAmong(named, "states", allStates)
+  return {
+    file,
+    named,
+    json,
+    wrong: wrong ?? (file === undefined ? "There is no file; name the one to sweep." : undefined)
+  }
+}
+
+const allModes = ["root", "any", "twice", "finalizers"] as const
+const allStates = ["fresh", "kept"] as const
+
+/** A misspelt word would sweep less than was asked for, or nothing, and find nothing broken there. */
+const notAmong = (
+  named: Readonly<Record<string, string>>,
+  option: string,
+  allowed: ReadonlyArray<string>
+): string | undefined => {
+  const odd = named[option]?.split(",").find((one) => !allowed.includes(one))
+  return odd === undefined
+    ? undefined
+    : `--${option} cannot have "${odd}"; give some of ${allowed.join(",")}.`
 }
 
 const listed = <A extends string>(
@@ -133,7 +156,15 @@ export const command = (args: ReadonlyArray<string>): Effect.Effect<number, unkn
       return isSweepable(program) ? [{ name: nameOf(program, name, file), program }] : []
     })
     if (programs.length === 0) {
-      process.stderr.write(`${file} exports neither an Effect nor a subject with a setup.\n\n${usage}\n`)
+      const what =
+        only !== undefined
+          ? `its export ${only} is`
+          : "default" in exported
+            ? "its default export is"
+            : undefined
+      process.stderr.write(
+        `${file} exports neither an Effect nor a subject with a setup${what === undefined ? "" : `: ${what} none`}.\n\n${usage}\n`
+      )
       return 2
     }
     const shown: Array<Shown> = []
@@ -141,8 +172,8 @@ export const command = (args: ReadonlyArray<string>): Effect.Effect<number, unkn
       const progress = showProgress(name)
       const options: SweepOptions = {
         name,
-        modes: listed(named["modes"], ["root", "any", "twice", "finalizers"]),
-        states: listed(named["states"], ["fresh", "kept"]),
+        modes: listed(named["modes"], allModes),
+        states: listed(named["states"], allStates),
         onProgress: progress.on
       }
       const report = yield* sweep(program, options)
