@@ -72,6 +72,26 @@ describe("timeouts", () => {
 })
 
 describe("metadata", () => {
+  it.live("more of it than a connection carries is refused, and breaks off no other call", () =>
+    Effect.gen(function* () {
+      const echo = yield* remote
+      const open = yield* Effect.forkChild(Stream.runDrain(echo.Bidi(Stream.never)), {
+        startImmediately: true
+      })
+      yield* echo.Unary("hello")
+      // Text that cannot be packed.
+      const long = Array.from({ length: 40_000 }, (_, i) => `~^|${i}`).join("")
+      for (const metadata of [{ long }, { "long-bin": Buffer.from(long) }]) {
+        const error = yield* Effect.flip(echo.Unary("hello", { metadata }))
+        expect(error).toMatchObject({ code: grpc.status.INVALID_ARGUMENT })
+        expect(error.details).toContain("send less")
+      }
+      expect(yield* echo.Unary("hello")).toBe("hello")
+      expect(open.pollUnsafe()).toBe(undefined)
+      yield* Fiber.interrupt(open)
+    })
+  )
+
   it.live("illegal keys and values are INVALID_ARGUMENT", () =>
     Effect.gen(function* () {
       const echo = yield* remote

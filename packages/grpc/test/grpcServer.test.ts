@@ -193,6 +193,72 @@ describe("the end of a server", () => {
       })
     ))
 
+  test("calls to an implementation from elsewhere that an interceptor ends hold no place", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        let go = (): void => undefined
+        const keeper: grpc.ServerInterceptor = (_definition, call) =>
+          new grpc.ServerInterceptingCall(
+            call,
+            new grpc.ResponderBuilder()
+              .withStart((next) => {
+                if (book.seen.length > 0) go = next
+                else call.sendStatus({ code: Code.UNAUTHENTICATED, details: "who are you?", metadata: null })
+                book.note("asked")
+              })
+              .build()
+          )
+        const elsewhere = {
+          definition,
+          implementation: {
+            Unary: (_call: never, callback: grpc.sendUnaryData<string>) => callback(null, "plain")
+          } as unknown as grpc.UntypedServiceImplementation
+        }
+        const { reports, server, stop, stub } = yield* started(echo, {
+          services: [elsewhere],
+          options: { interceptors: [keeper] }
+        })
+        expect((yield* call(stub, "Unary").answer).code).toBe(Code.UNAUTHENTICATED)
+        expect(yield* server.calls.live).toEqual([])
+        // Its client leaves while the interceptor still thinks about it.
+        const left = call(stub, "Unary")
+        yield* book.awaits("asked", 2)
+        left.call.cancel()
+        yield* left.answer
+        const last = call(stub, "Unary")
+        const gone = go
+        yield* book.awaits("asked", 3)
+        gone()
+        expect(yield* server.calls.live).toEqual([])
+        go()
+        expect((yield* last.answer).messages).toEqual(["plain"])
+        yield* stop
+        expect(reports).toEqual([{ drained: 0, cancelled: [], abandoned: [] }])
+      })
+    ))
+
+  test("a status of a limit that throws refuses calls to implementations from elsewhere as well", () =>
+    run(
+      Effect.gen(function* () {
+        const elsewhere = {
+          definition,
+          implementation: {
+            Unary: (_call: never, callback: grpc.sendUnaryData<string>) => callback(null, "plain")
+          } as unknown as grpc.UntypedServiceImplementation
+        }
+        const { logs, stub } = yield* started(echo, {
+          services: [elsewhere],
+          limits: { calls: 0 },
+          limitStatus: () => {
+            throw new Error("no status")
+          }
+        })
+        expect((yield* call(stub, "Unary").answer).code).toBe(Code.RESOURCE_EXHAUSTED)
+        expect(logs).toContainEqual(expect.stringContaining("limitStatus threw"))
+      })
+    ))
+
   test("an address that is taken is a typed error that says what to do", () =>
     run(
       Effect.gen(function* () {
@@ -227,6 +293,62 @@ describe("the end of a server", () => {
 })
 
 describe("inside a staged shutdown", () => {
+  test("a second signal ends the lame duck, and no call is lost from the report", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const { context } = yield* watching
+        const reports: Array<StopReport> = []
+        let send: (signal: string) => void = () => undefined
+        let listening = ""
+        const program = Effect.scoped(
+          Effect.gen(function* () {
+            const server = yield* GrpcServer.make({
+              services: [
+                Server.make(
+                  definition,
+                  inAllKinds(() => Effect.andThen(book.noting("started"), Effect.never))
+                ) as Effect.Effect<Server.Service, never, Owner>
+              ],
+              address: "127.0.0.1:0",
+              lameDuck: "1 hour",
+              onReport: (report) => reports.push(report)
+            })
+            listening = server.address
+            book.note("listening")
+            return yield* Effect.never
+          })
+        )
+        const running = yield* Effect.forkChild(
+          Effect.provide(
+            Shutdown.run(program, {
+              drain: "2 hours",
+              force: "8 seconds",
+              secondSignal: "force",
+              signalWindow: 0,
+              signals: {
+                subscribe: (heard) => {
+                  send = heard
+                  return () => undefined
+                }
+              }
+            }),
+            context
+          )
+        )
+        yield* book.awaits("listening")
+        const stub = yield* stubTo(listening)
+        const open = call(stub, "Unary")
+        yield* book.awaits("started")
+        send("SIGTERM")
+        yield* turns(2)
+        send("SIGTERM")
+        expect((yield* open.answer).code).toBe(Code.UNAVAILABLE)
+        yield* Fiber.await(running)
+        expect(reports).toEqual([{ drained: 0, cancelled: ["/curfew.test.Words/Unary"], abandoned: [] }])
+      })
+    ))
+
   test("L43 it stops, drains, forces and reports with it", () =>
     run(
       Effect.gen(function* () {

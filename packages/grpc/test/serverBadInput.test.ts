@@ -1,10 +1,13 @@
 /** What no well-behaved client or handler does. After each of it the server answers the next call. */
 import http2 from "node:http2"
+import { DefaultOnDisconnect } from "@curfew/request"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { GrpcError, Server } from "../src/index.ts"
 import {
+  type Call,
   Code,
   call,
   echo,
@@ -316,6 +319,130 @@ describe.each(transports)("handlers that go wrong, over %s", (transport) => {
         expect(answer.code).toBe(Code.DEADLINE_EXCEEDED)
         yield* stillServes(world)
         expect(world.unhandled).toEqual([])
+      })
+    ))
+
+  test("L48 errors that throw when looked at, and a mapError that throws, are a status too", () =>
+    run(
+      Effect.gen(function* () {
+        const trap = (): never => {
+          throw boom
+        }
+        const failures: Record<string, unknown> = {
+          getter: Object.defineProperty({}, "code", { get: trap }),
+          proxy: new Proxy({}, { get: trap, getPrototypeOf: trap }),
+          mapped: "mapError throws",
+          nonsense: "mapError gives nonsense"
+        }
+        const world = yield* serving(
+          transport,
+          {
+            ...echo,
+            Unary: (what) => (what === "next" ? Effect.succeed(what) : Effect.fail(failures[what]))
+          },
+          {
+            mapError: (error) => {
+              if (error === "mapError throws") throw boom
+              return {} as never
+            }
+          }
+        )
+        for (const request of Object.keys(failures)) {
+          const answer = yield* call(world.stub, "Unary", { request }).answer
+          expect([request, answer.code, answer.details]).toEqual([
+            request,
+            Code.UNKNOWN,
+            "The handler failed"
+          ])
+        }
+        yield* stillServes(world)
+        expect(errors(world.logs).length).toBe(4)
+        expect(world.unhandled).toEqual([])
+      })
+    ))
+
+  test("L48 whatever the policy of the program throws, there is a status", () =>
+    run(
+      Effect.gen(function* () {
+        const policy = (): never => {
+          throw boom
+        }
+        const provide = Context.make(DefaultOnDisconnect, policy) as Context.Context<never>
+        const world = yield* serving(transport, echo, { provide })
+        for (const kind of kinds) {
+          const answer = yield* call(world.stub, kind).answer
+          expect([kind, answer.code]).toEqual([kind, Code.INTERNAL])
+        }
+        yield* world.idle
+        expect(world.unhandled.length).toBe(4)
+      })
+    ))
+
+  test("a limit, and a status of a limit, that throws refuses the call and is logged", () =>
+    run(
+      Effect.gen(function* () {
+        const throws = (): never => {
+          throw boom
+        }
+        const spends = {
+          ...echo,
+          Unary: (_request: string, { budget }: Call) => Effect.andThen(budget.spend(2e9), Effect.never)
+        }
+        const refused = yield* serving(transport, echo, {
+          callsOptions: { limits: { perPeer: throws }, limitStatus: throws }
+        })
+        const spent = yield* serving(transport, spends as never, { limitStatus: throws })
+        for (const world of [refused, spent]) {
+          const answer = yield* call(world.stub, "Unary").answer
+          expect([answer.code, answer.details]).toEqual([
+            Code.RESOURCE_EXHAUSTED,
+            expect.not.stringContaining(boom.message)
+          ])
+          yield* world.idle
+          expect(errors(world.logs)).toContainEqual(expect.stringContaining("limitStatus threw"))
+        }
+        expect(errors(refused.logs)).toContainEqual(expect.stringContaining("perPeer threw"))
+      })
+    ))
+
+  test("details and metadata that no connection carries break off neither it nor its other calls", () =>
+    run(
+      Effect.gen(function* () {
+        // Text that cannot be packed.
+        const long = Array.from({ length: 40_000 }, (_, i) => `~^|${i}`).join("")
+        const book = notebook()
+        const failure = (what: string) =>
+          what === "details"
+            ? new GrpcError({ code: Code.NOT_FOUND, details: long })
+            : new GrpcError({ code: Code.NOT_FOUND, details: "d", metadata: { what: long } as never })
+        const world = yield* serving(transport, {
+          ...echo,
+          Unary: (what, { sendHeaders, setTrailers }) =>
+            what === "next"
+              ? Effect.succeed(what)
+              : what === "headers"
+                ? Effect.as(sendHeaders({ what: long }), what)
+                : what === "trailers"
+                  ? Effect.as(setTrailers({ what: long }), what)
+                  : Effect.fail(failure(what)),
+          Bidi: (requests) => Stream.onStart(requests, book.noting("started"))
+        })
+        const open = call(world.stub, "Bidi")
+        yield* book.awaits("started")
+        const answers: Array<readonly [string, number]> = []
+        for (const request of ["details", "metadata", "headers", "trailers"]) {
+          const { code, details } = yield* call(world.stub, "Unary", { request }).answer
+          answers.push([details, code])
+        }
+        expect(answers).toEqual([
+          [expect.stringMatching(/^~\^\|0.{4000,12000}…$/), Code.NOT_FOUND],
+          ["The trailers of the answer cannot be sent", Code.INTERNAL],
+          ["The headers of the answer cannot be sent", Code.INTERNAL],
+          ["The trailers of the answer cannot be sent", Code.INTERNAL]
+        ])
+        open.call.end?.()
+        expect((yield* open.answer).code).toBe(Code.OK)
+        yield* stillServes(world)
       })
     ))
 

@@ -210,7 +210,7 @@ describe("a promise that is rejected", () => {
       Effect.gen(function* () {
         const { seen } = yield* onProcess("unhandledRejection")
         const { stub } = yield* plain({ Unary: () => Promise.reject(new Error("no database")) })
-        const started = call(stub, "Unary", { call: { deadline: Date.now() + 50 } })
+        const started = call(stub, "Unary", { call: { deadline: Date.now() + 1_000 } })
         expect((yield* seen).message).toBe("no database")
         expect((yield* started.answer).code).toBe(Code.DEADLINE_EXCEEDED)
       })

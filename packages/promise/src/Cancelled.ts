@@ -59,4 +59,11 @@ export class Cancelled extends Error {
  * @stability unstable
  * @since 0.1.0
  */
-export const isCancelled = (error: unknown): error is Cancelled => error instanceof Cancelled
+export const isCancelled = (error: unknown): error is Cancelled => {
+  try {
+    return error instanceof Cancelled
+  } catch {
+    // A revoked proxy throws at any look, and whoever asks here has a promise to settle.
+    return false
+  }
+}

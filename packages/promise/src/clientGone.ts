@@ -9,6 +9,7 @@ import { Cancelled } from "./Cancelled.ts"
  */
 export interface ClosingResponse {
   readonly writableFinished: boolean
+  readonly writableEnded?: boolean
   readonly closed?: boolean
   readonly req?: { readonly httpVersionMajor?: number }
   readonly once: (event: "close", listener: () => void) => unknown
@@ -68,7 +69,8 @@ export interface ClosingResponse {
 export const clientGone = (response: ClosingResponse): AbortSignal => {
   const controller = new AbortController()
   const closed = () => {
-    if (response.writableFinished) return
+    // A stream of HTTP/2 that its client reset counts as finished, though nobody has ended it.
+    if (response.writableFinished && response.writableEnded !== false) return
     const transport = response.req?.httpVersionMajor === 2 ? "http2" : "http1"
     controller.abort(new Cancelled(CancelReason.ClientGone({ transport })))
   }

@@ -1,4 +1,6 @@
+import { once } from "node:events"
 import { createServer, type RequestListener } from "node:http"
+import { connect, constants, createServer as createHttp2Server } from "node:http2"
 import type { AddressInfo } from "node:net"
 import express from "express"
 import { describe, expect, test } from "vitest"
@@ -77,6 +79,37 @@ describe("an Express handler", () => {
     await server[Symbol.asyncDispose]()
     expect(finished?.aborted).toBe(false)
   })
+
+  test.each(["before its answer has begun", "in the midst of its answer"])(
+    "a client over HTTP/2 that leaves %s is heard, and a completed answer is not (L40)",
+    async (when) => {
+      const asked = gate()
+      const gone = gate<CancelReason>()
+      let finished: AbortSignal | undefined
+      const server = createHttp2Server(({ url }, response) => {
+        const signal = clientGone(response)
+        if (url === "/answers") {
+          finished = signal
+          response.end("hello")
+          return
+        }
+        signal.addEventListener("abort", () => gone.open(signal.reason.reason))
+        if (when.startsWith("in")) response.write("hel")
+        asked.open()
+      })
+      await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening))
+      const client = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+      const answered = client.request({ ":path": "/answers" }).resume()
+      await once(answered, "close")
+      const left = client.request({ ":path": "/hangs" }).on("error", () => {})
+      await asked.promise
+      left.close(constants.NGHTTP2_CANCEL)
+      expect(await gone.promise).toEqual({ _tag: "ClientGone", transport: "http2" })
+      expect(finished?.aborted).toBe(false)
+      client.close()
+      await new Promise<void>((closed) => server.close(() => closed()))
+    }
+  )
 
   test("a client that has left already is gone at once", () => {
     const response = { writableFinished: false, closed: true, once: () => {}, req: { httpVersionMajor: 2 } }

@@ -445,6 +445,49 @@ describe("gather", () => {
   })
 })
 
+describe("work that ends at once", () => {
+  test("gives its outcome to whoever starts it with the signal of a scope or of other work", async () => {
+    await using scope = cancelScope()
+    const rates = shared(async () => 42, { retain: () => "1 hour" })
+    await rates.get()
+    const inTime = { signal: scope.signal }
+    expect(await rates.get(inTime)).toBe(42)
+    expect(await scope.run((signal) => rates.get({ signal }))).toBe(42)
+    expect(await gather([], inTime)).toEqual([])
+    expect(await moveOnAfter(hangs, 0, inTime)).toBe(undefined)
+    expect(await caught(failAfter(hangs, 0, inTime))).toMatchObject({ _tag: "DeadlineExceeded" })
+    const circle: ReturnType<typeof shared<number>> = shared((signal) => circle.get({ signal }))
+    expect(await caught(circle.get())).toMatchObject({ _tag: "SharedSelfWait" })
+  })
+})
+
+describe("errors that throw when looked at", () => {
+  test("are the outcome like any other, and leave nothing running", async () => {
+    const { proxy, revoke } = Proxy.revocable({}, {})
+    revoke()
+    const getter = Object.defineProperty(new Error("getter"), "cause", {
+      get: () => {
+        throw new Error("looked")
+      }
+    })
+    for (const error of [proxy, getter]) {
+      // Not returned: to be resolved with it a promise would look at it.
+      const same = settled(() => Promise.reject(error)).catch((it: unknown) => it === error)
+      expect(await same).toBe(true)
+      const unhandled: Array<unknown> = []
+      const scope = cancelScope({ onUnhandled: (it) => unhandled.push(it.error) })
+      const work = scope.run(
+        (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(error)))
+      )
+      await turn()
+      scope.cancel("enough")
+      expect(isCancelled(await caught(work))).toBe(true)
+      await scope[Symbol.asyncDispose]()
+      expect(unhandled.length === 1 && unhandled[0] === error).toBe(true)
+    }
+  })
+})
+
 describe("shared work", () => {
   test("L29, L30: ten thousand wait for one run; one that leaves touches nobody else", async () => {
     let runs = 0

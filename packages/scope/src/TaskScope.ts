@@ -489,7 +489,7 @@ export const spawnUnsafe = <A, E, R>(
   context: Context.Context<R>,
   work: Effect.Effect<A, E, R>,
   options: Omit<SpawnOptions, "onNeverStarted"> & { readonly daemon?: boolean | undefined }
-): (Task<A, E> & { readonly fiber: Fiber.Fiber<A, E> }) | undefined =>
+): (Task<A, E> & { readonly fiber: Fiber.Fiber<A, E>; readonly cell: CancelCell }) | undefined =>
   setOf(scope).spawnUnsafe(context, work, options, options.daemon === true)
 
 /**

@@ -537,6 +537,24 @@ describe("retention", () => {
     })
   )
 
+  it.effect("a retain that throws at a failure does not take its place, and is reported", () =>
+    Effect.gen(function* () {
+      const lab = new Lab()
+      const error = new Error("retain")
+      const unhandled: Array<Unhandled> = []
+      const { shared } = yield* sharedIn(lab, {
+        retain: () => {
+          throw error
+        }
+      }).pipe(Effect.provideService(OnUnhandled, (one) => Effect.sync(() => unhandled.push(one))))
+      const observer = yield* observing(shared.get)
+      lab.run(0).end(Effect.fail("boom"))
+      expect(exitOf(observer)).toEqual(Exit.fail("boom"))
+      expect(unhandled.map(({ cause }) => cause)).toEqual([Cause.die(error)])
+      expect(yield* shared.statistics).toMatchObject({ running: 0, retained: 0, observers: 0 })
+    })
+  )
+
   it.effect("L33: an invalidation lets go of what is held", () =>
     Effect.gen(function* () {
       const lab = new Lab()

@@ -3,7 +3,8 @@
  *
  * Invariants
  * 1. What the caller gave is never changed: every call has a copy.
- * 2. Illegal metadata is a typed error before anything is sent, never an exception.
+ * 2. Illegal metadata, and more of it than a connection carries, is a typed error before anything is sent, never an
+ *    exception.
  * 3. The trace context is that of the call's own span, whatever the caller copied in; where there is no real span,
  *    the caller's stays.
  */
@@ -32,6 +33,23 @@ const toMetadata = (input: MetadataInput): Metadata => {
   return metadata
 }
 
+/**
+ * Node breaks off the whole connection at a block of more than 65,536 bytes, with every call on it. What the transport
+ * adds to a block stands in the rest.
+ */
+const largest = 60_000
+
+const sentLength = (metadata: Metadata): number => {
+  let sent = 0
+  for (const [key, values] of Object.entries(metadata.toJSON())) {
+    for (const value of values) {
+      // HTTP/2 counts 32 for each field beside its name and value; bytes go as base64.
+      sent += 32 + key.length + (typeof value === "string" ? value.length : Math.ceil(value.length / 3) * 4)
+    }
+  }
+  return sent
+}
+
 const traceParent = (span: Tracer.Span): string | undefined =>
   /^[0-9a-f]{32}$/.test(span.traceId) && /^[0-9a-f]{16}$/.test(span.spanId)
     ? `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
@@ -56,6 +74,13 @@ export const callMetadata = (
       "INVALID_ARGUMENT",
       `The metadata of the call is not legal (${error instanceof Error ? error.message : String(error)}): use lower-case ` +
         "keys, text as values, and bytes only below keys that end in -bin.",
+      { method }
+    )
+  }
+  if (sentLength(metadata) > largest) {
+    return GrpcError.make(
+      "INVALID_ARGUMENT",
+      `The metadata of the call is larger than ${largest} bytes, which a connection need not carry: send less of it, or send it in a message.`,
       { method }
     )
   }

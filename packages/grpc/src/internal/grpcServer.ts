@@ -75,6 +75,7 @@ class Running<E, R> {
   readonly #health: Health.Health
   readonly #own = new Set<string>()
   #stopping = false
+  #refusing = false
   #closed = false
   #waiters: Array<() => void> = []
   /** What ran when the server began to stop. */
@@ -85,7 +86,8 @@ class Running<E, R> {
     this.#table = table
     this.#health = health
     const given = options.options ?? {}
-    const interceptors = [...(given.interceptors ?? []), this.#intercept]
+    // The first is the next to the wire: a call that another one ends has never come in.
+    const interceptors = [this.#intercept, ...(given.interceptors ?? [])]
     this.server = new grpc.Server({ ...keepalive, ...given, interceptors })
   }
 
@@ -121,23 +123,23 @@ class Running<E, R> {
   )
 
   readonly stop: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.#stopping) return Effect.void
+    // Asked again, or interrupted, the lame duck is over.
+    if (this.#stopping) return this.#refuse
     this.#stopping = true
     const { lameDuck } = this.#options
-    return Effect.andThen(
-      this.#health.stopServing,
-      Effect.andThen(
-        lameDuck === undefined ? turns(1) : Effect.sleep(lameDuck),
-        Effect.sync(() => {
-          this.#table.refusing = true
-          this.#atStop = new Set(this.#table.entries)
-          this.server.tryShutdown(() => {
-            this.#closed = true
-            for (const waiter of this.#waiters.splice(0)) waiter()
-          })
-        })
-      )
-    )
+    const wait = lameDuck === undefined ? turns(1) : Effect.sleep(lameDuck)
+    return Effect.ensuring(Effect.andThen(this.#health.stopServing, wait), this.#refuse)
+  })
+
+  readonly #refuse: Effect.Effect<void> = Effect.sync(() => {
+    if (this.#refusing) return
+    this.#refusing = true
+    this.#table.refusing = true
+    this.#atStop = new Set(this.#table.entries)
+    this.server.tryShutdown(() => {
+      this.#closed = true
+      for (const waiter of this.#waiters.splice(0)) waiter()
+    })
   })
 
   readonly drained: Effect.Effect<void> = Effect.suspend(() => this.#table.idle)
@@ -203,18 +205,17 @@ class Running<E, R> {
         end(statusOf(reason).grpc, describe(reason))
       }
     }
-    const responder = new grpc.ResponderBuilder()
-    if (table.refusing) {
-      responder.withStart(() => end(grpc.status.UNAVAILABLE, "The server is shutting down"))
-    } else {
-      const limit = table.admit(entry)
-      const code =
-        limit === undefined ? 0 : (table.options.limitStatus?.(limit) ?? grpc.status.RESOURCE_EXHAUSTED)
-      responder.withStart((next) => {
-        if (limit !== undefined) return end(code, `Too many ${limit}`)
-        next(new grpc.ServerListenerBuilder().withOnCancel(() => table.leave(entry)).build())
+    const listener = new grpc.ServerListenerBuilder()
+      // Not heard for a call that had ended before somebody further out went on with it; nor is its cancel.
+      .withOnReceiveMetadata((metadata, next) => {
+        if (table.refusing) return end(grpc.status.UNAVAILABLE, "The server is shutting down")
+        const limit = table.admit(entry)
+        if (limit !== undefined) return end(table.statusOf(limit), `Too many ${limit}`)
+        next(metadata)
       })
-    }
+      .withOnCancel(() => table.leave(entry))
+      .build()
+    const responder = new grpc.ResponderBuilder().withStart((next) => next(listener))
     return new grpc.ServerInterceptingCall(call, responder.build())
   }
 }

@@ -8,6 +8,9 @@
  */
 import type { CancelReason } from "@curfew/reason"
 import { moveOnAfter } from "@curfew/scope"
+import * as Child from "@curfew/scope/Child"
+import { status as Code } from "@grpc/grpc-js"
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,7 +18,7 @@ import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
 import type { CallCancelled, LiveCall, ServerCalls, ServerCallsOptions } from "../ServerCalls.ts"
-import type { LimitName } from "../ServerLimits.ts"
+import type { LimitName, LimitStatus } from "../ServerLimits.ts"
 import { eventsLost } from "../ServerMetrics.ts"
 
 /** A call in the table. */
@@ -38,12 +41,6 @@ class Counter {
     else this.#counts.set(key, count)
   }
 }
-
-const bound = (
-  limit: number | ((key: string) => number) | undefined,
-  key: string,
-  otherwise: number
-): number => (typeof limit === "function" ? limit(key) : (limit ?? otherwise))
 
 export class CallTable implements ServerCalls {
   readonly options: ServerCallsOptions
@@ -82,16 +79,45 @@ export class CallTable implements ServerCalls {
   admit(entry: Entry): LimitName | undefined {
     const { limits } = this.options
     if (this.entries.size >= (limits?.calls ?? 10_000)) return "concurrent calls"
-    if (this.#methods.get(entry.method) >= bound(limits?.perMethod, entry.method, 10_000)) {
+    if (this.#methods.get(entry.method) >= this.#bound("perMethod", entry.method, 10_000)) {
       return "concurrent calls of the method"
     }
-    if (this.#peers.get(peerOf(entry)) >= bound(limits?.perPeer, entry.peer, 1_000)) {
+    if (this.#peers.get(peerOf(entry)) >= this.#bound("perPeer", entry.peer, 1_000)) {
       return "concurrent calls of the peer"
     }
     this.entries.add(entry)
     this.#methods.add(entry.method, 1)
     this.#peers.add(peerOf(entry), 1)
     return undefined
+  }
+
+  #bound(name: "perMethod" | "perPeer", key: string, otherwise: number): number {
+    const limit = this.options.limits?.[name]
+    if (typeof limit !== "function") return limit ?? otherwise
+    try {
+      return limit(key)
+    } catch (error) {
+      this.#threw(name, "the call is refused", error)
+      return 0
+    }
+  }
+
+  /** The status of a limit that was passed: what the first of these says. */
+  statusOf(limit: LimitName, first?: LimitStatus | undefined): number {
+    try {
+      return first?.(limit) ?? this.options.limitStatus?.(limit) ?? Code.RESOURCE_EXHAUSTED
+    } catch (error) {
+      this.#threw("limitStatus", "the status is RESOURCE_EXHAUSTED", error)
+      return Code.RESOURCE_EXHAUSTED
+    }
+  }
+
+  /** Callbacks are asked in a turn of the transport's, where what they throw would end the process. */
+  #threw(name: string, consequence: string, error: unknown): void {
+    Child.startUnsafe(
+      this.#context,
+      Effect.logError(`${name} threw, so ${consequence}. Catch what it may throw.`, Cause.die(error))
+    )
   }
 
   leave(entry: Entry): void {

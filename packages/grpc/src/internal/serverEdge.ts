@@ -175,7 +175,7 @@ const take = ({ context, table }: MethodSpec, call: CallState): Place => {
 }
 
 const limitCode = ({ options, table }: MethodSpec, limit: LimitName): number =>
-  options.limitStatus?.(limit) ?? table.options.limitStatus?.(limit) ?? Code.RESOURCE_EXHAUSTED
+  table.statusOf(limit, options.limitStatus)
 
 /** The whole life of a call. */
 const edge = (spec: MethodSpec, call: CallState, place: Place): Effect.Effect<void> => {
@@ -205,6 +205,8 @@ const edge = (spec: MethodSpec, call: CallState, place: Place): Effect.Effect<vo
       Effect.sync(() => {
         deafen()
         disarm()
+        // Answered already, unless something broke on the way that nobody has foreseen.
+        call.finish(outgoing(Code.INTERNAL, "The call could not be answered"))
       })
     )
   })
@@ -356,10 +358,11 @@ const conclude = (
   Effect.gen(function* () {
     const told = statusOfAnswer(spec, call, answer)
     const { status } = told
+    // The answer first: a logger has no say in it.
+    const thrown = call.finish(status, told.bytes)
     if (told.unforeseen !== undefined) {
       yield* Effect.logError(`${status.details} (${call.method}).`, told.unforeseen)
     }
-    const thrown = call.finish(status, told.bytes)
     if (thrown !== undefined) {
       yield* Effect.logError(`The answer of ${call.method} could not be handed over.`, Cause.fail(thrown))
     }

@@ -69,6 +69,15 @@ const singleKeys: ReadonlySet<string> = new Set([
   "x-content-type-options"
 ])
 
+/**
+ * Node breaks off the whole connection at a block of more than 65,536 bytes, with every call on it. What the transport
+ * adds to a block, and the details of a status, stand in the rest.
+ */
+const largest = 48_000
+
+/** What HTTP/2 counts for each field beside its name and value. */
+const perField = 32
+
 export class BadMetadata {
   readonly detail: string
   constructor(detail: string) {
@@ -84,6 +93,7 @@ export const checked = (input: MetadataInput): Metadata | BadMetadata => {
   } catch (error) {
     return new BadMetadata(error instanceof Error ? error.message : String(error))
   }
+  let size = 0
   for (const [key, values] of Object.entries(metadata.toJSON())) {
     if (key.startsWith(":") || transportKeys.has(key)) {
       return new BadMetadata(`Metadata key "${key}" belongs to the transport`)
@@ -91,9 +101,15 @@ export const checked = (input: MetadataInput): Metadata | BadMetadata => {
     if (values.length > 1 && singleKeys.has(key)) {
       return new BadMetadata(`Metadata key "${key}" takes one value only`)
     }
+    for (const value of values) size += key.length + sentLength(value) + perField
   }
-  return metadata
+  return size > largest
+    ? new BadMetadata(`The metadata is larger than ${largest} bytes, which a connection need not carry`)
+    : metadata
 }
+
+const sentLength = (value: MetadataValue): number =>
+  typeof value === "string" ? value.length : Math.ceil(value.length / 3) * 4
 
 const isMetadata = (input: MetadataInput): input is Metadata =>
   input instanceof Metadata ||

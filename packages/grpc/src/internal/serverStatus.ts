@@ -30,9 +30,25 @@ export interface Told {
 export const outgoing = (code: number, details: string, trailers?: Metadata | undefined): Outgoing => ({
   code: Number.isInteger(code) && code > 0 && code <= 16 ? code : Code.UNKNOWN,
   // The header is percent-encoded, and encoding throws at half a character.
-  details: details.replace(/\p{Surrogate}/gu, "\ufffd"),
+  details: shortened(details.replace(/\p{Surrogate}/gu, "\ufffd")),
   trailers
 })
+
+/** As they are sent. Trailers that do not fit beside them would break off the connection, with every call on it. */
+const longestDetails = 12_000
+
+const shortened = (details: string): string => {
+  // No character is longer than nine when it is percent-encoded.
+  if (details.length * 9 <= longestDetails) return details
+  let sent = 0
+  let at = 0
+  for (const character of details) {
+    sent += encodeURI(character).length
+    if (sent > longestDetails) return `${details.slice(0, at)}…`
+    at += character.length
+  }
+  return details
+}
 
 const ok: Outgoing = { code: Code.OK, details: "OK", trailers: undefined }
 
@@ -49,18 +65,31 @@ export const spoken = (error: unknown): GrpcError | undefined => {
     : undefined
 }
 
+const cannotSend = "The trailers of the answer cannot be sent"
+
+const defect = ({ detail }: BadMetadata): Cause.Cause<never> =>
+  Cause.die(new Error(`${detail}; the trailers of a status cannot be sent with it.`))
+
 export const statusOfError = (error: GrpcError, trailers: Metadata | undefined): Told => {
   const own = error.metadata === undefined ? undefined : checked(error.metadata)
   if (own instanceof BadMetadata) {
     return {
-      status: outgoing(Code.INTERNAL, "The trailers of the answer cannot be sent"),
-      unforeseen: Cause.die(new Error(`${own.detail}; the trailers of a status cannot be sent with it.`))
+      status: outgoing(Code.INTERNAL, cannotSend),
+      unforeseen: defect(own)
     }
   }
-  if (own !== undefined && trailers !== undefined) own.merge(trailers)
+  if (own !== undefined && trailers !== undefined) {
+    own.merge(trailers)
+    const merged = checked(own)
+    if (merged instanceof BadMetadata)
+      return { status: outgoing(Code.INTERNAL, cannotSend), unforeseen: defect(merged) }
+  }
   const details = error.code === Code.OK ? `A failure cannot be OK: ${error.details}` : error.details
   return { status: outgoing(error.code, details, own ?? trailers), unforeseen: undefined }
 }
+
+const failed = (trailers: Metadata | undefined): Outgoing =>
+  outgoing(Code.UNKNOWN, "The handler failed", trailers)
 
 /** The status of what a handler failed with. */
 export const statusOfCause = (
@@ -78,8 +107,14 @@ export const statusOfCause = (
   // A defect beside a failure is the worse news.
   if (!Cause.hasDies(failure)) {
     const error = Cause.squash(failure)
-    const said = spoken(error) ?? mapError?.(error)
-    if (said !== undefined) return statusOfError(said, trailers)
+    try {
+      const said = spoken(error) ?? mapError?.(error)
+      if (said !== undefined) return statusOfError(said, trailers)
+    } catch (thrown) {
+      // The error itself may throw when it is looked at, and so may `mapError`. (`Cause.combine` would compare it.)
+      const both = Cause.fromReasons([...failure.reasons, ...Cause.die(thrown).reasons])
+      return { status: failed(trailers), unforeseen: both }
+    }
   }
-  return { status: outgoing(Code.UNKNOWN, "The handler failed", trailers), unforeseen: failure }
+  return { status: failed(trailers), unforeseen: failure }
 }

@@ -49,6 +49,15 @@ export const resultOf = <A>(exit: Exit.Exit<A, unknown>): PromiseSettledResult<A
 
 /** Whether work that was aborted with `reason` has only said so, in its own words or in those of a web API. */
 export const isAbort = (error: unknown, reason: unknown): boolean => {
+  try {
+    return saysAbort(error, reason)
+  } catch {
+    // An error that throws when it is looked at has something else to say.
+    return false
+  }
+}
+
+const saysAbort = (error: unknown, reason: unknown): boolean => {
   // An error wraps another at most a few times; the bound is against circles.
   let inner: unknown = error
   for (let i = 0; i < 8 && isObject(inner); i++) {

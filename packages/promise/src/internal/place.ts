@@ -132,7 +132,8 @@ export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: 
     fiber.addObserver(() => attached.unlink())
   } else {
     fiber = task.fiber
-    cell = fiber.getRef(CurrentCell) as CancelCell
+    // A fiber that has ended at once has no context any more to ask.
+    cell = task.cell
     // From the task scope, which waits for it, to the very work that started it, which takes it along when it is cancelled.
     if (parent !== undefined && !cell.ended) cell.moveTo(parent)
   }

@@ -204,17 +204,22 @@ export class Generation<K, A, E> implements Run {
     if (!this.#is("running"))
       return failure && reportUnhandled("abandoned work", name, failure, this.#cell?.reason)
     const { retain } = this.#settings
+    let broken: Effect.Effect<void> | undefined
     this.#exit = Exit.isSuccess(exit) ? exit : this.#failed(exit.cause, failure)
     if (retain !== undefined && (failure !== undefined || Exit.isSuccess(exit))) {
       try {
         this.#retainFor = millisUnsafe("what retain gives", retain(exit, this.#place.key))
       } catch (error) {
-        this.#exit = Exit.die(error)
+        // A value that could not be held has somebody to tell; a failure is told itself, and this beside it.
+        if (failure === undefined) this.#exit = Exit.die(error)
+        else broken = reportUnhandled("cleanup", name, Cause.die(error))
       }
     }
-    return this.#observers.size === 0 && Exit.isFailure(this.#exit)
-      ? reportUnhandled("abandoned work", name, this.#exit.cause)
-      : undefined
+    const untold =
+      this.#observers.size === 0 && Exit.isFailure(this.#exit)
+        ? reportUnhandled("abandoned work", name, this.#exit.cause)
+        : undefined
+    return broken === undefined || untold === undefined ? (broken ?? untold) : Effect.andThen(broken, untold)
   }
 
   #failed(cause: Cause.Cause<E>, failure: Cause.Cause<E> | undefined): Exit.Exit<A, E | SharedCancelled> {
