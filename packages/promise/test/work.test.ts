@@ -150,17 +150,24 @@ describe("waiting for a promise", () => {
         })
       )
     const client = new AbortController()
+    const rollback = new Error("rollback failed", { cause: new DOMException("aborted", "AbortError") })
     const all = Promise.all([
       broken("broken", (result) => late.push(result)),
       broken("unheard"),
       broken(new DOMException("aborted", "AbortError")),
-      broken(new Error("wrapped", { cause: new DOMException("aborted", "AbortError") }))
+      // As `fetch` wraps it.
+      broken(new TypeError("fetch failed", { cause: new DOMException("aborted", "AbortError") })),
+      // Another failure, of which the abort is only the cause.
+      broken(rollback)
     ])
     await turn()
     client.abort("closed")
     expect((await all).every(isCancelled)).toBe(true)
     expect(late).toEqual([{ status: "rejected", reason: "broken" }])
-    expect(told).toEqual([["late result", "unheard"]])
+    expect(told).toEqual([
+      ["late result", "unheard"],
+      ["late result", rollback]
+    ])
   })
 
   test("L16, L17: a promise that never settles is left behind by its name, and heard when it does after all", async () => {

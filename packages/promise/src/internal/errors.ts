@@ -58,12 +58,13 @@ export const isAbort = (error: unknown, reason: unknown): boolean => {
 }
 
 const saysAbort = (error: unknown, reason: unknown): boolean => {
-  // An error wraps another at most a few times; the bound is against circles.
+  // Only the errors of web APIs are looked into: `fetch` fails with a TypeError around the abort. Somebody else's error
+  // with the abort as its cause is a failure of its own. The bound is against circles.
   let inner: unknown = error
   for (let i = 0; i < 8 && isObject(inner); i++) {
     if (inner === reason || isCancelled(inner)) return true
     if ("name" in inner && inner.name === "AbortError") return true
-    inner = "cause" in inner ? inner.cause : undefined
+    inner = inner instanceof TypeError ? inner.cause : undefined
   }
   return error === reason
 }
