@@ -174,6 +174,13 @@ export class CancelCell {
     return cell?.name
   }
 
+  /** This cell, or the nearest above it, that has not ended: work may outlive the scope that it was started in. */
+  get live(): CancelCell | undefined {
+    let cell: CancelCell | undefined = this
+    while (cell?.ended === true) cell = cell.#parent
+    return cell
+  }
+
   /** How many cells hang directly below this one. */
   get size(): number {
     return this.#children?.size ?? 0
@@ -407,13 +414,6 @@ export const tellingBegin = <A, E, R>(
   begun: () => void
 ): Effect.Effect<A, E, R> => delivery.tellingBegin(work, begun)
 
-/** The nearest cell above the fiber that has not ended: a fiber may outlive the scope it was forked in. */
-const liveCellUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelCell | undefined => {
-  let cell = fiber.getRef(CurrentCell)
-  while (cell?.ended === true) cell = cell.parent
-  return cell
-}
-
 /**
  * Tells whether work that the fiber starts now stands beside its cell and not below: the fiber is masked, or it was
  * forked inside a mask (a side of a race, the body of a time-out), which Effect does not hand on.
@@ -423,7 +423,7 @@ const liveCellUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelCell | unde
  */
 export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
   if (delivery.isMasked(fiber)) return true
-  const owner = liveCellUnsafe(fiber)?.fiber
+  const owner = fiber.getRef(CurrentCell)?.live?.fiber
   return owner !== undefined && owner !== fiber && delivery.isMasked(owner)
 }
 
@@ -434,7 +434,7 @@ export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean
  * @since 0.1.0
  */
 export const cancelledAboveUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelReason | undefined =>
-  startsApartUnsafe(fiber) ? undefined : liveCellUnsafe(fiber)?.reason
+  startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.live?.reason
 
 /**
  * A cell for work that the fiber starts now: below the fiber's own cell, or only beside it when the fiber is
@@ -449,8 +449,9 @@ export const forkCellUnsafe = (
   name?: string | undefined,
   masked: boolean = startsApartUnsafe(fiber)
 ): CancelCell => {
-  const current = liveCellUnsafe(fiber)
-  if (current === undefined) return new CancelCell(kind, { name, outer: fiber.getRef(CurrentCell) })
+  const nearest = fiber.getRef(CurrentCell)
+  const current = nearest?.live
+  if (current === undefined) return new CancelCell(kind, { name, outer: nearest })
   return masked
     ? new CancelCell(kind, { name, outer: current })
     : new CancelCell(kind, { name, parent: current })

@@ -66,8 +66,7 @@ export const callDeadline = (
     if (typeof millis !== "number") return millis
     if (millis !== Number.POSITIVE_INFINITY) own = Math.min(own, Instant.nowUnsafe(fiber) + millis)
   }
-  let cell = startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)
-  while (cell?.ended === true) cell = cell.parent
+  const cell = startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.live
   return { own, inherited: cell?.effectiveDeadline() ?? Number.POSITIVE_INFINITY, cell }
 }
 

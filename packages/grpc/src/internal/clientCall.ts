@@ -15,7 +15,8 @@
  */
 import { CancelReason, currentReason, describe, toCause } from "@curfew/reason"
 import { type CancelCell, cancelledAboveUnsafe } from "@curfew/reason/CancelCell"
-import { bounded, Instant } from "@curfew/scope"
+import { Instant } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import { armUnsafe } from "@curfew/scope/Child"
 import {
   type CallOptions as ChannelCallOptions,
@@ -203,7 +204,7 @@ export class ClientCall<Request, Response, E> {
   }
 
   get #now(): number {
-    return Number((this.#clock as Clock.Clock).monotonicTimeNanosUnsafe()) / 1e6
+    return Instant.nowOf(this.#clock as Clock.Clock)
   }
 
   /** The scope's deadline is the scope's to tell: its cancel is due, and comes from its own timer. */
@@ -426,7 +427,7 @@ export class ClientCall<Request, Response, E> {
       if (this.#ended) return resume(Effect.void)
       this.#ender = () => resume(Effect.void)
     })
-    const limited = this.#ended ? Effect.void : bounded(status, { name: `end of ${this.#path}` })
+    const limited = this.#ended ? Effect.void : boundedAt(status, { name: `end of ${this.#path}` })
     return Effect.andThen(Effect.andThen(limited, this.#again), this.#finished)
   })
 

@@ -8,7 +8,7 @@
  * 3. A wait for turns of the event loop that is interrupted leaves no immediate behind.
  */
 import { CancelReason, currentReason } from "@curfew/reason"
-import { bounded } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -41,7 +41,7 @@ export const settle = <A>(
     })
     return Effect.flatMap(currentReason, (reason) => {
       controller.abort(Option.getOrElse(reason, CancelReason.Unknown))
-      return Effect.asVoid(bounded(end, { name: `promise of ${name}` }))
+      return Effect.asVoid(boundedAt(end, { name: `promise of ${name}` }))
     })
   })
 

@@ -13,7 +13,7 @@ import { CancelReason, describe } from "@curfew/reason"
 import { CurrentCell } from "@curfew/reason/CancelCell"
 import { DefaultOnDisconnect, policyOf, RequestContext, statusOf } from "@curfew/request"
 import * as Endpoint from "@curfew/request/Endpoint"
-import { failureOf, type Instant, Owner, reportUnhandled, TaskScope } from "@curfew/scope"
+import { failureOf, Instant, Owner, reportUnhandled, TaskScope } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import {
   status as Code,
@@ -244,7 +244,7 @@ const deadlineOf = (call: CallState, clock: Clock.Clock): Instant.Instant | unde
   const at = Option.getOrUndefined(call.deadline)
   if (at === undefined) return undefined
   const left = at - clock.currentTimeMillisUnsafe()
-  return (Number(clock.monotonicTimeNanosUnsafe()) / 1e6 + left) as Instant.Instant
+  return (Instant.nowOf(clock) + left) as Instant.Instant
 }
 
 // ── the handler ──────────────────────────────────────────────────────────────────────────────────────────────

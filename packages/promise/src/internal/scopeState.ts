@@ -15,14 +15,8 @@
 import * as Guard from "@curfew/guard"
 import { CancelReason } from "@curfew/reason"
 import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
-import {
-  bounded,
-  Instant,
-  CancelScope as Run,
-  reportUnhandled,
-  TaskScope,
-  TaskScopeClosed
-} from "@curfew/scope"
+import { Instant, CancelScope as Run, reportUnhandled, TaskScope, TaskScopeClosed } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import * as Child from "@curfew/scope/Child"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -202,7 +196,7 @@ export class ScopeState implements CancelScope {
   readonly defer = (cleanup: () => unknown, options?: { readonly name?: string | undefined }): void => {
     const { context, finalizers } = this.#inside()
     const name = options?.name ?? (cleanup.name || "defer")
-    const bound = Effect.catchCause(Effect.asVoid(bounded(settle(cleanup, { name }), { name })), (cause) =>
+    const bound = Effect.catchCause(Effect.asVoid(boundedAt(settle(cleanup, { name }), { name })), (cause) =>
       Effect.sync(() => {
         this.#broken.push(cause)
       })

@@ -12,7 +12,8 @@
  *    runs the work.
  */
 import { CancelReason, currentReason } from "@curfew/reason"
-import { bounded, reportUnhandled } from "@curfew/scope"
+import { reportUnhandled } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import { receive } from "@curfew/scope/LateResult"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -82,7 +83,7 @@ class Run<A> {
       else this.#heard = (result) => resume(Effect.succeed(result))
     })
     const received = Effect.flatMap(settled, (result) => this.#receive(result, reason))
-    return Effect.asVoid(bounded(received, { name: this.#name }))
+    return Effect.asVoid(boundedAt(received, { name: this.#name }))
   })
 
   #receive(result: PromiseSettledResult<A>, reason: CancelReason): Effect.Effect<void, unknown> {
