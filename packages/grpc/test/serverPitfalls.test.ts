@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { Server } from "../src/index.ts"
-import { turns } from "../src/internal/serverBridge.ts"
+import { turns } from "../src/internal/server/bridge.ts"
 import {
   Code,
   call,

@@ -5,19 +5,29 @@
  * 1. A promise gets both of its callbacks in the turn in which it is made, so no rejection is ever unhandled.
  * 2. A fiber that is interrupted aborts the signal with the reason and waits until the promise has settled, within
  *    the clean-up budget. What the promise still gives is dropped by callbacks that are already attached.
- * 3. A wait for turns of the event loop that is interrupted leaves no immediate behind.
+ * 3. What the promise is rejected with is the failure of the effect: the edge makes a status of it like of any other.
+ * 4. A wait for turns of the event loop that is interrupted leaves no immediate behind.
  */
 import { CancelReason, currentReason } from "@curfew/reason"
 import { boundedAt } from "@curfew/scope/bounded"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import type { ServerCall } from "../../ServerCall.ts"
+
+/** A promise-style handler as one that gives an effect. */
+export const adaptPromise =
+  <Request, Response>(
+    handler: (
+      request: Request,
+      context: { readonly signal: AbortSignal; readonly call: ServerCall }
+    ) => PromiseLike<Response>
+  ) =>
+  (request: Request, call: ServerCall): Effect.Effect<Response, unknown> =>
+    Effect.suspend(() => settle((signal) => handler(request, { signal, call }), call.method))
 
 /** Runs a function that gives a promise, with a signal that aborts with the reason of the fiber's cancel. */
-export const settle = <A>(
-  run: (signal: AbortSignal) => PromiseLike<A>,
-  name: string
-): Effect.Effect<A, unknown> =>
+const settle = <A>(run: (signal: AbortSignal) => PromiseLike<A>, name: string): Effect.Effect<A, unknown> =>
   // Starting it and waiting for it are one operation: no cancel falls in between.
   Effect.callback<A, unknown>((resume) => {
     const controller = new AbortController()

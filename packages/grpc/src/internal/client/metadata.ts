@@ -9,7 +9,7 @@
  */
 import { Metadata } from "@grpc/grpc-js"
 import type * as Tracer from "effect/Tracer"
-import { GrpcError } from "../GrpcError.ts"
+import { GrpcError } from "../../GrpcError.ts"
 
 type Value = string | Uint8Array
 

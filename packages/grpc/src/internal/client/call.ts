@@ -31,10 +31,10 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { GrpcError } from "../GrpcError.ts"
-import { type CallDeadline, isScopes, remaining, wireDeadline } from "./callDeadline.ts"
+import { GrpcError } from "../../GrpcError.ts"
 import { type AnyMethod, connect, type InterceptingCall, serialize, type Why } from "./channelCall.ts"
-import type { Telemetry } from "./clientTelemetry.ts"
+import { type CallDeadline, isScopes, remaining, wireDeadline } from "./deadline.ts"
+import type { Telemetry } from "./telemetry.ts"
 
 /** Messages that are kept for a reader that is slower than its server: as many as a Node stream of objects keeps. */
 const readAhead = 16

@@ -14,7 +14,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import type * as Fiber from "effect/Fiber"
-import { GrpcError } from "../GrpcError.ts"
+import { GrpcError } from "../../GrpcError.ts"
 
 /**
  * The longest time-out that is sent. grpc-js sends long ones in whole seconds, rounded up, so the limit stays a few

@@ -13,11 +13,11 @@ import { TaskScope } from "@curfew/scope"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { CallOptions, ClientOptions } from "../Client.ts"
-import { callDeadline } from "./callDeadline.ts"
-import { callMetadata } from "./callMetadata.ts"
-import { ClientCall, type Outgoing } from "./clientCall.ts"
-import { spanOf, Telemetry } from "./clientTelemetry.ts"
+import type { CallOptions, ClientOptions } from "../../Client.ts"
+import { ClientCall, type Outgoing } from "./call.ts"
+import { callDeadline } from "./deadline.ts"
+import { callMetadata } from "./metadata.ts"
+import { spanOf, Telemetry } from "./telemetry.ts"
 
 /** One message, or a stream of them. */
 export type Requests<Request, E, R> =

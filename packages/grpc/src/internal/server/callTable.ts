@@ -14,9 +14,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
-import type { CallCancelled, LiveCall, ServerCalls, ServerCallsOptions } from "../ServerCalls.ts"
-import type { LimitName } from "../ServerLimits.ts"
-import { eventsLost } from "../ServerMetrics.ts"
+import type { CallCancelled, LiveCall, ServerCalls, ServerCallsOptions } from "../../ServerCalls.ts"
+import type { LimitName } from "../../ServerLimits.ts"
+import { eventsLost } from "../../ServerMetrics.ts"
 
 /** A call in the table. */
 export interface Entry extends LiveCall {
