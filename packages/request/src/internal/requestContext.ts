@@ -14,6 +14,7 @@ import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import { ContextFinished } from "../ContextFinished.ts"
@@ -114,12 +115,13 @@ export class RequestState implements RequestContext {
     }
     return Effect.uninterruptible(
       Effect.catchCause(
-        Effect.asVoid(
-          boundedAt(
-            Effect.suspend(() => this.#options.onEnd(record)),
-            { name: `record of ${this.id}` }
-          )
-        ),
+        Effect.suspend(() => {
+          const told = this.#options.onEnd(record)
+          // What has ended already needs neither a limit nor a fiber to keep it in.
+          return Exit.isExit(told)
+            ? Effect.asVoid(told)
+            : Effect.asVoid(boundedAt(told, { name: `record of ${this.id}` }))
+        }),
         (cause) => reportUnhandled("cleanup", this.name, cause)
       )
     )

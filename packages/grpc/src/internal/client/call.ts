@@ -32,7 +32,14 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { GrpcError } from "../../GrpcError.ts"
-import { type AnyMethod, connect, type InterceptingCall, serialize, type Why } from "./channelCall.ts"
+import {
+  type AnyMethod,
+  connect,
+  type InterceptingCall,
+  Serialized,
+  serialize,
+  type Why
+} from "./channelCall.ts"
 import { type CallDeadline, isScopes, remaining, wireDeadline } from "./deadline.ts"
 import type { Telemetry } from "./telemetry.ts"
 
@@ -124,16 +131,22 @@ export class ClientCall<Request, Response, E> {
       return
     }
     const { interceptors, method } = this.#outgoing
+    let message: unknown = request?.message
     // Without interceptors nobody changes the message any more, so a bad one need not open a call.
     if (request !== undefined && interceptors.length === 0) {
-      const bytes = serialize(method, request.message)
+      const bytes = serialize(method, message)
       if (typeof bytes === "string") {
         this.refuse(GrpcError.make("INTERNAL", bytes, { method: this.#path }))
         return
       }
+      message = new Serialized(bytes)
     }
     try {
-      this.#connect(metadata, millis, request)
+      this.#connect(metadata, millis)
+      if (request !== undefined) {
+        this.#call?.sendMessageWithContext({}, message)
+        this.#call?.halfClose()
+      }
     } catch (error) {
       this.#unconnected(error)
       return
@@ -144,7 +157,7 @@ export class ClientCall<Request, Response, E> {
     }
   }
 
-  #connect(metadata: Metadata, millis: number, request: { readonly message: Request } | undefined): void {
+  #connect(metadata: Metadata, millis: number): void {
     const { channel, credentials, interceptors, method } = this.#outgoing
     const options: ChannelCallOptions = {
       deadline: wireDeadline(millis),
@@ -162,9 +175,6 @@ export class ClientCall<Request, Response, E> {
       onReceiveStatus: (status) => this.#status(status)
     })
     this.#read()
-    if (request === undefined) return
-    call.sendMessageWithContext({}, request.message)
-    call.halfClose()
   }
 
   /** The call is over before it began. */

@@ -46,8 +46,7 @@ export const openCall = <Request, Response, E, R>(
     }
     const call = yield* Effect.acquireRelease(
       Effect.withFiberSucceed(
-        (fiber) =>
-          new ClientCall<Request, Response, E>(outgoing, new Telemetry(method.path, span, fiber.context))
+        (fiber) => new ClientCall<Request, Response, E>(outgoing, new Telemetry(name, span, fiber.context))
       ),
       (opened) => opened.end
     )

@@ -81,16 +81,17 @@ export class CallTable implements ServerCalls {
   /** The limit that stands against it, or `undefined` when it is in. */
   admit(entry: Entry): LimitName | undefined {
     const { limits } = this.options
+    const peer = peerOf(entry)
     if (this.entries.size >= (limits?.calls ?? 10_000)) return "concurrent calls"
     if (this.#methods.get(entry.method) >= bound(limits?.perMethod, entry.method, 10_000)) {
       return "concurrent calls of the method"
     }
-    if (this.#peers.get(peerOf(entry)) >= bound(limits?.perPeer, entry.peer, 1_000)) {
+    if (this.#peers.get(peer) >= bound(limits?.perPeer, entry.peer, 1_000)) {
       return "concurrent calls of the peer"
     }
     this.entries.add(entry)
     this.#methods.add(entry.method, 1)
-    this.#peers.add(peerOf(entry), 1)
+    this.#peers.add(peer, 1)
     return undefined
   }
 
