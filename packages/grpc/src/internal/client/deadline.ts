@@ -10,9 +10,10 @@
  */
 import { type CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { Instant } from "@curfew/scope"
+import { millisOf } from "@curfew/scope/Argument"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Fiber from "effect/Fiber"
 import { GrpcError } from "../../GrpcError.ts"
 
@@ -45,15 +46,6 @@ const refused = (what: string, given: unknown, method: string): GrpcError =>
     { method }
   )
 
-const millisOf = (timeout: Duration.Input, method: string): number | GrpcError => {
-  if (typeof timeout === "number" && Number.isNaN(timeout)) return refused("timeout", timeout, method)
-  try {
-    return Duration.toMillis(Duration.fromInputUnsafe(timeout))
-  } catch {
-    return refused("timeout", timeout, method)
-  }
-}
-
 export const callDeadline = (
   fiber: Fiber.Fiber<unknown, unknown>,
   limits: { readonly timeout?: Duration.Input | undefined; readonly deadline?: number | undefined },
@@ -62,8 +54,8 @@ export const callDeadline = (
   let own = limits.deadline ?? Number.POSITIVE_INFINITY
   if (typeof own !== "number" || Number.isNaN(own)) return refused("deadline", own, method)
   if (limits.timeout !== undefined) {
-    const millis = millisOf(limits.timeout, method)
-    if (typeof millis !== "number") return millis
+    const millis = millisOf("timeout", limits.timeout)
+    if (typeof millis !== "number") return refused("timeout", limits.timeout, method)
     if (millis !== Number.POSITIVE_INFINITY) own = Math.min(own, Instant.nowUnsafe(fiber) + millis)
   }
   const cell = startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.live

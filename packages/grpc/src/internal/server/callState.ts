@@ -19,15 +19,15 @@ import { CurrentCall } from "@curfew/request/Endpoint"
 import type { Transport } from "@curfew/request/OnDisconnect"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import type * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { GrpcError } from "../../GrpcError.ts"
 import type { ServerCall, WorkBudget } from "../../ServerCall.ts"
-import type { CallLimits, LimitName } from "../../ServerLimits.ts"
+import type { LimitName } from "../../ServerLimits.ts"
 import type { MethodKind } from "../../Service.ts"
 import type { MetadataInput } from "../metadata.ts"
 import type { CallTable, Entry } from "./callTable.ts"
+import type { ResolvedLimits } from "./limits.ts"
 import { BadMetadata, checked } from "./metadata.ts"
 import type { Outgoing } from "./status.ts"
 
@@ -62,28 +62,6 @@ const calls = new WeakMap<object, CallState>()
 
 /** The call of a peer signal. It is kept beside the signal, so that no work but the call's own finds it. */
 export const callOf = (peer: object): ServerCall | undefined => calls.get(peer)
-
-export interface ResolvedLimits {
-  readonly requests: number
-  readonly requestBytes: number
-  readonly responses: number
-  readonly responseBytes: number
-  readonly time: number
-  readonly work: number
-}
-
-export const resolveLimits = (...given: ReadonlyArray<CallLimits | undefined>): ResolvedLimits => {
-  const pick = <K extends keyof CallLimits>(key: K): CallLimits[K] | undefined =>
-    given.find((limits) => limits?.[key] !== undefined)?.[key]
-  return {
-    requests: pick("requests") ?? 1_000_000,
-    requestBytes: pick("requestBytes") ?? 2 ** 30,
-    responses: pick("responses") ?? 10_000_000,
-    responseBytes: pick("responseBytes") ?? 2 ** 32,
-    time: Duration.toMillis(Duration.fromInputUnsafe(pick("time") ?? Duration.days(1))),
-    work: pick("work") ?? 1_000_000_000
-  }
-}
 
 export class CallState implements ServerCall, Entry {
   readonly id: string

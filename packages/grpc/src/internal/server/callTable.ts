@@ -8,6 +8,7 @@
  */
 import type { CancelReason } from "@curfew/reason"
 import { moveOnAfter } from "@curfew/scope"
+import { countUnsafe } from "@curfew/scope/Argument"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,6 +18,7 @@ import * as Stream from "effect/Stream"
 import type { CallCancelled, LiveCall, ServerCalls, ServerCallsOptions } from "../../ServerCalls.ts"
 import type { LimitName } from "../../ServerLimits.ts"
 import { eventsLost } from "../../ServerMetrics.ts"
+import { type ResolvedConcurrency, resolveConcurrency } from "./limits.ts"
 
 /** A call in the table. */
 export interface Entry extends LiveCall {
@@ -39,16 +41,11 @@ class Counter {
   }
 }
 
-const bound = (
-  limit: number | ((key: string) => number) | undefined,
-  key: string,
-  otherwise: number
-): number => (typeof limit === "function" ? limit(key) : (limit ?? otherwise))
-
 export class CallTable implements ServerCalls {
   readonly options: ServerCallsOptions
   readonly entries = new Set<Entry>()
   refusing = false
+  readonly #limits: ResolvedConcurrency
   readonly #context: Context.Context<never>
   readonly #events: PubSub.PubSub<CallCancelled>
   readonly #methods = new Counter()
@@ -62,15 +59,19 @@ export class CallTable implements ServerCalls {
     events: PubSub.PubSub<CallCancelled>
   ) {
     this.options = options
+    this.#limits = resolveConcurrency(options.limits)
     this.#context = context
     this.#events = events
   }
 
   static make(options: ServerCallsOptions, context: Context.Context<never>): Effect.Effect<CallTable> {
-    return Effect.map(
-      PubSub.dropping<CallCancelled>(options.eventBuffer ?? 1_024),
-      (events) => new CallTable(options, context, events)
-    )
+    return Effect.suspend(() => {
+      const buffer = countUnsafe("the eventBuffer of the calls", options.eventBuffer ?? 1_024, 1)
+      return Effect.map(
+        PubSub.dropping<CallCancelled>(buffer),
+        (events) => new CallTable(options, context, events)
+      )
+    })
   }
 
   nextId(): string {
@@ -80,15 +81,12 @@ export class CallTable implements ServerCalls {
 
   /** The limit that stands against it, or `undefined` when it is in. */
   admit(entry: Entry): LimitName | undefined {
-    const { limits } = this.options
+    const { calls, perMethod, perPeer } = this.#limits
     const peer = peerOf(entry)
-    if (this.entries.size >= (limits?.calls ?? 10_000)) return "concurrent calls"
-    if (this.#methods.get(entry.method) >= bound(limits?.perMethod, entry.method, 10_000)) {
-      return "concurrent calls of the method"
-    }
-    if (this.#peers.get(peer) >= bound(limits?.perPeer, entry.peer, 1_000)) {
-      return "concurrent calls of the peer"
-    }
+    if (this.entries.size >= calls) return "concurrent calls"
+    // The other way round: where a function of the program's gives NaN nothing is let in.
+    if (!(this.#methods.get(entry.method) < perMethod(entry.method))) return "concurrent calls of the method"
+    if (!(this.#peers.get(peer) < perPeer(entry.peer))) return "concurrent calls of the peer"
     this.entries.add(entry)
     this.#methods.add(entry.method, 1)
     this.#peers.add(peer, 1)

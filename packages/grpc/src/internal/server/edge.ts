@@ -31,9 +31,10 @@ import { GrpcError } from "../../GrpcError.ts"
 import type { ServerOptions, Service } from "../../Server.ts"
 import { CurrentServerCalls } from "../../ServerCalls.ts"
 import type { LimitName } from "../../ServerLimits.ts"
-import { CallState, type RawCall, type Respond, resolveLimits } from "./callState.ts"
+import { CallState, type RawCall, type Respond } from "./callState.ts"
 import { CallTable } from "./callTable.ts"
 import { cannotEncode, encode, handling } from "./handling.ts"
+import { resolveLimits } from "./limits.ts"
 import {
   type AnyDefinition,
   type AnyHandler,

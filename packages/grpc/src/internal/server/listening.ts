@@ -10,6 +10,7 @@
 import { CancelReason, describe } from "@curfew/reason"
 import { statusOf } from "@curfew/request"
 import { CleanupBudget, moveOnAfter, type Owner } from "@curfew/scope"
+import { millisUnsafe } from "@curfew/scope/Argument"
 import { Shutdown } from "@curfew/shutdown"
 import * as grpc from "@grpc/grpc-js"
 import * as Duration from "effect/Duration"
@@ -74,16 +75,23 @@ class Running<E, R> {
   readonly #table: CallTable
   readonly #health: Health.Health
   readonly #own = new Set<string>()
+  readonly #lameDuck: number | undefined
+  readonly #drain: number
   #stopping = false
+  #refusing = false
   #closed = false
   #waiters: Array<() => void> = []
-  /** What ran when the server began to stop. */
-  #atStop: ReadonlySet<Entry> = new Set()
+  /** What ran when the server began to stop, and what came before it refused. */
+  readonly #atStop = new Set<Entry>()
 
   constructor(options: GrpcServerOptions<E, R>, table: CallTable, health: Health.Health) {
     this.#options = options
     this.#table = table
     this.#health = health
+    // Read here: at the end of the server it would be too late to complain.
+    const { drain, lameDuck } = options
+    this.#drain = millisUnsafe("the drain of the server", drain ?? "20 seconds")
+    this.#lameDuck = lameDuck === undefined ? undefined : millisUnsafe("the lameDuck of the server", lameDuck)
     const given = options.options ?? {}
     const interceptors = [...(given.interceptors ?? []), this.#intercept]
     this.server = new grpc.Server({ ...keepalive, ...given, interceptors })
@@ -123,30 +131,37 @@ class Running<E, R> {
   readonly stop: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#stopping) return Effect.void
     this.#stopping = true
-    const { lameDuck } = this.#options
-    return Effect.andThen(
-      this.#health.stopServing,
-      Effect.andThen(
-        lameDuck === undefined ? turns(1) : Effect.sleep(lameDuck),
-        Effect.sync(() => {
-          this.#table.refusing = true
-          this.#atStop = new Set(this.#table.entries)
-          this.server.tryShutdown(() => {
-            this.#closed = true
-            for (const waiter of this.#waiters.splice(0)) waiter()
-          })
-        })
-      )
-    )
+    this.#note()
+    const told = this.#lameDuck === undefined ? turns(1) : Effect.sleep(this.#lameDuck)
+    return Effect.andThen(this.#health.stopServing, Effect.andThen(told, this.#refuse))
+  })
+
+  #note(): void {
+    for (const entry of this.#table.entries) this.#atStop.add(entry)
+  }
+
+  /** Takes no call any more: after the lame duck, or when a later stage cuts that short. */
+  readonly #refuse: Effect.Effect<void> = Effect.sync(() => {
+    if (this.#refusing) return
+    this.#refusing = true
+    this.#table.refusing = true
+    this.#note()
+    this.server.tryShutdown(() => {
+      this.#closed = true
+      for (const waiter of this.#waiters.splice(0)) waiter()
+    })
   })
 
   readonly drained: Effect.Effect<void> = Effect.suspend(() => this.#table.idle)
 
   /** Interrupts what is left and waits for its clean-up, within the budget. */
-  readonly cancel: Effect.Effect<void> = Effect.flatMap(CleanupBudget, (budget) => {
-    for (const entry of [...this.#table.entries]) entry.stop(forced)
-    return Effect.asVoid(this.#table.drain(budget))
-  })
+  readonly cancel: Effect.Effect<void> = Effect.andThen(
+    this.#refuse,
+    Effect.flatMap(CleanupBudget, (budget) => {
+      for (const entry of [...this.#table.entries]) entry.stop(forced)
+      return Effect.asVoid(this.#table.drain(budget))
+    })
+  )
 
   readonly #allClosed: Effect.Effect<void> = Effect.callback((resume) => {
     if (this.#closed) return resume(Effect.void)
@@ -164,8 +179,9 @@ class Running<E, R> {
 
   readonly end: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     yield* this.stop
+    yield* this.#refuse
     const stage = yield* Shutdown.stage
-    if (stage === "running") yield* this.#table.drain(this.#options.drain ?? "20 seconds")
+    if (stage === "running") yield* this.#table.drain(this.#drain)
     yield* this.cancel
     const left = new Set(this.#table.entries)
     yield* this.breakOff

@@ -10,8 +10,9 @@ import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { ServerOptions } from "../../Server.ts"
 import type { MethodKind } from "../../Service.ts"
-import type { CallState, resolveLimits } from "./callState.ts"
+import type { CallState } from "./callState.ts"
 import type { CallTable } from "./callTable.ts"
+import type { ResolvedLimits } from "./limits.ts"
 import { Encoded } from "./requests.ts"
 
 export type AnyHandler = (request: unknown, call: CallState) => unknown
@@ -24,7 +25,7 @@ export interface MethodSpec {
   readonly handler: AnyHandler
   readonly kind: MethodKind
   readonly options: Options
-  readonly limits: ReturnType<typeof resolveLimits>
+  readonly limits: ResolvedLimits
   readonly table: CallTable
   readonly context: Context.Context<Owner>
   readonly spawn: <A, E>(
