@@ -1,10 +1,11 @@
 /**
- * The messages of `grpc.health.v1`, written by hand: two fields and an enumeration.
+ * The messages of `grpc.health.v1`: two fields and an enumeration.
  *
  * Invariants
  * 1. Fields that are not known are skipped, as protobuf demands; a message that breaks off is an error.
  * 2. Both directions are here, so that the definition serves a client as well.
  */
+import protobuf from "protobufjs/minimal.js"
 
 const statuses = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"] as const
 
@@ -20,128 +21,81 @@ interface ListResponse {
   readonly statuses: ReadonlyArray<readonly [service: string, status: string]>
 }
 
-class Reader {
-  readonly #bytes: Buffer
-  at = 0
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes
-  }
-
-  get more(): boolean {
-    return this.at < this.#bytes.length
-  }
-
-  varint(): number {
-    let value = 0
-    let scale = 1
-    for (;;) {
-      const byte = this.#bytes[this.at++]
-      if (byte === undefined) throw new RangeError("The message breaks off.")
-      value += (byte & 0x7f) * scale
-      if (byte < 0x80) return value
-      scale *= 128
-    }
-  }
-
-  bytes(): Buffer {
-    return this.#take(this.varint())
-  }
-
-  #take(length: number): Buffer {
-    const end = this.at + length
-    if (end > this.#bytes.length) throw new RangeError("The message breaks off.")
-    const taken = this.#bytes.subarray(this.at, end)
-    this.at = end
-    return taken
-  }
-
-  skip(wire: number): void {
-    if (wire === 0) this.varint()
-    else if (wire === 1) this.#take(8)
-    else if (wire === 2) this.bytes()
-    else if (wire === 5) this.#take(4)
-    else throw new RangeError(`Wire type ${wire} is not known.`)
+/** Calls back for each field, which reads what it knows and leaves the rest to be skipped. */
+const fields = (reader: protobuf.Reader, end: number, known: (tag: number) => boolean): void => {
+  while (reader.pos < end) {
+    const tag = reader.uint32()
+    if (!known(tag)) reader.skipType(tag & 7)
   }
 }
 
-/** Calls back for the fields that are wanted, by `number * 8 + wire type`. */
-const fields = (bytes: Buffer, wanted: Readonly<Record<number, (reader: Reader) => void>>): void => {
-  const reader = new Reader(bytes)
-  while (reader.more) {
-    const tag = reader.varint()
-    const take = wanted[tag]
-    if (take === undefined) reader.skip(tag % 8)
-    else take(reader)
-  }
+// Field number and wire type.
+const first = 0x0a
+const second = 0x12
+const firstNumber = 0x08
+
+const bytesOf = (writer: protobuf.Writer): Buffer => Buffer.from(writer.finish())
+
+const encodeRequest = ({ service }: CheckRequest): Buffer => {
+  const writer = protobuf.Writer.create()
+  return bytesOf(service === "" ? writer : writer.uint32(first).string(service))
 }
-
-const varint = (value: number): Buffer => {
-  const out: Array<number> = []
-  let rest = value
-  while (rest > 127) {
-    out.push((rest % 128) | 0x80)
-    rest = Math.floor(rest / 128)
-  }
-  out.push(rest)
-  return Buffer.from(out)
-}
-
-const field = (number: number, content: Buffer): Buffer =>
-  Buffer.concat([Buffer.from([number * 8 + 2]), varint(content.length), content])
-
-const encodeRequest = ({ service }: CheckRequest): Buffer =>
-  service === "" ? Buffer.alloc(0) : field(1, Buffer.from(service))
 
 const decodeRequest = (bytes: Buffer): CheckRequest => {
+  const reader = protobuf.Reader.create(bytes)
   let service = ""
-  fields(bytes, {
-    10: (reader) => {
-      service = reader.bytes().toString()
-    }
+  fields(reader, reader.len, (tag) => {
+    if (tag !== first) return false
+    service = reader.string()
+    return true
   })
   return { service }
 }
 
 const encodeResponse = ({ status }: CheckResponse): Buffer => {
   const number = statuses.indexOf(status as (typeof statuses)[number])
-  return number <= 0 ? Buffer.alloc(0) : Buffer.from([8, number])
+  const writer = protobuf.Writer.create()
+  return bytesOf(number <= 0 ? writer : writer.uint32(firstNumber).int32(number))
 }
 
-const decodeResponse = (bytes: Buffer): CheckResponse => {
+const decodeResponse = (bytes: Uint8Array): CheckResponse => {
+  const reader = protobuf.Reader.create(bytes)
   let number = 0
-  fields(bytes, {
-    8: (reader) => {
-      number = reader.varint()
-    }
+  fields(reader, reader.len, (tag) => {
+    if (tag !== firstNumber) return false
+    number = reader.int32()
+    return true
   })
   return { status: statuses[number] ?? "UNKNOWN" }
 }
 
-const encodeList = ({ statuses }: ListResponse): Buffer =>
-  Buffer.concat(
-    statuses.map(([service, status]) =>
-      field(1, Buffer.concat([field(1, Buffer.from(service)), field(2, encodeResponse({ status }))]))
-    )
-  )
+const encodeList = ({ statuses }: ListResponse): Buffer => {
+  const writer = protobuf.Writer.create()
+  for (const [service, status] of statuses) {
+    writer.uint32(first).fork().uint32(first).string(service)
+    writer.uint32(second).bytes(encodeResponse({ status })).ldelim()
+  }
+  return bytesOf(writer)
+}
 
 const decodeList = (bytes: Buffer): ListResponse => {
-  const statuses: Array<readonly [string, string]> = []
-  fields(bytes, {
-    10: (reader) => {
-      let service = ""
-      let status = "UNKNOWN"
-      fields(reader.bytes(), {
-        10: (entry) => {
-          service = entry.bytes().toString()
-        },
-        18: (entry) => {
-          status = decodeResponse(entry.bytes()).status
-        }
-      })
-      statuses.push([service, status])
-    }
+  const reader = protobuf.Reader.create(bytes)
+  const found: Array<readonly [string, string]> = []
+  fields(reader, reader.len, (tag) => {
+    if (tag !== first) return false
+    const end = reader.uint32() + reader.pos
+    let service = ""
+    let status = "UNKNOWN"
+    fields(reader, end, (inner) => {
+      if (inner === first) service = reader.string()
+      else if (inner === second) status = decodeResponse(reader.bytes()).status
+      else return false
+      return true
+    })
+    found.push([service, status])
+    return true
   })
-  return { statuses }
+  return { statuses: found }
 }
 
 export const definition = {
