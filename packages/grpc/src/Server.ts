@@ -227,8 +227,8 @@ export const makeFor =
  *
  * **When cancelled**
  *
- * Aborts the signal and waits until the promise has settled, within the clean-up budget. What it settles with then is
- * dropped.
+ * Aborts the signal and waits until the promise has settled, within the clean-up budget. A value that comes then is
+ * dropped, and so is the abort itself; any other failure reaches `OnUnhandled`.
  *
  * **Example**
  *
