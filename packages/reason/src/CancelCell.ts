@@ -7,6 +7,7 @@ import type { CancelReason } from "./CancelReason.ts"
 import { uptime } from "./internal/age.ts"
 import * as delivery from "./internal/delivery.ts"
 import * as telling from "./internal/telling.ts"
+import { inTurn, rethrow } from "./internal/turn.ts"
 
 /**
  * What a cell stands for in the live program.
@@ -327,37 +328,6 @@ export class CancelCell {
     }
     return earliest
   }
-}
-
-// One cancel inside another takes a few dozen frames of the engine's stack.
-const maxNested = 64
-let nested = 0
-const waiting: Array<() => void> = []
-
-/** Tells a cancel, or leaves that to the cancel it stands in when the stack is deep: still the same turn. */
-const inTurn = (tell: () => void): void => {
-  if (nested >= maxNested) {
-    waiting.push(tell)
-    return
-  }
-  nested++
-  const thrown: Array<unknown> = []
-  // At the deepest level the stack is as deep for each that was put off as it was for the first.
-  for (let next: (() => void) | undefined = tell; next !== undefined; ) {
-    try {
-      next()
-    } catch (error) {
-      thrown.push(error)
-    }
-    next = nested === maxNested ? waiting.shift() : undefined
-  }
-  nested--
-  rethrow(thrown)
-}
-
-const rethrow = (thrown: ReadonlyArray<unknown>): void => {
-  if (thrown.length === 1) throw thrown[0]
-  if (thrown.length > 1) throw new AggregateError(thrown, "Several listeners of one cancel have thrown.")
 }
 
 const roots = /* @__PURE__ */ new Set<CancelCell>()

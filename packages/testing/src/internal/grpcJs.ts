@@ -4,7 +4,7 @@
  * Invariants
  * 1. Each connection has a relay of its own, and so a TCP connection of its own: a pooled subchannel is never shared.
  * 2. Destroying resets both ends. Nothing is written to an end after that.
- * 3. Closing the scope ends the relays, then the server, and waits for both.
+ * 3. Closing the scope ends the relays and waits until the last of their sockets has closed; then it breaks the server off.
  */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net"
 import * as grpc from "@grpc/grpc-js"
@@ -62,11 +62,18 @@ export const openGrpcJs = (
     const settled = () => {
       if (open.size === 0 && relays.size === 0) calm?.()
     }
+    const becalmed = Effect.callback<void>((resume) => {
+      calm = () => resume(Effect.void)
+      settled()
+    })
     yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        for (const relay of relays) relay.close()
-        for (const socket of open) socket.destroy()
-      })
+      Effect.andThen(
+        Effect.sync(() => {
+          for (const relay of relays) relay.close()
+          for (const socket of open) socket.destroy()
+        }),
+        becalmed
+      )
     )
     const connection: Effect.Effect<GrpcConnection> = Effect.gen(function* () {
       const sockets: Array<Socket> = []
@@ -103,9 +110,6 @@ export const openGrpcJs = (
     return {
       connect: connection,
       connections: () => open.size / 2,
-      calm: Effect.callback<void>((resume) => {
-        calm = () => resume(Effect.void)
-        settled()
-      })
+      calm: becalmed
     }
   })
