@@ -46,17 +46,17 @@ const exceptions: ReadonlyArray<Exception> = [
     })
   ),
   {
-    file: "packages/grpc/src/internal/serverBridge.ts",
+    file: "packages/grpc/src/internal/server/bridge.ts",
     what: ".then()",
     reason: "A promise-style handler gives a promise; its rejection becomes the status of the call."
   },
   {
-    file: "packages/grpc/src/internal/serverBridge.ts",
+    file: "packages/grpc/src/internal/server/bridge.ts",
     what: "floating promise",
     reason: "Both outcomes of that promise are handled in the same call; nothing is left to wait for."
   },
   {
-    file: "packages/grpc/src/internal/serverBridge.ts",
+    file: "packages/grpc/src/internal/server/bridge.ts",
     what: "setImmediate",
     reason:
       "grpc-js ends the requests of a cancelled call before it says so; only turns of the event loop tell."

@@ -20,10 +20,10 @@ import type * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { GrpcError } from "./GrpcError.ts"
-import type { MetadataInput } from "./internal/callMetadata.ts"
-import { type AnyMethod, interceptorsOf } from "./internal/channelCall.ts"
-import * as telemetry from "./internal/clientTelemetry.ts"
-import { openCall, type Requests, type Settings } from "./internal/openCall.ts"
+import { type AnyMethod, interceptorsOf } from "./internal/client/channelCall.ts"
+import { openCall, type Requests, type Settings } from "./internal/client/open.ts"
+import * as telemetry from "./internal/client/telemetry.ts"
+import type { MetadataInput } from "./internal/metadata.ts"
 import type { ClientMethodOf, Method, MethodOfHandler } from "./Service.ts"
 
 /**
@@ -47,7 +47,7 @@ export type ClientTo =
   | { readonly channel: ChannelInterface }
   | { readonly client: GrpcClient }
 
-export type { MetadataInput } from "./internal/callMetadata.ts"
+export type { MetadataInput } from "./internal/metadata.ts"
 
 /**
  * What holds for every call of a client unless the call says otherwise.

@@ -7,7 +7,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { BindError } from "./BindError.ts"
 import type { Health } from "./Health.ts"
-import { listening } from "./internal/grpcServer.ts"
+import { listening } from "./internal/server/listening.ts"
 import type { Service } from "./Server.ts"
 import { CurrentServerCalls, type ServerCalls, type ServerCallsOptions } from "./ServerCalls.ts"
 

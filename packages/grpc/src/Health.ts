@@ -5,8 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { GrpcError } from "./GrpcError.ts"
-import { definition } from "./internal/healthProtocol.ts"
-import { Watched } from "./internal/watched.ts"
+import { definition } from "./internal/server/healthProtocol.ts"
+import { Watched } from "./internal/server/watched.ts"
 import * as Server from "./Server.ts"
 
 /**

@@ -1,7 +1,7 @@
 import type { Owner } from "@curfew/scope"
 import { ReflectionService } from "@grpc/reflection"
 import * as Effect from "effect/Effect"
-import { reflecting } from "./internal/reflecting.ts"
+import { reflecting } from "./internal/server/reflecting.ts"
 import type { Service } from "./Server.ts"
 
 /**

@@ -5,8 +5,8 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { GrpcError } from "./GrpcError.ts"
-import { makeService } from "./internal/serverEdge.ts"
-import { adaptPromise } from "./internal/serverPromise.ts"
+import { adaptPromise } from "./internal/server/bridge.ts"
+import { makeService } from "./internal/server/edge.ts"
 import type { ServerCall } from "./ServerCall.ts"
 import type { ServerCalls } from "./ServerCalls.ts"
 import type { CallLimits, LimitStatus } from "./ServerLimits.ts"
@@ -227,8 +227,8 @@ export const makeFor =
  *
  * **When cancelled**
  *
- * Aborts the signal and waits until the promise has settled, within the clean-up budget. What it settles with then is
- * dropped.
+ * Aborts the signal and waits until the promise has settled, within the clean-up budget. A value that comes then is
+ * dropped, and so is the abort itself; any other failure reaches `OnUnhandled`.
  *
  * **Example**
  *

@@ -6,8 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { GrpcError } from "./GrpcError.ts"
-import { callOf } from "./internal/serverCallState.ts"
-import type { MetadataInput } from "./internal/serverMetadata.ts"
+import type { MetadataInput } from "./internal/metadata.ts"
+import { callOf } from "./internal/server/callState.ts"
 import type { MethodKind } from "./Service.ts"
 
 /**

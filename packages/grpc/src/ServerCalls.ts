@@ -4,7 +4,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
-import { CallTable } from "./internal/serverCallTable.ts"
+import { CallTable } from "./internal/server/callTable.ts"
 import type { ConcurrencyLimits, LimitStatus } from "./ServerLimits.ts"
 
 /**

@@ -39,6 +39,8 @@ describe("timeouts", () => {
       for (const options of [
         { timeout: Number.NaN },
         { timeout: "soon" as never },
+        { timeout: {} as never },
+        { timeout: { seconds: Number.NaN } },
         { deadline: Number.NaN as never },
         { deadline: "tomorrow" as never }
       ]) {

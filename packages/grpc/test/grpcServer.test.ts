@@ -13,8 +13,8 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { GrpcServer, type GrpcServerOptions, Server, type StopReport } from "../src/index.ts"
-import { definition as healthDefinition } from "../src/internal/healthProtocol.ts"
-import { turns } from "../src/internal/serverBridge.ts"
+import { turns } from "../src/internal/server/bridge.ts"
+import { definition as healthDefinition } from "../src/internal/server/healthProtocol.ts"
 import {
   Code,
   call,
@@ -394,6 +394,33 @@ describe("inside a staged shutdown", () => {
         expect(report.items.filter((item) => item.fate === "abandoned")).toEqual([])
         expect(report.phases.at(-1)?.endedBy).toBe("done")
         expect(reports).toEqual([{ drained: 1, cancelled: ["/curfew.test.Words/Bidi"], abandoned: [] }])
+      })
+    ))
+
+  test("L43 a lame duck that outlasts the shutdown is cut short, and its calls are in the report", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const reports: Array<StopReport> = []
+        const handlers = inAllKinds(() => Effect.andThen(book.noting("started"), Effect.never))
+        const outer = yield* Effect.scope
+        let answer: Effect.Effect<{ readonly code: number }> | undefined
+        const main = Effect.gen(function* () {
+          const server = yield* GrpcServer.make({
+            services: [Server.make(definition, handlers) as Effect.Effect<Server.Service, never, Owner>],
+            address: "127.0.0.1:0",
+            lameDuck: "1 hour",
+            onReport: (report) => reports.push(report)
+          })
+          const stub = yield* Scope.provide(stubTo(server.address), outer)
+          answer = call(stub, "Bidi").answer
+          yield* book.awaits("started")
+          yield* Shutdown.begin
+          return yield* Effect.never
+        })
+        yield* Shutdown.run(Effect.scoped(main), { drain: "100 millis", force: "4 seconds" })
+        expect((yield* answer ?? Effect.die("no call")).code).toBe(Code.UNAVAILABLE)
+        expect(reports).toEqual([{ drained: 0, cancelled: ["/curfew.test.Words/Bidi"], abandoned: [] }])
       })
     ))
 })

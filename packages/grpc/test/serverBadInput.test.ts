@@ -1,6 +1,7 @@
 /** What no well-behaved client or handler does. After each of it the server answers the next call. */
 import http2 from "node:http2"
 import { DefaultOnDisconnect } from "@curfew/request"
+import * as grpc from "@grpc/grpc-js"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -477,6 +478,28 @@ describe.each(transports)("handlers that go wrong, over %s", (transport) => {
         expect(errors(world.logs).some((line) => line.includes("The observer of cancellations threw"))).toBe(
           true
         )
+      })
+    ))
+
+  test("a status that it cancels with and that cannot be sent is INTERNAL, and the log says why", () =>
+    run(
+      Effect.gen(function* () {
+        const bad = new grpc.Metadata()
+        bad.set("te", "trailers")
+        const { idle, logs, stub } = yield* serving(
+          transport,
+          inAllKinds((given) =>
+            Effect.andThen(
+              given.cancel({ code: Code.ABORTED, details: "no more", metadata: bad }),
+              Effect.never
+            )
+          )
+        )
+        expect((yield* call(stub, "Bidi").answer).code).toBe(Code.INTERNAL)
+        yield* idle
+        expect(logs.filter((line) => line.startsWith("Error"))).toEqual([
+          expect.stringContaining("The trailers of the answer cannot be sent")
+        ])
       })
     ))
 })

@@ -1,11 +1,13 @@
 import { onDisconnect } from "@curfew/request"
+import { Owner } from "@curfew/scope"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
-import { ServerMetrics } from "../src/index.ts"
+import { GrpcServer, Server, ServerCalls, ServerMetrics } from "../src/index.ts"
 import {
   Code,
   call,
+  definition,
   echo,
   inAllKinds,
   kinds,
@@ -184,6 +186,64 @@ describe.each(transports)("over %s", (transport) => {
         expect(tried).toBe(500)
         yield* idle
         expect(yield* calls.inFlight).toBe(0)
+      })
+    ))
+})
+
+describe("a limit that means nothing is refused before anything is served", () => {
+  const refused = (it: Effect.Effect<unknown, unknown, never>) =>
+    Effect.map(Effect.exit(it), (exit) =>
+      exit._tag === "Failure" ? exit.cause.reasons.map((reason) => `${reason}`).join() : "taken"
+    )
+
+  test.each([
+    { requests: Number.NaN },
+    { requestBytes: 1.5 },
+    { responses: -1 },
+    { responseBytes: Number.NaN },
+    { time: Number.NaN },
+    { time: {} as never },
+    { work: Number.NaN }
+  ])("of a call: %o", (limits) =>
+    run(
+      Effect.gen(function* () {
+        const make = (options: object) =>
+          refused(Server.make(definition, echo, options).pipe(Effect.provide(Owner.layer())))
+        expect(yield* make({ limits })).toContain("IllegalArgument")
+        expect(yield* make({ methodLimits: { Unary: limits } })).toContain("IllegalArgument")
+      })
+    )
+  )
+
+  test.each([
+    { limits: { calls: Number.NaN } },
+    { limits: { perMethod: -1 } },
+    { limits: { perPeer: 0.5 } },
+    { eventBuffer: Number.NaN }
+  ])("of a server's calls: %o", (options) =>
+    run(
+      Effect.gen(function* () {
+        expect(yield* refused(ServerCalls.make(options))).toContain("IllegalArgument")
+      })
+    )
+  )
+
+  test.each([{ lameDuck: Number.NaN }, { drain: {} as never }])("of a server's end: %o", (options) =>
+    run(
+      Effect.gen(function* () {
+        const made = Effect.scoped(GrpcServer.make({ services: [], address: "127.0.0.1:0", ...options }))
+        expect(yield* refused(Effect.provide(made, Owner.layer()))).toContain("IllegalArgument")
+      })
+    )
+  )
+
+  test("and one that is not known before the call lets none in", () =>
+    run(
+      Effect.gen(function* () {
+        const { stub } = yield* serving("grpc", echo, {
+          callsOptions: { limits: { perPeer: () => Number.NaN } }
+        })
+        expect((yield* call(stub, "Unary").answer).code).toBe(Code.RESOURCE_EXHAUSTED)
       })
     ))
 })

@@ -1,12 +1,13 @@
 /** What grpc-js gets wrong, pinned with a plain handler, and put right by the same handler served here. */
 import { cancellable, onDisconnect } from "@curfew/request"
 import * as grpc from "@grpc/grpc-js"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { Server } from "../src/index.ts"
-import { turns } from "../src/internal/serverBridge.ts"
+import { turns } from "../src/internal/server/bridge.ts"
 import {
   Code,
   call,
@@ -250,6 +251,39 @@ describe("a promise that is rejected", () => {
         ])
       })
     )
+  )
+
+  test.each(transports)(
+    "over %s: after a cancel, an abort is no failure, and anything else has a receiver",
+    (transport) =>
+      run(
+        Effect.gen(function* () {
+          const book = notebook()
+          const { idle, stub, unhandled } = yield* serving(transport, {
+            ...echo,
+            Unary: cancellable(
+              Server.fromPromise(async (request: string, { signal }) => {
+                book.note("started")
+                await new Promise((resolve) => signal.addEventListener("abort", resolve))
+                if (request === "reason") throw signal.reason
+                if (request === "abort") throw new DOMException("aborted", "AbortError")
+                throw new Error("the rollback failed")
+              })
+            )
+          })
+          for (const request of ["reason", "abort", "rollback"]) {
+            const left = call(stub, "Unary", { request })
+            yield* book.awaits("started")
+            book.seen.length = 0
+            left.call.cancel()
+            yield* left.answer
+            yield* idle
+          }
+          expect(unhandled.map(({ cause, origin }) => [origin, Cause.squash(cause)])).toEqual([
+            ["abandoned work", new Error("the rollback failed")]
+          ])
+        })
+      )
   )
 })
 

@@ -78,7 +78,10 @@ export const guard = <R>(
         if (own._tag === "None" || !armed) return Effect.void
         armed = false
         return Effect.provideContext(
-          cleanUp(cleanup, own.value, (exit as Exit.Failure<unknown, unknown>).cause, source),
+          cleanUp(cleanup, own.value, (exit as Exit.Failure<unknown, unknown>).cause, {
+            name: "guard",
+            source
+          }),
           context
         )
       })

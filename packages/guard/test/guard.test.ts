@@ -443,20 +443,27 @@ describe("L17: a guard that gets stuck", () => {
 
   it.effect("L17: its record names the line that set it up", () =>
     Effect.gen(function* () {
-      const works = [
-        Effect.scoped(
-          Effect.andThen(
-            guard(() => overrun),
-            Effect.never
-          )
-        ),
-        onCancel(Effect.never, () => overrun),
-        onCancel(() => overrun)(Effect.never)
-      ]
-      for (const work of works) {
+      const work = Effect.andThen(
+        guard(() => overrun),
+        Effect.never
+      )
+      const records = yield* record(Effect.scoped(work))
+      expect(records).toHaveLength(1)
+      expect(records[0]?.source).toContain("guard.test.ts")
+    })
+  )
+
+  it.effect("L17: the record of onCancel names its function, and takes no line from every call", () =>
+    Effect.gen(function* () {
+      const closePool = () => overrun
+      for (const [work, name] of [
+        [onCancel(Effect.never, closePool), "closePool"],
+        [onCancel(closePool)(Effect.never), "closePool"],
+        [onCancel(Effect.never, () => overrun), "onCancel"]
+      ] as const) {
         const records = yield* record(work)
         expect(records).toHaveLength(1)
-        expect(records[0]?.source).toContain("guard.test.ts")
+        expect(records[0]).toMatchObject({ name, source: undefined })
       }
     })
   )

@@ -339,7 +339,7 @@ describe.each(hows)("onCancel under a %s cancel", (how) => {
   it.effect("L15: a clean-up that overruns the budget is left behind, by name, until it ends", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<void>()
-      const left = Effect.map(stuck, (records) => records.filter(({ name }) => name === "guard").length)
+      const left = Effect.map(stuck, (records) => records.filter(({ name }) => name === "onCancel").length)
       const running = yield* cancellable(
         how,
         Effect.provideService(

@@ -244,7 +244,8 @@ describe("time limits", () => {
       expect(await caught(failAfter(() => called++, past))).toMatchObject({ _tag: "DeadlineExceeded" })
       expect(await moveOnAfter(() => called++, past)).toBe(undefined)
     }
-    for (const none of [failAfter(hangs, Number.NaN), moveOnAfter(hangs, Number.NaN)]) {
+    const slips = [Number.NaN, {}, { second: 1 } as never, { seconds: Number.NaN }]
+    for (const none of slips.flatMap((slip) => [failAfter(hangs, slip), moveOnAfter(hangs, slip)])) {
       expect(await caught(none)).toBeInstanceOf(InvalidDuration)
     }
     expect(await caught(delayCancellation(hangs, { grace: Number.NaN }))).toBeInstanceOf(InvalidDuration)

@@ -7,6 +7,7 @@ import type { CancelReason } from "./CancelReason.ts"
 import { uptime } from "./internal/age.ts"
 import * as delivery from "./internal/delivery.ts"
 import * as telling from "./internal/telling.ts"
+import { inTurn, rethrow } from "./internal/turn.ts"
 
 /**
  * What a cell stands for in the live program.
@@ -174,6 +175,13 @@ export class CancelCell {
     return cell?.name
   }
 
+  /** This cell, or the nearest above it, that has not ended: work may outlive the scope that it was started in. */
+  get live(): CancelCell | undefined {
+    let cell: CancelCell | undefined = this
+    while (cell?.ended === true) cell = cell.#parent
+    return cell
+  }
+
   /** How many cells hang directly below this one. */
   get size(): number {
     return this.#children?.size ?? 0
@@ -322,37 +330,6 @@ export class CancelCell {
   }
 }
 
-// One cancel inside another takes a few dozen frames of the engine's stack.
-const maxNested = 64
-let nested = 0
-const waiting: Array<() => void> = []
-
-/** Tells a cancel, or leaves that to the cancel it stands in when the stack is deep: still the same turn. */
-const inTurn = (tell: () => void): void => {
-  if (nested >= maxNested) {
-    waiting.push(tell)
-    return
-  }
-  nested++
-  const thrown: Array<unknown> = []
-  // At the deepest level the stack is as deep for each that was put off as it was for the first.
-  for (let next: (() => void) | undefined = tell; next !== undefined; ) {
-    try {
-      next()
-    } catch (error) {
-      thrown.push(error)
-    }
-    next = nested === maxNested ? waiting.shift() : undefined
-  }
-  nested--
-  rethrow(thrown)
-}
-
-const rethrow = (thrown: ReadonlyArray<unknown>): void => {
-  if (thrown.length === 1) throw thrown[0]
-  if (thrown.length > 1) throw new AggregateError(thrown, "Several listeners of one cancel have thrown.")
-}
-
 const roots = /* @__PURE__ */ new Set<CancelCell>()
 const noCells: Iterable<CancelCell> = []
 
@@ -407,13 +384,6 @@ export const tellingBegin = <A, E, R>(
   begun: () => void
 ): Effect.Effect<A, E, R> => delivery.tellingBegin(work, begun)
 
-/** The nearest cell above the fiber that has not ended: a fiber may outlive the scope it was forked in. */
-const liveCellUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelCell | undefined => {
-  let cell = fiber.getRef(CurrentCell)
-  while (cell?.ended === true) cell = cell.parent
-  return cell
-}
-
 /**
  * Tells whether work that the fiber starts now stands beside its cell and not below: the fiber is masked, or it was
  * forked inside a mask (a side of a race, the body of a time-out), which Effect does not hand on.
@@ -423,7 +393,7 @@ const liveCellUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelCell | unde
  */
 export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
   if (delivery.isMasked(fiber)) return true
-  const owner = liveCellUnsafe(fiber)?.fiber
+  const owner = fiber.getRef(CurrentCell)?.live?.fiber
   return owner !== undefined && owner !== fiber && delivery.isMasked(owner)
 }
 
@@ -434,7 +404,7 @@ export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean
  * @since 0.1.0
  */
 export const cancelledAboveUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelReason | undefined =>
-  startsApartUnsafe(fiber) ? undefined : liveCellUnsafe(fiber)?.reason
+  startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.live?.reason
 
 /**
  * A cell for work that the fiber starts now: below the fiber's own cell, or only beside it when the fiber is
@@ -449,8 +419,9 @@ export const forkCellUnsafe = (
   name?: string | undefined,
   masked: boolean = startsApartUnsafe(fiber)
 ): CancelCell => {
-  const current = liveCellUnsafe(fiber)
-  if (current === undefined) return new CancelCell(kind, { name, outer: fiber.getRef(CurrentCell) })
+  const nearest = fiber.getRef(CurrentCell)
+  const current = nearest?.live
+  if (current === undefined) return new CancelCell(kind, { name, outer: nearest })
   return masked
     ? new CancelCell(kind, { name, outer: current })
     : new CancelCell(kind, { name, parent: current })

@@ -1,5 +1,6 @@
 import type { CancelReason } from "@curfew/reason"
-import { bounded, reportUnhandled } from "@curfew/scope"
+import { reportUnhandled } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { CurrentCall } from "./internal/currentCall.ts"
@@ -151,7 +152,7 @@ export const onPeerGone = <R>(
           begun = true
           return Effect.catchCause(
             Effect.asVoid(
-              bounded(
+              boundedAt(
                 Effect.suspend(() => effect(reason)),
                 { name: "onPeerGone" }
               )

@@ -354,7 +354,7 @@ describe("L39: everything but the peer's leaving interrupts", () => {
           yield* served.peer.stop(limit)
           yield* TestClock.adjust("10 seconds")
           expect(yield* served.answer).toEqual({ _tag: "Cancelled", reason: limit })
-          expect(yield* stuck).toMatchObject([{ name: "POST /orders", reason: limit }])
+          expect(yield* stuck).toMatchObject([{ name: "POST /orders", reason: limit, source: undefined }])
           yield* Deferred.succeed(release, undefined)
           expect(yield* stuck).toEqual([])
         }

@@ -50,7 +50,8 @@ export const bounded = <A, E, R>(
   boundedAt(finalizer, { within: options?.within, name: options?.name, source: takePosition(bounded) })
 
 /**
- * Like {@link bounded}, for primitives that run their users' clean-up: `source` is where the user handed it over.
+ * Like {@link bounded}, for mechanisms: `source` is where the program handed the clean-up over. A position inside the
+ * mechanism would tell nobody anything, and taking one costs a stack.
  *
  * @stability internal
  * @since 0.1.0

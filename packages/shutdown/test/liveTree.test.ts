@@ -133,8 +133,8 @@ const rows: ReadonlyArray<Row> = [
   {
     what: "the clean-up of onCancel",
     start: (go) => cancelled(onCancel(Effect.never, () => go)),
-    alive: ["scope it: cleaning up", "  cleanup guard: cleaning up"],
-    waitingFor: ["guard"]
+    alive: ["scope it: cleaning up", "  cleanup onCancel: cleaning up"],
+    waitingFor: ["onCancel"]
   },
   {
     what: "the clean-up of a guard, armed before",

@@ -2,7 +2,7 @@
 import { EventEmitter } from "node:events"
 import { CancelReason } from "@curfew/reason"
 import { Metadata } from "@grpc/grpc-js"
-import { Encoded } from "../../src/internal/serverRequests.ts"
+import { Encoded } from "../../src/internal/server/requests.ts"
 
 export class FakeCall extends EventEmitter {
   readonly metadata = new Metadata()

@@ -18,19 +18,19 @@ export const cleanUp = <R>(
   cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R>,
   reason: CancelReason,
   cause: Cause.Cause<unknown>,
-  /** Where the guard was set up, for the record of one that gets stuck. */
-  source: () => string | undefined
+  /** For the record of one that gets stuck: what it is called, and where it was set up. */
+  { name, source }: { readonly name: string; readonly source?: (() => string | undefined) | undefined }
 ): Effect.Effect<void, never, R> =>
   Effect.catchCause(
     Effect.asVoid(
       boundedAt(
         Effect.suspend(() => cleanup(reason)),
-        { name: "guard", source }
+        { name, source }
       )
     ),
     (defect) =>
       Effect.andThen(
-        reportUnhandled("cleanup", "guard", defect, reason),
+        reportUnhandled("cleanup", name, defect, reason),
         Effect.failCause(Cause.annotate(interruptOf(cause), CleanupDefect.context(defect) as never))
       )
   )

@@ -82,12 +82,6 @@ const withOwner = (
     ? context
     : Context.add(context, Owner, Context.get(owner as Context.Context<Owner>, Owner))
 
-const liveOf = (cell: CancelCell | undefined): CancelCell | undefined => {
-  let live = cell
-  while (live?.ended === true) live = live.parent
-  return live
-}
-
 export interface Start {
   readonly signal?: AbortSignal | undefined
   /** The context of the owner that was named. */
@@ -116,7 +110,7 @@ export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: 
   const { name, signal } = start
   if (signal !== undefined && typeof signal?.addEventListener !== "function") throw new TypeError(notASignal)
   const place = placeOf(signal)
-  const above = liveOf(place?.cell)
+  const above = place?.cell?.live
   const parent = place?.apart === true ? undefined : above
   if (parent?.reason !== undefined) return { _tag: "Refused", reason: parent.reason }
   if (signal?.aborted === true) return { _tag: "Refused", reason: fromAbort(signal.reason) }
@@ -128,8 +122,6 @@ export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: 
     if (place?.apart !== true) ownerClosedTotal.updateUnsafe(1, context)
     cell = new CancelCell(start.kind ?? "task", { name, parent, outer: above })
     fiber = Child.forkUnsafe(context, cell, effect)
-    const attached = cell
-    fiber.addObserver(() => attached.unlink())
   } else {
     fiber = task.fiber
     // A fiber that has ended at once has no context any more to ask.

@@ -11,39 +11,22 @@
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
-import * as Metric from "effect/Metric"
 import type * as Tracer from "effect/Tracer"
 import { attributes } from "../attributes.ts"
 import { cancelledTotal, cleanupMillis } from "../CancelMetrics.ts"
 import type { CancelReason } from "../CancelReason.ts"
+import { seriesOf } from "../seriesOf.ts"
 
-// One metric per series: making one with attributes costs more than updating it.
-const counters = /* @__PURE__ */ new Map<string, Metric.Metric<number, unknown>>()
-const histograms = /* @__PURE__ */ new Map<string, Metric.Metric<number, unknown>>()
-
-const seriesOf = (
-  known: Map<string, Metric.Metric<number, unknown>>,
-  metric: Metric.Metric<number, unknown>,
-  key: string,
-  labels: () => Record<string, string>
-): Metric.Metric<number, unknown> => {
-  const found = known.get(key)
-  if (found !== undefined) return found
-  const made = Metric.withAttributes(metric, labels())
-  known.set(key, made)
-  return made
-}
+const cancelled = /* @__PURE__ */ seriesOf(cancelledTotal, "kind", "reason")
+const cleanup = /* @__PURE__ */ seriesOf(cleanupMillis, "kind")
 
 /** Work of this kind was signalled. */
 export const signalled = (kind: string, reason: CancelReason, context: Context.Context<never>): void =>
-  seriesOf(counters, cancelledTotal, `${kind}/${reason._tag}`, () => ({
-    kind,
-    reason: reason._tag
-  })).updateUnsafe(1, context)
+  cancelled(kind, reason._tag).updateUnsafe(1, context)
 
 /** Signalled work, or clean-up, of this kind ended after so many milliseconds. */
 export const ended = (kind: string, millis: number, context: Context.Context<never>): void =>
-  seriesOf(histograms, cleanupMillis, kind, () => ({ kind })).updateUnsafe(millis, context)
+  cleanup(kind).updateUnsafe(millis, context)
 
 /** Adds the event `cancelled` to the span that the fiber is in, unless it has been told already. */
 export const tellSpan = (

@@ -15,7 +15,8 @@
  */
 import { CancelReason, currentReason, fromCause, ownInterrupt } from "@curfew/reason"
 import { CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
-import { bounded, failureOf, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
+import { failureOf, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import * as Child from "@curfew/scope/Child"
 import { receive } from "@curfew/scope/LateResult"
 import * as Cause from "effect/Cause"
@@ -193,7 +194,6 @@ export class CallState<A, E> implements Call {
     this.#ended = true
     this.#stopGrace()
     for (const undo of this.#undo) undo()
-    if (!this.#adopted) this.#cell.unlink()
     if (this.#exit === undefined) {
       // Interrupted before its first operation: no finalizer has run, and the record still has to come out.
       this.#exit = exit
@@ -244,7 +244,7 @@ export class CallState<A, E> implements Call {
   /** Waits for the end within the clean-up budget; what overruns it is named as stuck, with the handler's reason. */
   #boundedEnd(): Effect.Effect<unknown> {
     return Effect.provideService(
-      bounded(Child.awaitEnd(this.#fiber), { name: this.method }),
+      boundedAt(Child.awaitEnd(this.#fiber), { name: this.method }),
       CurrentCell,
       this.#cell
     )

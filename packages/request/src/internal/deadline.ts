@@ -6,11 +6,11 @@
  * 2. Its reason names the method, so it is never confused with a deadline inside the handler.
  */
 import { CancelReason } from "@curfew/reason"
+import { Instant } from "@curfew/scope"
 import type * as Clock from "effect/Clock"
 
 /** Milliseconds from now to an instant. */
-export const until = (clock: Clock.Clock, instant: number): number =>
-  instant - Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+export const until = (clock: Clock.Clock, instant: number): number => instant - Instant.nowOf(clock)
 
 export const deadlineReason = (
   clock: Clock.Clock,

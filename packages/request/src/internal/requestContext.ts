@@ -8,11 +8,13 @@
  * 4. The receiver of the record runs masked, within the clean-up budget, in the fiber that ended last; what it fails
  *    with reaches `OnUnhandled` and nobody else.
  */
-import { bounded, reportUnhandled } from "@curfew/scope"
+import { Instant, reportUnhandled } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import { ContextFinished } from "../ContextFinished.ts"
@@ -22,8 +24,6 @@ export const usedAfterEnd: Metric.Counter<number> = /* @__PURE__ */ Metric.count
   "curfew_request_used_after_end_total",
   { description: "Uses of a request context after its end.", incremental: true }
 )
-
-const millis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 export class RequestState implements RequestContext {
   readonly id: string
@@ -47,11 +47,11 @@ export class RequestState implements RequestContext {
     this.#services = services
     this.#clock = clock
     this.#startedAt = clock.currentTimeMillisUnsafe()
-    this.#began = millis(clock)
+    this.#began = Instant.nowOf(clock)
   }
 
   get #since(): number {
-    return millis(this.#clock) - this.#began
+    return Instant.nowOf(this.#clock) - this.#began
   }
 
   readonly finished = Effect.sync(() => this.#finishedAfter !== undefined)
@@ -115,12 +115,13 @@ export class RequestState implements RequestContext {
     }
     return Effect.uninterruptible(
       Effect.catchCause(
-        Effect.asVoid(
-          bounded(
-            Effect.suspend(() => this.#options.onEnd(record)),
-            { name: `record of ${this.id}` }
-          )
-        ),
+        Effect.suspend(() => {
+          const told = this.#options.onEnd(record)
+          // What has ended already needs neither a limit nor a fiber to keep it in.
+          return Exit.isExit(told)
+            ? Effect.asVoid(told)
+            : Effect.asVoid(boundedAt(told, { name: `record of ${this.id}` }))
+        }),
         (cause) => reportUnhandled("cleanup", this.name, cause)
       )
     )

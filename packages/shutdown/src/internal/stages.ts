@@ -11,7 +11,7 @@
  */
 import { CancelReason } from "@curfew/reason"
 import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
-import { moveOnAfter, TaskScope } from "@curfew/scope"
+import { Instant, moveOnAfter, TaskScope } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
 import * as Clock from "effect/Clock"
@@ -84,7 +84,7 @@ export class Stages {
   }
 
   get now(): number {
-    return Number(this.clock.monotonicTimeNanosUnsafe()) / 1e6
+    return Instant.nowOf(this.clock)
   }
 
   /** What clean-up that begins now may take. */

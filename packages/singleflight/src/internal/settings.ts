@@ -8,7 +8,7 @@
  * 3. `linger` is in milliseconds; zero cancels with the last observer, infinity keeps.
  */
 import { CurrentCell } from "@curfew/reason/CancelCell"
-import { CleanupBudget, Owner, type TaskScope } from "@curfew/scope"
+import { CleanupBudget, Instant, Owner, type TaskScope } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -65,8 +65,7 @@ export const makeSettings = <K, A, E>(
 }
 
 /** The present instant, in monotonic milliseconds. */
-export const nowOf = ({ clock }: { readonly clock: Clock.Clock }): number =>
-  Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+export const nowOf = ({ clock }: { readonly clock: Clock.Clock }): number => Instant.nowOf(clock)
 
 const strip = (made: Context.Context<never>): Context.Context<never> =>
   Context.omit(

@@ -4,7 +4,7 @@
  * Invariants
  * 1. Each connection has a relay of its own, and so a TCP connection of its own: a pooled subchannel is never shared.
  * 2. Destroying resets both ends. Nothing is written to an end after that.
- * 3. Closing the scope ends the relays and their sockets.
+ * 3. Closing the scope ends the relays and waits until the last of their sockets has closed.
  */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net"
 import * as Effect from "effect/Effect"
@@ -70,11 +70,18 @@ export const relaysTo = (port: number): Effect.Effect<Relay, never, Scope.Scope>
     const settled = () => {
       if (open.size === 0 && relays.size === 0) calm?.()
     }
+    const becalmed = Effect.callback<void>((resume) => {
+      calm = () => resume(Effect.void)
+      settled()
+    })
     yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        for (const relay of relays) relay.close()
-        for (const socket of open) socket.destroy()
-      })
+      Effect.andThen(
+        Effect.sync(() => {
+          for (const relay of relays) relay.close()
+          for (const socket of open) socket.destroy()
+        }),
+        becalmed
+      )
     )
     const way: Effect.Effect<RelayPort> = Effect.gen(function* () {
       const sockets: Array<Socket> = []
@@ -107,9 +114,6 @@ export const relaysTo = (port: number): Effect.Effect<Relay, never, Scope.Scope>
     return {
       open: way,
       connections: () => open.size / 2,
-      calm: Effect.callback<void>((resume) => {
-        calm = () => resume(Effect.void)
-        settled()
-      })
+      calm: becalmed
     }
   })

@@ -12,7 +12,8 @@
  * 5. What other people's callbacks throw becomes the failure of a task, reported once, and never unwinds a frame.
  */
 import { CancelReason, currentReason } from "@curfew/reason"
-import { bounded, Instant, type Task, TaskScope } from "@curfew/scope"
+import { Instant, type Task, TaskScope } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -65,7 +66,7 @@ export class Link {
 
   /** Monotonic milliseconds. */
   now(): number {
-    return Number(this.clock.monotonicTimeNanosUnsafe()) / 1e6
+    return Instant.nowOf(this.clock)
   }
 
   close(end: TunnelEnd): void {
@@ -146,7 +147,7 @@ export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
     yield* Effect.addFinalizer(() =>
       Effect.gen(function* () {
         yield* closeHere(link)
-        yield* bounded(link.carrier.end(parting(link.end)), { name: "tunnel carrier" })
+        yield* boundedAt(link.carrier.end(parting(link.end)), { name: "tunnel carrier" })
         const duration = Duration.millis((yield* Instant.now) - openedAt)
         link.observe?.({ _tag: "TunnelClosed", tunnel: id, side, end: link.end as TunnelEnd, duration })
       })

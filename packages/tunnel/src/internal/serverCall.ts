@@ -11,7 +11,7 @@
  */
 import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
-import { bounded } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -132,7 +132,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly leaveHandler: Effect.Effect<void> = Effect.suspend(() =>
     this.handlerEnd === undefined
       ? Effect.void
-      : Effect.asVoid(bounded(this.handlerEnd.settled, { name: `handler of ${this.path}` }))
+      : Effect.asVoid(boundedAt(this.handlerEnd.settled, { name: `handler of ${this.path}` }))
   )
 
   private readonly unregister: Effect.Effect<void> = Effect.sync(() => this.forget())

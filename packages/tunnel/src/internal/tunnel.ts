@@ -7,7 +7,7 @@
  * 3. The life ends when the tunnel's end is decided; leaving its scope is what tears it down.
  */
 import { CancelReason } from "@curfew/reason"
-import { bounded } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import { status as Code, credentials } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -106,7 +106,7 @@ export const runClient = (
   }).pipe(
     // The peer learns why its tunnel was not opened, before the scope closes it without a word.
     Effect.tapError(({ code, details }) =>
-      bounded(carrier.end({ code, details }), { name: "tunnel carrier" })
+      boundedAt(carrier.end({ code, details }), { name: "tunnel carrier" })
     )
   )
 

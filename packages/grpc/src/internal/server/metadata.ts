@@ -6,12 +6,8 @@
  *    exception ends the process.
  * 2. A handler cannot set what belongs to the protocol: its trailers would replace the status itself.
  */
-import { Metadata, type MetadataValue } from "@grpc/grpc-js"
-
-/** Headers and trailers as a handler gives them: `Metadata`, or a record. */
-export type MetadataInput =
-  | Metadata
-  | Readonly<Record<string, MetadataValue | Uint8Array | ReadonlyArray<MetadataValue | Uint8Array>>>
+import type { Metadata } from "@grpc/grpc-js"
+import { copyUnsafe, type MetadataInput } from "../metadata.ts"
 
 /** Forbidden in HTTP/2, or written by the transport. */
 const transportKeys: ReadonlySet<string> = new Set([
@@ -89,7 +85,7 @@ export class BadMetadata {
 export const checked = (input: MetadataInput): Metadata | BadMetadata => {
   let metadata: Metadata
   try {
-    metadata = isMetadata(input) ? input.clone() : fromRecord(input)
+    metadata = copyUnsafe(input)
   } catch (error) {
     return new BadMetadata(error instanceof Error ? error.message : String(error))
   }
@@ -108,20 +104,5 @@ export const checked = (input: MetadataInput): Metadata | BadMetadata => {
     : metadata
 }
 
-const sentLength = (value: MetadataValue): number =>
+const sentLength = (value: string | Buffer): number =>
   typeof value === "string" ? value.length : Math.ceil(value.length / 3) * 4
-
-const isMetadata = (input: MetadataInput): input is Metadata =>
-  input instanceof Metadata ||
-  (typeof (input as { clone?: unknown }).clone === "function" &&
-    typeof (input as { toHttp2Headers?: unknown }).toHttp2Headers === "function")
-
-const fromRecord = (record: Exclude<MetadataInput, Metadata>): Metadata => {
-  const metadata = new Metadata()
-  for (const [key, value] of Object.entries(record)) {
-    for (const one of Array.isArray(value) ? value : [value]) {
-      metadata.add(key, typeof one === "string" || Buffer.isBuffer(one) ? one : Buffer.from(one))
-    }
-  }
-  return metadata
-}

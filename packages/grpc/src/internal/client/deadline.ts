@@ -10,11 +10,12 @@
  */
 import { type CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { Instant } from "@curfew/scope"
+import { millisOf } from "@curfew/scope/Argument"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Fiber from "effect/Fiber"
-import { GrpcError } from "../GrpcError.ts"
+import { GrpcError } from "../../GrpcError.ts"
 
 /**
  * The longest time-out that is sent. grpc-js sends long ones in whole seconds, rounded up, so the limit stays a few
@@ -45,15 +46,6 @@ const refused = (what: string, given: unknown, method: string): GrpcError =>
     { method }
   )
 
-const millisOf = (timeout: Duration.Input, method: string): number | GrpcError => {
-  if (typeof timeout === "number" && Number.isNaN(timeout)) return refused("timeout", timeout, method)
-  try {
-    return Duration.toMillis(Duration.fromInputUnsafe(timeout))
-  } catch {
-    return refused("timeout", timeout, method)
-  }
-}
-
 export const callDeadline = (
   fiber: Fiber.Fiber<unknown, unknown>,
   limits: { readonly timeout?: Duration.Input | undefined; readonly deadline?: number | undefined },
@@ -62,12 +54,11 @@ export const callDeadline = (
   let own = limits.deadline ?? Number.POSITIVE_INFINITY
   if (typeof own !== "number" || Number.isNaN(own)) return refused("deadline", own, method)
   if (limits.timeout !== undefined) {
-    const millis = millisOf(limits.timeout, method)
-    if (typeof millis !== "number") return millis
+    const millis = millisOf("timeout", limits.timeout)
+    if (typeof millis !== "number") return refused("timeout", limits.timeout, method)
     if (millis !== Number.POSITIVE_INFINITY) own = Math.min(own, Instant.nowUnsafe(fiber) + millis)
   }
-  let cell = startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)
-  while (cell?.ended === true) cell = cell.parent
+  const cell = startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.live
   return { own, inherited: cell?.effectiveDeadline() ?? Number.POSITIVE_INFINITY, cell }
 }
 

@@ -8,6 +8,7 @@
  */
 import type { CancelReason } from "@curfew/reason"
 import { moveOnAfter } from "@curfew/scope"
+import { countUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
 import { status as Code } from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
@@ -17,9 +18,10 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
-import type { CallCancelled, LiveCall, ServerCalls, ServerCallsOptions } from "../ServerCalls.ts"
-import type { LimitName, LimitStatus } from "../ServerLimits.ts"
-import { eventsLost } from "../ServerMetrics.ts"
+import type { CallCancelled, LiveCall, ServerCalls, ServerCallsOptions } from "../../ServerCalls.ts"
+import type { LimitName, LimitStatus } from "../../ServerLimits.ts"
+import { eventsLost } from "../../ServerMetrics.ts"
+import { type ResolvedConcurrency, resolveConcurrency } from "./limits.ts"
 
 /** A call in the table. */
 export interface Entry extends LiveCall {
@@ -46,6 +48,7 @@ export class CallTable implements ServerCalls {
   readonly options: ServerCallsOptions
   readonly entries = new Set<Entry>()
   refusing = false
+  readonly #limits: ResolvedConcurrency
   readonly #context: Context.Context<never>
   readonly #events: PubSub.PubSub<CallCancelled>
   readonly #methods = new Counter()
@@ -59,15 +62,19 @@ export class CallTable implements ServerCalls {
     events: PubSub.PubSub<CallCancelled>
   ) {
     this.options = options
+    this.#limits = resolveConcurrency(options.limits)
     this.#context = context
     this.#events = events
   }
 
   static make(options: ServerCallsOptions, context: Context.Context<never>): Effect.Effect<CallTable> {
-    return Effect.map(
-      PubSub.dropping<CallCancelled>(options.eventBuffer ?? 1_024),
-      (events) => new CallTable(options, context, events)
-    )
+    return Effect.suspend(() => {
+      const buffer = countUnsafe("the eventBuffer of the calls", options.eventBuffer ?? 1_024, 1)
+      return Effect.map(
+        PubSub.dropping<CallCancelled>(buffer),
+        (events) => new CallTable(options, context, events)
+      )
+    })
   }
 
   nextId(): string {
@@ -77,25 +84,23 @@ export class CallTable implements ServerCalls {
 
   /** The limit that stands against it, or `undefined` when it is in. */
   admit(entry: Entry): LimitName | undefined {
-    const { limits } = this.options
-    if (this.entries.size >= (limits?.calls ?? 10_000)) return "concurrent calls"
-    if (this.#methods.get(entry.method) >= this.#bound("perMethod", entry.method, 10_000)) {
-      return "concurrent calls of the method"
-    }
-    if (this.#peers.get(peerOf(entry)) >= this.#bound("perPeer", entry.peer, 1_000)) {
-      return "concurrent calls of the peer"
-    }
+    const { calls, perMethod, perPeer } = this.#limits
+    const peer = peerOf(entry)
+    if (this.entries.size >= calls) return "concurrent calls"
+    const method = this.#bound("perMethod", () => perMethod(entry.method))
+    // The other way round: where a function of the program's gives NaN nothing is let in.
+    if (!(this.#methods.get(entry.method) < method)) return "concurrent calls of the method"
+    const ofPeer = this.#bound("perPeer", () => perPeer(entry.peer))
+    if (!(this.#peers.get(peer) < ofPeer)) return "concurrent calls of the peer"
     this.entries.add(entry)
     this.#methods.add(entry.method, 1)
-    this.#peers.add(peerOf(entry), 1)
+    this.#peers.add(peer, 1)
     return undefined
   }
 
-  #bound(name: "perMethod" | "perPeer", key: string, otherwise: number): number {
-    const limit = this.options.limits?.[name]
-    if (typeof limit !== "function") return limit ?? otherwise
+  #bound(name: "perMethod" | "perPeer", limit: () => number): number {
     try {
-      return limit(key)
+      return limit()
     } catch (error) {
       this.#threw(name, "the call is refused", error)
       return 0

@@ -13,12 +13,11 @@ import { CancelReason, describe } from "@curfew/reason"
 import { CurrentCell } from "@curfew/reason/CancelCell"
 import { DefaultOnDisconnect, policyOf, RequestContext, statusOf } from "@curfew/request"
 import * as Endpoint from "@curfew/request/Endpoint"
-import { failureOf, type Instant, Owner, reportUnhandled, TaskScope } from "@curfew/scope"
+import { failureOf, Instant, Owner, reportUnhandled, TaskScope } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import {
   status as Code,
   type Metadata,
-  type MethodDefinition,
   type ServiceDefinition,
   type UntypedServiceImplementation
 } from "@grpc/grpc-js"
@@ -27,39 +26,26 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as HttpTraceContext from "effect/http/HttpTraceContext"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
-import { GrpcError } from "../GrpcError.ts"
-import type { ServerOptions, Service } from "../Server.ts"
-import { CurrentServerCalls } from "../ServerCalls.ts"
-import type { LimitName } from "../ServerLimits.ts"
-import * as Metrics from "../ServerMetrics.ts"
-import type { MethodKind } from "../Service.ts"
-import { CallState, type RawCall, type Respond, resolveLimits } from "./serverCallState.ts"
-import { CallTable } from "./serverCallTable.ts"
-import { decoded, Encoded, requestsOf } from "./serverRequests.ts"
-import { type Outgoing, okWith, outgoing, spoken, statusOfCause, type Told } from "./serverStatus.ts"
-
-type AnyHandler = (request: unknown, call: CallState) => unknown
-type AnyDefinition = MethodDefinition<unknown, unknown>
-type Options = ServerOptions<never>
-
-/** Everything that the calls of one method share. */
-interface MethodSpec {
-  readonly definition: AnyDefinition
-  readonly handler: AnyHandler
-  readonly kind: MethodKind
-  readonly options: Options
-  readonly limits: ReturnType<typeof resolveLimits>
-  readonly table: CallTable
-  readonly context: Context.Context<Owner>
-  readonly spawn: <A, E>(
-    work: Effect.Effect<A, E>,
-    options: { readonly name: string; readonly onNeverStarted: Effect.Effect<unknown> }
-  ) => unknown
-}
+import { GrpcError } from "../../GrpcError.ts"
+import type { ServerOptions, Service } from "../../Server.ts"
+import { CurrentServerCalls } from "../../ServerCalls.ts"
+import type { LimitName } from "../../ServerLimits.ts"
+import { CallState, type RawCall, type Respond } from "./callState.ts"
+import { CallTable } from "./callTable.ts"
+import { cannotEncode, encode, handling } from "./handling.ts"
+import { resolveLimits } from "./limits.ts"
+import {
+  type AnyDefinition,
+  type AnyHandler,
+  kindOf,
+  type MethodSpec,
+  type Options,
+  passingThrough,
+  streams
+} from "./method.ts"
+import { type Outgoing, okWith, outgoing, spoken, statusOfCause, statusOfError, type Told } from "./status.ts"
+import * as telemetry from "./telemetry.ts"
 
 export const makeService = (
   definition: ServiceDefinition,
@@ -103,21 +89,6 @@ const own = new WeakSet<Service>()
 /** Whether the calls of a service keep their own place in the table. */
 export const isOwn = (service: Service): boolean => own.has(service)
 
-const kindOf = ({ requestStream, responseStream }: AnyDefinition): MethodKind =>
-  requestStream ? (responseStream ? "bidi" : "clientStream") : responseStream ? "serverStream" : "unary"
-
-const passingThrough = (method: AnyDefinition): AnyDefinition => ({
-  ...method,
-  requestDeserialize: (bytes: Buffer) => new Encoded(bytes),
-  responseSerialize: (bytes) => bytes as Buffer
-})
-
-const streams = (kind: MethodKind): boolean => kind === "bidi" || kind === "serverStream"
-
-/** What a metric of a call carries. */
-const counted = (metric: Metric.Counter<number>, call: CallState, more: Record<string, string> = {}) =>
-  Metric.withAttributes(metric, { method: call.method, transport: call.transport, ...more })
-
 /** A call has come from the transport. */
 const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): void => {
   const { context, kind, limits, table } = spec
@@ -138,47 +109,32 @@ const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): v
   }
   const limit = table.admit(call)
   if (limit !== undefined) {
-    counted(Metrics.refused, call, { limit }).updateUnsafe(1, context)
+    telemetry.refused(call, limit, context)
     call.finish(outgoing(limitCode(spec, limit), `Too many ${limit}`))
     return
   }
-  const place = take(spec, call)
-  const task = spec.spawn(edge(spec, call, place), {
+  telemetry.started(call, context)
+  const leave = (): void => {
+    telemetry.left(call, context)
+    table.leave(call)
+  }
+  const task = spec.spawn(edge(spec, call, leave), {
     name: `answer to ${call.method}`,
     onNeverStarted: Effect.sync(() => {
       unavailable()
-      place.leave()
+      leave()
     })
   })
   if (task !== undefined) return
   unavailable()
-  place.leave()
-}
-
-/** The call's place in the table. */
-interface Place {
-  readonly leave: () => void
-  handlerEnded: boolean
-}
-
-const take = ({ context, table }: MethodSpec, call: CallState): Place => {
-  const inFlight = Metric.withAttributes(Metrics.inFlight, { method: call.method, transport: call.transport })
-  counted(Metrics.started, call).updateUnsafe(1, context)
-  inFlight.modifyUnsafe(1, context)
-  return {
-    handlerEnded: true,
-    leave: () => {
-      inFlight.modifyUnsafe(-1, context)
-      table.leave(call)
-    }
-  }
+  leave()
 }
 
 const limitCode = ({ options, table }: MethodSpec, limit: LimitName): number =>
   table.statusOf(limit, options.limitStatus)
 
 /** The whole life of a call. */
-const edge = (spec: MethodSpec, call: CallState, place: Place): Effect.Effect<void> => {
+const edge = (spec: MethodSpec, call: CallState, leave: () => void): Effect.Effect<void> => {
   const { context, limits, options } = spec
   const clock = Context.get(context, Clock.Clock)
   const body = Effect.withFiber<void, GrpcError>((fiber) => {
@@ -190,7 +146,7 @@ const edge = (spec: MethodSpec, call: CallState, place: Place): Effect.Effect<vo
         : Child.armUnsafe(context, clock, limits.time, () => call.exceeded("time"))
     return Effect.ensuring(
       Effect.flatMap(
-        Endpoint.run(handling(spec, call, place), {
+        Endpoint.run(handling(spec, call), {
           method: call.method,
           kind: streams(call.kind) ? "stream" : "request",
           transport: call.transport,
@@ -200,7 +156,7 @@ const edge = (spec: MethodSpec, call: CallState, place: Place): Effect.Effect<vo
           deadlineOrigin: "remote",
           onDropped: (exit) => dropped(call, exit)
         }) as Effect.Effect<Endpoint.Answer<unknown, unknown>>,
-        (answer) => conclude(spec, call, place, answer)
+        (answer) => conclude(spec, call, answer)
       ),
       Effect.sync(() => {
         deafen()
@@ -214,128 +170,20 @@ const edge = (spec: MethodSpec, call: CallState, place: Place): Effect.Effect<vo
   const request: RequestContext.RequestOptions = {
     id: call.id,
     name: call.method,
-    onEnd: (record) => Effect.andThen(Effect.sync(place.leave), onRequestEnd?.(record) ?? Effect.void)
-  }
-  return Effect.uninterruptible(Effect.ignore(RequestContext.run(request, traced(call, body))))
-}
-
-/** A span as OpenTelemetry's conventions for RPC have it, below the client's own. */
-const traced = <A>(call: CallState, body: Effect.Effect<A, GrpcError>): Effect.Effect<A, GrpcError> => {
-  const name = call.method.slice(1)
-  const slash = name.lastIndexOf("/")
-  const [traceparent] = call.metadata.get("traceparent")
-  const parent =
-    typeof traceparent === "string" ? HttpTraceContext.w3c({ traceparent } as never) : Option.none()
-  return Effect.withSpan(body, name, {
-    kind: "server",
-    // It would say where this module is, at the price of a stack trace per call.
-    captureStackTrace: false,
-    ...(Option.isSome(parent) ? { parent: parent.value } : { root: true }),
-    attributes: {
-      "rpc.system": "grpc",
-      "rpc.service": name.slice(0, slash),
-      "rpc.method": name.slice(slash + 1),
-      "client.address": call.peer,
-      "curfew.transport": call.transport,
-      "curfew.request.id": call.id
+    onEnd: (record) => {
+      leave()
+      return onRequestEnd?.(record) ?? Effect.void
     }
-  })
+  }
+  return Effect.uninterruptible(Effect.ignore(RequestContext.run(request, telemetry.traced(call, body))))
 }
 
 const deadlineOf = (call: CallState, clock: Clock.Clock): Instant.Instant | undefined => {
   const at = Option.getOrUndefined(call.deadline)
   if (at === undefined) return undefined
   const left = at - clock.currentTimeMillisUnsafe()
-  return (Number(clock.monotonicTimeNanosUnsafe()) / 1e6 + left) as Instant.Instant
+  return (Instant.nowOf(clock) + left) as Instant.Instant
 }
-
-// ── the handler ──────────────────────────────────────────────────────────────────────────────────────────────
-
-/** The handler as one effect, in a scope of its own. The value is what a single answer is. */
-const handling = (spec: MethodSpec, call: CallState, place: Place): Effect.Effect<unknown, unknown> => {
-  const { definition, handler, kind } = spec
-  const decode = definition.requestDeserialize
-  const run = Effect.gen(function* () {
-    const request =
-      kind === "unary" || kind === "serverStream"
-        ? yield* decoded(call, decode, call.raw.request)
-        : requestsOf(call, decode)
-    if (call.phase === "waiting") call.phase = "running"
-    const result = handler(request, call)
-    if (streams(kind)) {
-      if (!Stream.isStream(result)) return yield* Effect.die(wrongResult(call, "Stream"))
-      return yield* written(spec, call, result as Stream.Stream<unknown, unknown>)
-    }
-    if (!Effect.isEffect(result)) return yield* Effect.die(wrongResult(call, "Effect"))
-    return yield* result as Effect.Effect<unknown, unknown>
-  })
-  return Effect.withFiber((fiber) => {
-    place.handlerEnded = false
-    // The handler's own cell hears of every cancel: its deadline and its owner have no other way to tell the call.
-    const deafen = fiber.getRef(CurrentCell)?.listen((reason) => call.noteEnd(reason)) ?? (() => {})
-    return Effect.ensuring(
-      Effect.scoped(run),
-      Effect.sync(() => {
-        deafen()
-        place.handlerEnded = true
-      })
-    )
-  })
-}
-
-const wrongResult = (call: CallState, wanted: "Effect" | "Stream"): Error =>
-  new Error(
-    `The handler of ${call.method} has to give ${wanted === "Effect" ? "an Effect" : "a Stream"}; wrap a function that gives a promise in Server.fromPromise.`
-  )
-
-/** Writes a stream, message by message, as fast as the peer takes it. */
-const written = (
-  spec: MethodSpec,
-  call: CallState,
-  stream: Stream.Stream<unknown, unknown>
-): Effect.Effect<void, unknown> =>
-  Stream.runForEachArray(stream, (messages) => {
-    let index = 0
-    const rest: Effect.Effect<void, GrpcError> = Effect.suspend(() => {
-      while (index < messages.length) {
-        const encoded = encode(spec, call, messages[index++])
-        if (!Buffer.isBuffer(encoded)) return unencodable(call, encoded)
-        const wait = call.write(encoded)
-        if (wait !== undefined) return index < messages.length ? Effect.andThen(wait, rest) : wait
-      }
-      return Effect.void
-    })
-    return rest
-  })
-
-class Unencodable {
-  readonly error: unknown
-  constructor(error: unknown) {
-    this.error = error
-  }
-}
-
-const encode = ({ definition }: MethodSpec, _call: CallState, message: unknown): Buffer | Unencodable => {
-  try {
-    const bytes: unknown = definition.responseSerialize(message)
-    if (Buffer.isBuffer(bytes)) return bytes
-    if (bytes instanceof Uint8Array) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    return new Unencodable(new TypeError("The serializer gave no bytes."))
-  } catch (error) {
-    return new Unencodable(error)
-  }
-}
-
-const cannotEncode = "The response could not be encoded"
-
-const unencodable = (call: CallState, { error }: Unencodable): Effect.Effect<never, GrpcError> =>
-  Effect.andThen(
-    Effect.logError(
-      `${cannotEncode}. Check what the handler of ${call.method} answers with.`,
-      Cause.fail(error)
-    ),
-    new GrpcError({ code: Code.INTERNAL, details: cannotEncode, method: call.method })
-  )
 
 /** An exit that no client takes any more. That the handler says a status is no news then. */
 const dropped = (call: CallState, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
@@ -352,7 +200,6 @@ const dropped = (call: CallState, exit: Exit.Exit<unknown, unknown>): Effect.Eff
 const conclude = (
   spec: MethodSpec,
   call: CallState,
-  place: Place,
   answer: Endpoint.Answer<unknown, unknown>
 ): Effect.Effect<void, GrpcError> =>
   Effect.gen(function* () {
@@ -376,14 +223,12 @@ const conclude = (
       const reason = answer.reason._tag
       yield* Effect.annotateCurrentSpan("curfew.cancel.reason", reason)
       yield* Effect.logDebug(`${call.method} was cancelled: ${describe(answer.reason)}`)
-      yield* Metric.update(counted(Metrics.cancelled, call, { reason }), 1)
-      if (!place.handlerEnded && (yield* waitedFor(spec, call))) {
-        yield* Metric.update(counted(Metrics.abandoned, call), 1)
-      }
+      telemetry.cancelled(call, reason, spec.context)
+      if (call.handling && (yield* waitedFor(spec, call))) telemetry.abandoned(call, spec.context)
     } else {
-      yield* Metric.update(counted(Metrics.completed, call, { code: String(status.code) }), 1)
+      telemetry.completed(call, status.code, spec.context)
     }
-    if (isServerError(status.code)) {
+    if (telemetry.isServerError(status.code)) {
       return yield* new GrpcError({ code: status.code, details: status.details, method: call.method })
     }
   })
@@ -397,15 +242,6 @@ const waitedFor = (spec: MethodSpec, call: CallState): Effect.Effect<boolean> =>
     return policy === "cancel" || typeof policy === "object"
   })
 
-/** Those that OpenTelemetry counts as errors of a server. */
-const isServerError = (code: number): boolean =>
-  code === Code.UNKNOWN ||
-  code === Code.DEADLINE_EXCEEDED ||
-  code === Code.UNIMPLEMENTED ||
-  code === Code.INTERNAL ||
-  code === Code.UNAVAILABLE ||
-  code === Code.DATA_LOSS
-
 const statusOfAnswer = (
   spec: MethodSpec,
   call: CallState,
@@ -414,28 +250,31 @@ const statusOfAnswer = (
   switch (answer._tag) {
     case "Value": {
       if (streams(call.kind)) return { status: okWith(call.trailers), unforeseen: undefined }
-      const bytes = encode(spec, call, answer.value)
+      const bytes = encode(spec, answer.value)
       if (!Buffer.isBuffer(bytes)) {
         const status = outgoing(Code.INTERNAL, cannotEncode)
         return { status, unforeseen: Cause.fail(bytes.error) }
       }
-      return call.allowsAnswer(bytes.length)
+      return call.counted(bytes.length)
         ? { status: okWith(call.trailers), unforeseen: undefined, bytes }
-        : { status: cancelledStatus(spec, call, "responseBytes"), unforeseen: undefined }
+        : {
+            status: statusOfReason(
+              spec,
+              CancelReason.LimitExceeded({ limit: "responseBytes" }),
+              call.trailers
+            ),
+            unforeseen: undefined
+          }
     }
     case "Failure":
       return statusOfCause(answer.cause, call.trailers, spec.options.mapError)
     case "Cancelled":
     case "Dropped":
-      return {
-        status: call.chosen ?? statusOfReason(spec, answer.reason, call.trailers),
-        unforeseen: undefined
-      }
+      return call.chosen === undefined
+        ? { status: statusOfReason(spec, answer.reason, call.trailers), unforeseen: undefined }
+        : statusOfError(call.chosen, call.trailers)
   }
 }
-
-const cancelledStatus = (spec: MethodSpec, call: CallState, limit: LimitName): Outgoing =>
-  statusOfReason(spec, CancelReason.LimitExceeded({ limit }), call.trailers)
 
 const statusOfReason = (spec: MethodSpec, reason: CancelReason, trailers: Metadata | undefined): Outgoing => {
   const code =

@@ -7,6 +7,7 @@
  * 2. It is in flight from its start to the end of its release.
  */
 import type { CancelReason } from "@curfew/reason"
+import { seriesOf } from "@curfew/reason/seriesOf"
 import { status as statusCodes } from "@grpc/grpc-js"
 import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
@@ -31,10 +32,15 @@ export const active: Metric.Gauge<number> = /* @__PURE__ */ Metric.gauge("curfew
   description: "gRPC calls that are in flight."
 })
 
+const startedOf = /* @__PURE__ */ seriesOf(startedTotal, "method")
+const completedOf = /* @__PURE__ */ seriesOf(completedTotal, "method", "code")
+const cancelledOf = /* @__PURE__ */ seriesOf(cancelledTotal, "method", "reason")
+const activeOf = /* @__PURE__ */ seriesOf(active, "method")
+
 /** `/package.Service/Method` in the two parts that OpenTelemetry wants. */
 export const spanOf = (
   path: string
-): { readonly name: string; readonly attributes: Record<string, string> } => {
+): { readonly name: string; readonly attributes: Readonly<Record<string, string>> } => {
   const name = path.startsWith("/") ? path.slice(1) : path
   const cut = name.lastIndexOf("/")
   return {
@@ -53,21 +59,19 @@ export class Telemetry {
   readonly #context: Context.Context<never>
   #told = false
 
-  constructor(path: string, span: Tracer.Span, context: Context.Context<never>) {
-    this.#method = spanOf(path).name
+  constructor(method: string, span: Tracer.Span, context: Context.Context<never>) {
+    this.#method = method
     this.#span = span
     this.#context = context
-    const method = { method: this.#method }
-    Metric.withAttributes(startedTotal, method).updateUnsafe(1, context)
-    Metric.withAttributes(active, method).modifyUnsafe(1, context)
+    startedOf(method).updateUnsafe(1, context)
+    activeOf(method).modifyUnsafe(1, context)
   }
 
   completed(code: number): void {
     if (this.#told) return
     this.#told = true
     this.#span.attribute("rpc.grpc.status_code", code)
-    const attributes = { method: this.#method, code: statusCodes[code] ?? String(code) }
-    Metric.withAttributes(completedTotal, attributes).updateUnsafe(1, this.#context)
+    completedOf(this.#method, statusCodes[code] ?? String(code)).updateUnsafe(1, this.#context)
   }
 
   cancelled(reason: CancelReason): void {
@@ -75,11 +79,10 @@ export class Telemetry {
     this.#told = true
     this.#span.attribute("rpc.grpc.status_code", statusCodes.CANCELLED)
     this.#span.attribute("curfew.cancel.reason", reason._tag)
-    const attributes = { method: this.#method, reason: reason._tag }
-    Metric.withAttributes(cancelledTotal, attributes).updateUnsafe(1, this.#context)
+    cancelledOf(this.#method, reason._tag).updateUnsafe(1, this.#context)
   }
 
   finished(): void {
-    Metric.withAttributes(active, { method: this.#method }).modifyUnsafe(-1, this.#context)
+    activeOf(this.#method).modifyUnsafe(-1, this.#context)
   }
 }

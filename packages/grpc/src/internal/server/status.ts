@@ -10,8 +10,8 @@ import { foreignInterrupt } from "@curfew/request"
 import { failureOf } from "@curfew/scope"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
-import { GrpcError } from "../GrpcError.ts"
-import { BadMetadata, checked } from "./serverMetadata.ts"
+import { GrpcError } from "../../GrpcError.ts"
+import { BadMetadata, checked } from "./metadata.ts"
 
 /** What goes out. */
 export interface Outgoing {

@@ -13,11 +13,11 @@ import { TaskScope } from "@curfew/scope"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { CallOptions, ClientOptions } from "../Client.ts"
-import { callDeadline } from "./callDeadline.ts"
-import { callMetadata } from "./callMetadata.ts"
-import { ClientCall, type Outgoing } from "./clientCall.ts"
-import { spanOf, Telemetry } from "./clientTelemetry.ts"
+import type { CallOptions, ClientOptions } from "../../Client.ts"
+import { ClientCall, type Outgoing } from "./call.ts"
+import { callDeadline } from "./deadline.ts"
+import { callMetadata } from "./metadata.ts"
+import { spanOf, Telemetry } from "./telemetry.ts"
 
 /** One message, or a stream of them. */
 export type Requests<Request, E, R> =
@@ -46,8 +46,7 @@ export const openCall = <Request, Response, E, R>(
     }
     const call = yield* Effect.acquireRelease(
       Effect.withFiberSucceed(
-        (fiber) =>
-          new ClientCall<Request, Response, E>(outgoing, new Telemetry(method.path, span, fiber.context))
+        (fiber) => new ClientCall<Request, Response, E>(outgoing, new Telemetry(name, span, fiber.context))
       ),
       (opened) => opened.end
     )

@@ -19,16 +19,17 @@ import { CurrentCall } from "@curfew/request/Endpoint"
 import type { Transport } from "@curfew/request/OnDisconnect"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import type * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { GrpcError } from "../GrpcError.ts"
-import type { ServerCall } from "../ServerCall.ts"
-import type { CallLimits, LimitName } from "../ServerLimits.ts"
-import type { MethodKind } from "../Service.ts"
-import type { CallTable, Entry } from "./serverCallTable.ts"
-import { BadMetadata, checked, type MetadataInput } from "./serverMetadata.ts"
-import { type Outgoing, statusOfError } from "./serverStatus.ts"
+import { GrpcError } from "../../GrpcError.ts"
+import type { ServerCall, WorkBudget } from "../../ServerCall.ts"
+import type { LimitName } from "../../ServerLimits.ts"
+import type { MethodKind } from "../../Service.ts"
+import type { MetadataInput } from "../metadata.ts"
+import type { CallTable, Entry } from "./callTable.ts"
+import type { ResolvedLimits } from "./limits.ts"
+import { BadMetadata, checked } from "./metadata.ts"
+import type { Outgoing } from "./status.ts"
 
 /** What grpc-js and the tunnel hand to a handler. */
 export interface RawCall extends EventEmitter {
@@ -62,28 +63,6 @@ const calls = new WeakMap<object, CallState>()
 /** The call of a peer signal. It is kept beside the signal, so that no work but the call's own finds it. */
 export const callOf = (peer: object): ServerCall | undefined => calls.get(peer)
 
-export interface ResolvedLimits {
-  readonly requests: number
-  readonly requestBytes: number
-  readonly responses: number
-  readonly responseBytes: number
-  readonly time: number
-  readonly work: number
-}
-
-export const resolveLimits = (...given: ReadonlyArray<CallLimits | undefined>): ResolvedLimits => {
-  const pick = <K extends keyof CallLimits>(key: K): CallLimits[K] | undefined =>
-    given.find((limits) => limits?.[key] !== undefined)?.[key]
-  return {
-    requests: pick("requests") ?? 1_000_000,
-    requestBytes: pick("requestBytes") ?? 2 ** 30,
-    responses: pick("responses") ?? 10_000_000,
-    responseBytes: pick("responseBytes") ?? 2 ** 32,
-    time: Duration.toMillis(Duration.fromInputUnsafe(pick("time") ?? Duration.days(1))),
-    work: pick("work") ?? 1_000_000_000
-  }
-}
-
 export class CallState implements ServerCall, Entry {
   readonly id: string
   readonly method: string
@@ -103,8 +82,10 @@ export class CallState implements ServerCall, Entry {
   /** What the observer of cancellations threw. */
   observerFailure: unknown
   trailers: Metadata | undefined
-  /** The status that `cancel` was given. */
-  chosen: Outgoing | undefined
+  /** What `cancel` was given. */
+  chosen: GrpcError | undefined
+  /** The handler runs. */
+  handling = false
   requestMessages = 0
   requestBytes = 0
   #responses = 0
@@ -195,7 +176,7 @@ export class CallState implements ServerCall, Entry {
   readonly cancel: ServerCall["cancel"] = (status) =>
     Effect.sync(() => {
       if (this.answered || this.ended !== undefined) return false
-      this.chosen = statusOfError(new GrpcError(status), this.trailers).status
+      this.chosen = new GrpcError(status)
       this.stop(CancelReason.Requested({ message: status.details }))
       return true
     })
@@ -230,7 +211,7 @@ export class CallState implements ServerCall, Entry {
   }
 
   /** Counts a response; false when it is one too many, and the call has been stopped. */
-  #counted(bytes: number): boolean {
+  counted(bytes: number): boolean {
     this.#responses++
     this.#responseBytes += bytes
     if (this.#responseBytes > this.limits.responseBytes) this.exceeded("responseBytes")
@@ -243,30 +224,29 @@ export class CallState implements ServerCall, Entry {
   write(bytes: Buffer): Effect.Effect<void> | undefined {
     if (this.over || this.answered || this.signal.state !== "waiting")
       return Effect.asVoid(this.#sent(Effect.void))
-    if (!this.#counted(bytes.length)) return Effect.yieldNow
+    if (!this.counted(bytes.length)) return Effect.yieldNow
     this.phase = "responding"
     return this.raw.write?.(bytes) === false ? Effect.asVoid(this.#sent(this.#drained)) : undefined
   }
 
-  readonly #sent = (write: Effect.Effect<void>) => send(write, { peer: this.signal })
+  #sent(write: Effect.Effect<void>) {
+    return send(write, { peer: this.signal })
+  }
 
   // A stream that was destroyed neither drains nor calls back: whoever waits is raced with the peer's leaving.
-  readonly #drained: Effect.Effect<void> = Effect.callback((resume) => {
-    // It may have drained on the way here.
-    if (this.raw.writableNeedDrain === false) {
-      resume(Effect.void)
-      return undefined
-    }
-    const onDrain = (): void => resume(Effect.void)
-    this.raw.once("drain", onDrain)
-    return Effect.sync(() => {
-      this.raw.off("drain", onDrain)
+  get #drained(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      // It may have drained on the way here.
+      if (this.raw.writableNeedDrain === false) {
+        resume(Effect.void)
+        return undefined
+      }
+      const onDrain = (): void => resume(Effect.void)
+      this.raw.once("drain", onDrain)
+      return Effect.sync(() => {
+        this.raw.off("drain", onDrain)
+      })
     })
-  })
-
-  /** Whether a single answer may go out; it stops the call otherwise. */
-  allowsAnswer(bytes: number): boolean {
-    return this.#counted(bytes)
   }
 
   /** Hands over the status, with the answer of a call that has one. Gives what the transport threw. */
@@ -293,10 +273,10 @@ export class CallState implements ServerCall, Entry {
     else this.#respond(error)
   }
 
-  // ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────
+  // ── asking: getters, because most calls are asked nothing ─────────────────────────────────────────────────
 
-  readonly #asking = <A, E, R>(ask: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.provideService(ask, CurrentCall, {
+  #asking<A, E, R>(ask: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.provideService(ask, CurrentCall, {
       method: this.method,
       kind: "request",
       transport: this.transport,
@@ -304,22 +284,37 @@ export class CallState implements ServerCall, Entry {
       policy: "cancel",
       observe: Effect.succeed(false)
     })
+  }
 
-  readonly isActive = Effect.sync(() => this.signal.state === "waiting" && !this.over)
-  readonly awaitPeerGone = this.#asking(awaitPeerGone)
+  get isActive(): Effect.Effect<boolean> {
+    return Effect.sync(() => this.signal.state === "waiting" && !this.over)
+  }
+
+  get awaitPeerGone(): Effect.Effect<CancelReason> {
+    return this.#asking(awaitPeerGone)
+  }
+
   readonly onPeerGone: ServerCall["onPeerGone"] = (effect) => this.#asking(onPeerGone(effect))
-  readonly completed = this.#asking(completed)
-  readonly reason = Effect.sync(() => Option.fromUndefinedOr(this.ended))
 
-  readonly budget = {
-    spend: (units: number): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        this.#spent += Math.max(0, units)
-        if (this.#spent <= this.limits.work) return Effect.void
-        this.exceeded("work")
-        return Effect.yieldNow
-      }),
-    left: Effect.sync(() => Math.max(0, this.limits.work - this.#spent))
+  get completed(): Effect.Effect<void> {
+    return this.#asking(completed)
+  }
+
+  get reason(): Effect.Effect<Option.Option<CancelReason>> {
+    return Effect.sync(() => Option.fromUndefinedOr(this.ended))
+  }
+
+  get budget(): WorkBudget {
+    return {
+      spend: (units) =>
+        Effect.suspend(() => {
+          this.#spent += Math.max(0, units)
+          if (this.#spent <= this.limits.work) return Effect.void
+          this.exceeded("work")
+          return Effect.yieldNow
+        }),
+      left: Effect.sync(() => Math.max(0, this.limits.work - this.#spent))
+    }
   }
 }
 

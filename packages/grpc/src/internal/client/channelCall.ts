@@ -60,6 +60,14 @@ export const serialize = (method: AnyMethod, message: unknown): Buffer | string 
   }
 }
 
+/** A request whose bytes were made before its call. */
+export class Serialized {
+  readonly bytes: Buffer
+  constructor(bytes: Buffer) {
+    this.bytes = bytes
+  }
+}
+
 class ChannelCall {
   readonly #call: ChannelStream
   readonly #method: AnyMethod
@@ -97,7 +105,7 @@ class ChannelCall {
   }
 
   sendMessageWithContext(context: Context, message: unknown): void {
-    const bytes = serialize(this.#method, message)
+    const bytes = message instanceof Serialized ? message.bytes : serialize(this.#method, message)
     if (typeof bytes === "string") this.#call.cancelWithStatus(statusCodes.INTERNAL, bytes)
     else this.#call.sendMessageWithContext(context, bytes)
   }

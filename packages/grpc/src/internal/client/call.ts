@@ -15,7 +15,8 @@
  */
 import { CancelReason, currentReason, describe, toCause } from "@curfew/reason"
 import { type CancelCell, cancelledAboveUnsafe } from "@curfew/reason/CancelCell"
-import { bounded, Instant } from "@curfew/scope"
+import { Instant } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import { armUnsafe } from "@curfew/scope/Child"
 import {
   type CallOptions as ChannelCallOptions,
@@ -30,10 +31,17 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { GrpcError } from "../GrpcError.ts"
-import { type CallDeadline, isScopes, remaining, wireDeadline } from "./callDeadline.ts"
-import { type AnyMethod, connect, type InterceptingCall, serialize, type Why } from "./channelCall.ts"
-import type { Telemetry } from "./clientTelemetry.ts"
+import { GrpcError } from "../../GrpcError.ts"
+import {
+  type AnyMethod,
+  connect,
+  type InterceptingCall,
+  Serialized,
+  serialize,
+  type Why
+} from "./channelCall.ts"
+import { type CallDeadline, isScopes, remaining, wireDeadline } from "./deadline.ts"
+import type { Telemetry } from "./telemetry.ts"
 
 /** Messages that are kept for a reader that is slower than its server: as many as a Node stream of objects keeps. */
 const readAhead = 16
@@ -123,16 +131,22 @@ export class ClientCall<Request, Response, E> {
       return
     }
     const { interceptors, method } = this.#outgoing
+    let message: unknown = request?.message
     // Without interceptors nobody changes the message any more, so a bad one need not open a call.
     if (request !== undefined && interceptors.length === 0) {
-      const bytes = serialize(method, request.message)
+      const bytes = serialize(method, message)
       if (typeof bytes === "string") {
         this.refuse(GrpcError.make("INTERNAL", bytes, { method: this.#path }))
         return
       }
+      message = new Serialized(bytes)
     }
     try {
-      this.#connect(metadata, millis, request)
+      this.#connect(metadata, millis)
+      if (request !== undefined) {
+        this.#call?.sendMessageWithContext({}, message)
+        this.#call?.halfClose()
+      }
     } catch (error) {
       this.#unconnected(error)
       return
@@ -143,7 +157,7 @@ export class ClientCall<Request, Response, E> {
     }
   }
 
-  #connect(metadata: Metadata, millis: number, request: { readonly message: Request } | undefined): void {
+  #connect(metadata: Metadata, millis: number): void {
     const { channel, credentials, interceptors, method } = this.#outgoing
     const options: ChannelCallOptions = {
       deadline: wireDeadline(millis),
@@ -161,9 +175,6 @@ export class ClientCall<Request, Response, E> {
       onReceiveStatus: (status) => this.#status(status)
     })
     this.#read()
-    if (request === undefined) return
-    call.sendMessageWithContext({}, request.message)
-    call.halfClose()
   }
 
   /** The call is over before it began. */
@@ -203,7 +214,7 @@ export class ClientCall<Request, Response, E> {
   }
 
   get #now(): number {
-    return Number((this.#clock as Clock.Clock).monotonicTimeNanosUnsafe()) / 1e6
+    return Instant.nowOf(this.#clock as Clock.Clock)
   }
 
   /** The scope's deadline is the scope's to tell: its cancel is due, and comes from its own timer. */
@@ -426,7 +437,7 @@ export class ClientCall<Request, Response, E> {
       if (this.#ended) return resume(Effect.void)
       this.#ender = () => resume(Effect.void)
     })
-    const limited = this.#ended ? Effect.void : bounded(status, { name: `end of ${this.#path}` })
+    const limited = this.#ended ? Effect.void : boundedAt(status, { name: `end of ${this.#path}` })
     return Effect.andThen(Effect.andThen(limited, this.#again), this.#finished)
   })
 

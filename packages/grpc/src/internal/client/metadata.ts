@@ -2,36 +2,15 @@
  * The metadata that a call starts with.
  *
  * Invariants
- * 1. What the caller gave is never changed: every call has a copy.
- * 2. Illegal metadata, and more of it than a connection carries, is a typed error before anything is sent, never an
+ * 1. Illegal metadata, and more of it than a connection carries, is a typed error before anything is sent, never an
  *    exception.
- * 3. The trace context is that of the call's own span, whatever the caller copied in; where there is no real span,
+ * 2. The trace context is that of the call's own span, whatever the caller copied in; where there is no real span,
  *    the caller's stays.
  */
 import { Metadata } from "@grpc/grpc-js"
 import type * as Tracer from "effect/Tracer"
-import { GrpcError } from "../GrpcError.ts"
-
-type Value = string | Uint8Array
-
-/** Metadata of grpc-js, or a record of the same. */
-export type MetadataInput = Metadata | Readonly<Record<string, Value | ReadonlyArray<Value>>>
-
-const add = (into: Metadata, key: string, value: Value): void => {
-  into.add(key, typeof value === "string" ? value : Buffer.from(value))
-}
-
-const toMetadata = (input: MetadataInput): Metadata => {
-  if (input instanceof Metadata) return input.clone()
-  // A `Metadata` of another copy of grpc-js, such as a stub's own.
-  if (typeof input["toHttp2Headers"] === "function") return (input as unknown as Metadata).clone()
-  const metadata = new Metadata()
-  for (const [key, values] of Object.entries(input)) {
-    if (typeof values === "string" || values instanceof Uint8Array) add(metadata, key, values)
-    else for (const value of values) add(metadata, key, value)
-  }
-  return metadata
-}
+import { GrpcError } from "../../GrpcError.ts"
+import { copyUnsafe, type MetadataInput } from "../metadata.ts"
 
 /**
  * Node breaks off the whole connection at a block of more than 65,536 bytes, with every call on it. What the transport
@@ -65,7 +44,7 @@ export const callMetadata = (
   try {
     for (const input of inputs) {
       if (input === undefined) continue
-      const own = toMetadata(input)
+      const own = copyUnsafe(input)
       metadata.merge(own)
       metadata.setOptions({ ...metadata.getOptions(), ...own.getOptions() })
     }

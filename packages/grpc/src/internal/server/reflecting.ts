@@ -11,8 +11,8 @@ import type { Owner } from "@curfew/scope"
 import type { ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js"
 import type * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type { RequestStream, Service } from "../Server.ts"
-import { makeService } from "./serverEdge.ts"
+import type { RequestStream, Service } from "../../Server.ts"
+import { makeService } from "./edge.ts"
 
 export const reflecting = (
   definition: ServiceDefinition,

@@ -14,11 +14,11 @@ import { status as Code } from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { GrpcError } from "../GrpcError.ts"
-import type { Completeness, RequestStream } from "../Server.ts"
-import type { LimitName } from "../ServerLimits.ts"
-import { turns } from "./serverBridge.ts"
-import type { CallState } from "./serverCallState.ts"
+import { GrpcError } from "../../GrpcError.ts"
+import type { Completeness, RequestStream } from "../../Server.ts"
+import type { LimitName } from "../../ServerLimits.ts"
+import { turns } from "./bridge.ts"
+import type { CallState } from "./callState.ts"
 
 /** A request as the transport hands it on: not decoded yet, and never a falsy value, which grpc-js takes for none. */
 export class Encoded {

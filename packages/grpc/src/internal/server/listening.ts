@@ -10,19 +10,20 @@
 import { CancelReason, describe } from "@curfew/reason"
 import { statusOf } from "@curfew/request"
 import { CleanupBudget, moveOnAfter, type Owner } from "@curfew/scope"
+import { millisUnsafe } from "@curfew/scope/Argument"
 import { Shutdown } from "@curfew/shutdown"
 import * as grpc from "@grpc/grpc-js"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { BindError } from "../BindError.ts"
-import type { GrpcServerOptions, GrpcServerShape, StopReport } from "../GrpcServer.ts"
-import * as Health from "../Health.ts"
-import type { Service } from "../Server.ts"
-import { CurrentServerCalls } from "../ServerCalls.ts"
-import { turns } from "./serverBridge.ts"
-import { CallTable, type Entry } from "./serverCallTable.ts"
-import { isOwn } from "./serverEdge.ts"
+import { BindError } from "../../BindError.ts"
+import type { GrpcServerOptions, GrpcServerShape, StopReport } from "../../GrpcServer.ts"
+import * as Health from "../../Health.ts"
+import type { Service } from "../../Server.ts"
+import { CurrentServerCalls } from "../../ServerCalls.ts"
+import { turns } from "./bridge.ts"
+import { CallTable, type Entry } from "./callTable.ts"
+import { isOwn } from "./edge.ts"
 
 const forced: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
 
@@ -74,17 +75,23 @@ class Running<E, R> {
   readonly #table: CallTable
   readonly #health: Health.Health
   readonly #own = new Set<string>()
+  readonly #lameDuck: number | undefined
+  readonly #drain: number
   #stopping = false
   #refusing = false
   #closed = false
   #waiters: Array<() => void> = []
-  /** What ran when the server began to stop. */
-  #atStop: ReadonlySet<Entry> = new Set()
+  /** What ran when the server began to stop, and what came before it refused. */
+  readonly #atStop = new Set<Entry>()
 
   constructor(options: GrpcServerOptions<E, R>, table: CallTable, health: Health.Health) {
     this.#options = options
     this.#table = table
     this.#health = health
+    // Read here: at the end of the server it would be too late to complain.
+    const { drain, lameDuck } = options
+    this.#drain = millisUnsafe("the drain of the server", drain ?? "20 seconds")
+    this.#lameDuck = lameDuck === undefined ? undefined : millisUnsafe("the lameDuck of the server", lameDuck)
     const given = options.options ?? {}
     // The first is the next to the wire: a call that another one ends has never come in.
     const interceptors = [this.#intercept, ...(given.interceptors ?? [])]
@@ -126,16 +133,21 @@ class Running<E, R> {
     // Asked again, or interrupted, the lame duck is over.
     if (this.#stopping) return this.#refuse
     this.#stopping = true
-    const { lameDuck } = this.#options
-    const wait = lameDuck === undefined ? turns(1) : Effect.sleep(lameDuck)
-    return Effect.ensuring(Effect.andThen(this.#health.stopServing, wait), this.#refuse)
+    this.#note()
+    const told = this.#lameDuck === undefined ? turns(1) : Effect.sleep(this.#lameDuck)
+    return Effect.ensuring(Effect.andThen(this.#health.stopServing, told), this.#refuse)
   })
 
+  #note(): void {
+    for (const entry of this.#table.entries) this.#atStop.add(entry)
+  }
+
+  /** Takes no call any more: after the lame duck, or when a later stage cuts that short. */
   readonly #refuse: Effect.Effect<void> = Effect.sync(() => {
     if (this.#refusing) return
     this.#refusing = true
     this.#table.refusing = true
-    this.#atStop = new Set(this.#table.entries)
+    this.#note()
     this.server.tryShutdown(() => {
       this.#closed = true
       for (const waiter of this.#waiters.splice(0)) waiter()
@@ -145,10 +157,13 @@ class Running<E, R> {
   readonly drained: Effect.Effect<void> = Effect.suspend(() => this.#table.idle)
 
   /** Interrupts what is left and waits for its clean-up, within the budget. */
-  readonly cancel: Effect.Effect<void> = Effect.flatMap(CleanupBudget, (budget) => {
-    for (const entry of [...this.#table.entries]) entry.stop(forced)
-    return Effect.asVoid(this.#table.drain(budget))
-  })
+  readonly cancel: Effect.Effect<void> = Effect.andThen(
+    this.#refuse,
+    Effect.flatMap(CleanupBudget, (budget) => {
+      for (const entry of [...this.#table.entries]) entry.stop(forced)
+      return Effect.asVoid(this.#table.drain(budget))
+    })
+  )
 
   readonly #allClosed: Effect.Effect<void> = Effect.callback((resume) => {
     if (this.#closed) return resume(Effect.void)
@@ -166,8 +181,9 @@ class Running<E, R> {
 
   readonly end: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     yield* this.stop
+    yield* this.#refuse
     const stage = yield* Shutdown.stage
-    if (stage === "running") yield* this.#table.drain(this.#options.drain ?? "20 seconds")
+    if (stage === "running") yield* this.#table.drain(this.#drain)
     yield* this.cancel
     const left = new Set(this.#table.entries)
     yield* this.breakOff

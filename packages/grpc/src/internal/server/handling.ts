@@ -1,0 +1,104 @@
+/**
+ * The handler of a call as one effect, which reads the request and writes the messages of a stream.
+ *
+ * Invariants
+ * 1. It has a scope of its own, inside the call's.
+ * 2. What the handler throws, or gives in place of an effect or a stream, is a defect of it.
+ * 3. Messages go out in order, each when the peer has taken the one before.
+ */
+import { CurrentCell } from "@curfew/reason/CancelCell"
+import { status as Code } from "@grpc/grpc-js"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { GrpcError } from "../../GrpcError.ts"
+import type { CallState } from "./callState.ts"
+import { type MethodSpec, streams } from "./method.ts"
+import { decoded, requestsOf } from "./requests.ts"
+
+/** The handler as one effect, in a scope of its own. The value is what a single answer is. */
+export const handling = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknown> => {
+  const { definition, handler, kind } = spec
+  const decode = definition.requestDeserialize
+  const run = Effect.gen(function* () {
+    const request =
+      kind === "unary" || kind === "serverStream"
+        ? yield* decoded(call, decode, call.raw.request)
+        : requestsOf(call, decode)
+    if (call.phase === "waiting") call.phase = "running"
+    const result = handler(request, call)
+    if (streams(kind)) {
+      if (!Stream.isStream(result)) return yield* Effect.die(wrongResult(call, "Stream"))
+      return yield* written(spec, call, result as Stream.Stream<unknown, unknown>)
+    }
+    if (!Effect.isEffect(result)) return yield* Effect.die(wrongResult(call, "Effect"))
+    return yield* result as Effect.Effect<unknown, unknown>
+  })
+  return Effect.withFiber((fiber) => {
+    call.handling = true
+    // The handler's own cell hears of every cancel: its deadline and its owner have no other way to tell the call.
+    const deafen = fiber.getRef(CurrentCell)?.listen((reason) => call.noteEnd(reason)) ?? (() => {})
+    return Effect.ensuring(
+      Effect.scoped(run),
+      Effect.sync(() => {
+        deafen()
+        call.handling = false
+      })
+    )
+  })
+}
+
+const wrongResult = (call: CallState, wanted: "Effect" | "Stream"): Error =>
+  new Error(
+    `The handler of ${call.method} has to give ${wanted === "Effect" ? "an Effect" : "a Stream"}; wrap a function that gives a promise in Server.fromPromise.`
+  )
+
+/** Writes a stream, message by message, as fast as the peer takes it. */
+const written = (
+  spec: MethodSpec,
+  call: CallState,
+  stream: Stream.Stream<unknown, unknown>
+): Effect.Effect<void, unknown> =>
+  Stream.runForEachArray(stream, (messages) => {
+    let index = 0
+    const rest: Effect.Effect<void, GrpcError> = Effect.suspend(() => {
+      while (index < messages.length) {
+        const encoded = encode(spec, messages[index++])
+        if (!Buffer.isBuffer(encoded)) return unencodable(call, encoded)
+        const wait = call.write(encoded)
+        if (wait !== undefined) return index < messages.length ? Effect.andThen(wait, rest) : wait
+      }
+      return Effect.void
+    })
+    return rest
+  })
+
+class Unencodable {
+  readonly error: unknown
+  constructor(error: unknown) {
+    this.error = error
+  }
+}
+
+/** The bytes of a response, or why there are none. */
+export const encode = ({ definition }: MethodSpec, message: unknown): Buffer | Unencodable => {
+  try {
+    const bytes: unknown = definition.responseSerialize(message)
+    if (Buffer.isBuffer(bytes)) return bytes
+    if (bytes instanceof Uint8Array) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    return new Unencodable(new TypeError("The serializer gave no bytes."))
+  } catch (error) {
+    return new Unencodable(error)
+  }
+}
+
+export const cannotEncode = "The response could not be encoded"
+
+const unencodable = (call: CallState, { error }: Unencodable): Effect.Effect<never, GrpcError> =>
+  Effect.andThen(
+    Effect.logError(
+      `${cannotEncode}. Check what the handler of ${call.method} answers with.`,
+      Cause.fail(error)
+    ),
+    new GrpcError({ code: Code.INTERNAL, details: cannotEncode, method: call.method })
+  )
