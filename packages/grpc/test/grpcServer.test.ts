@@ -274,6 +274,36 @@ describe("inside a staged shutdown", () => {
         expect(reports).toEqual([{ drained: 1, cancelled: ["/curfew.test.Words/Bidi"], abandoned: [] }])
       })
     ))
+  test.each(kinds)(
+    "%s: a force that comes while it stops closes the listener, and tells the call as cancelled",
+    (kind) =>
+      run(
+        Effect.gen(function* () {
+          const book = notebook()
+          const { context, logs } = yield* watching
+          const reports: Array<StopReport> = []
+          const handlers = inAllKinds(() => Effect.andThen(book.noting("started"), Effect.never))
+          const outer = yield* Effect.scope
+          let codes: Effect.Effect<number> = Effect.succeed(-1)
+          const main = Effect.gen(function* () {
+            const server = yield* GrpcServer.make({
+              services: [Server.make(definition, handlers) as Effect.Effect<Server.Service, never, Owner>],
+              address: "127.0.0.1:0",
+              onReport: (report) => reports.push(report)
+            })
+            const stub = yield* Scope.provide(stubTo(server.address), outer)
+            codes = Effect.map(call(stub, kind).answer, ({ code }) => code)
+            yield* book.awaits("started")
+            yield* Shutdown.begin
+            return yield* Effect.never
+          })
+          yield* Effect.provide(Shutdown.run(Effect.scoped(main), { drain: 0, force: "4 seconds" }), context)
+          expect(yield* codes).toBe(Code.UNAVAILABLE)
+          expect(reports).toEqual([{ drained: 0, cancelled: [`/curfew.test.Words/${kind}`], abandoned: [] }])
+          expect(logs.join("\n")).toContain("has stopped: 0 drained, 1 cancelled, 0 abandoned.")
+        })
+      )
+  )
 })
 
 describe("health", () => {

@@ -75,6 +75,7 @@ class Running<E, R> {
   readonly #health: Health.Health
   readonly #own = new Set<string>()
   #stopping = false
+  #closing = false
   #closed = false
   #waiters: Array<() => void> = []
   /** What ran when the server began to stop. */
@@ -126,18 +127,20 @@ class Running<E, R> {
     const { lameDuck } = this.#options
     return Effect.andThen(
       this.#health.stopServing,
-      Effect.andThen(
-        lameDuck === undefined ? turns(1) : Effect.sleep(lameDuck),
-        Effect.sync(() => {
-          this.#table.refusing = true
-          this.#atStop = new Set(this.#table.entries)
-          this.server.tryShutdown(() => {
-            this.#closed = true
-            for (const waiter of this.#waiters.splice(0)) waiter()
-          })
-        })
-      )
+      // A force that comes meanwhile ends the wait and nothing more: the listener still has to close.
+      Effect.ensuring(lameDuck === undefined ? turns(1) : Effect.sleep(lameDuck), this.#close)
     )
+  })
+
+  readonly #close: Effect.Effect<void> = Effect.sync(() => {
+    if (this.#closing) return
+    this.#closing = true
+    this.#table.refusing = true
+    this.#atStop = new Set(this.#table.entries)
+    this.server.tryShutdown(() => {
+      this.#closed = true
+      for (const waiter of this.#waiters.splice(0)) waiter()
+    })
   })
 
   readonly drained: Effect.Effect<void> = Effect.suspend(() => this.#table.idle)
@@ -164,6 +167,7 @@ class Running<E, R> {
 
   readonly end: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     yield* this.stop
+    yield* this.#close
     const stage = yield* Shutdown.stage
     if (stage === "running") yield* this.#table.drain(this.#options.drain ?? "20 seconds")
     yield* this.cancel
