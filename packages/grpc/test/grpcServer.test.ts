@@ -110,6 +110,30 @@ describe("the end of a server", () => {
     )
   )
 
+  test("what runs on without its client, and ends by force alone, is told as cancelled", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const handlers = inAllKinds(
+          (given) =>
+            Effect.gen(function* () {
+              yield* given.onPeerGone(() => book.noting("gone"))
+              yield* book.noting("started")
+              return yield* Effect.onInterrupt(Effect.never, () => book.noting("interrupted"))
+            }),
+          onDisconnect("detach")
+        )
+        const { reports, stop, stub } = yield* started(handlers, { drain: "10 millis" })
+        const left = call(stub, "Unary")
+        yield* book.awaits("started")
+        left.call.cancel()
+        yield* book.awaits("gone")
+        yield* stop
+        expect(book.seen.at(-1)).toBe("interrupted")
+        expect(reports).toEqual([{ drained: 0, cancelled: ["/curfew.test.Words/Unary"], abandoned: [] }])
+      })
+    ))
+
   test("calls run to their end while it drains, and new ones are refused", () =>
     run(
       Effect.gen(function* () {

@@ -80,6 +80,11 @@ class Running<E, R> {
   #waiters: Array<() => void> = []
   /** What ran when the server began to stop. */
   #atStop: ReadonlySet<Entry> = new Set()
+  /**
+   * What had not ended when it came to force. Asked each call, it might know another reason, from before, or none, if it
+   * was made elsewhere.
+   */
+  readonly #atForce = new Set<Entry>()
 
   constructor(options: GrpcServerOptions<E, R>, table: CallTable, health: Health.Health) {
     this.#options = options
@@ -143,10 +148,18 @@ class Running<E, R> {
     })
   })
 
-  readonly drained: Effect.Effect<void> = Effect.suspend(() => this.#table.idle)
+  readonly #beginForce = (): void => {
+    for (const entry of this.#table.entries) this.#atForce.add(entry)
+  }
+
+  /** A shutdown that forces cancels this wait, and then the calls, which do not wait for the server to do so. */
+  readonly drained: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.onInterrupt(this.#table.idle, () => Effect.sync(this.#beginForce))
+  )
 
   /** Interrupts what is left and waits for its clean-up, within the budget. */
   readonly cancel: Effect.Effect<void> = Effect.flatMap(CleanupBudget, (budget) => {
+    this.#beginForce()
     for (const entry of [...this.#table.entries]) entry.stop(forced)
     return Effect.asVoid(this.#table.drain(budget))
   })
@@ -174,7 +187,7 @@ class Running<E, R> {
     const left = new Set(this.#table.entries)
     yield* this.breakOff
     const ended = [...this.#atStop].filter((entry) => !left.has(entry))
-    const byForce = ended.filter((entry) => entry.ended?._tag === "Shutdown")
+    const byForce = ended.filter((entry) => entry.ended?._tag === "Shutdown" || this.#atForce.has(entry))
     const report: StopReport = {
       drained: ended.length - byForce.length,
       cancelled: byForce.map(({ method }) => method),
