@@ -230,7 +230,7 @@ describe("the command line", { timeout: limit }, () => {
     ])
     expect(await second.end).toBe(1)
     expect(second.output()).toMatch(
-      /^The server could not listen on 127\.0\.0\.1:\d+: .* Free the address, or choose another\.$/m
+      /^The server could not listen on 127\.0\.0\.1:\d+ because the address is in use; free it, or choose another\.$/m
     )
   })
 })

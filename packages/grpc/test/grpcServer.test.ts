@@ -221,11 +221,52 @@ describe("the end of a server", () => {
     run(
       Effect.gen(function* () {
         const { server } = yield* started(echo)
-        const { context } = yield* watching
-        const error = yield* Effect.flip(
-          Effect.provide(GrpcServer.make({ services: [], address: server.address }), context)
+        const { context, logs } = yield* watching
+        const reports: Array<StopReport> = []
+        const bind = (address: string) =>
+          Effect.flip(
+            Effect.scoped(
+              Effect.provide(
+                GrpcServer.make({ services: [], address, onReport: (report) => reports.push(report) }),
+                context
+              )
+            )
+          )
+        const taken = yield* bind(server.address)
+        expect([taken._tag, taken.message]).toEqual([
+          "BindError",
+          `The server could not listen on ${server.address} because the address is in use; free it, or choose another.`
+        ])
+        expect((yield* bind("192.0.2.1:1")).message).toBe(
+          "The server could not listen on 192.0.2.1:1 because this machine does not have the address; choose one of its own, or 0.0.0.0 for all of them."
         )
-        expect([error._tag, error.message]).toEqual(["BindError", expect.stringContaining("choose another")])
+        for (const address of ["http://x", ""]) {
+          expect((yield* bind(address)).message).toBe(
+            `The server could not listen on ${address || "an empty address"} because the address cannot be resolved; write it as host and port, such as 127.0.0.1:50051.`
+          )
+        }
+        // What never listened has not stopped.
+        expect([reports, logs.filter((line) => line.includes("has stopped"))]).toEqual([[], []])
+      })
+    ))
+
+  test("port 0 stands in the log and in the report of a shutdown as the port that was bound", () =>
+    run(
+      Effect.gen(function* () {
+        const { context, logs } = yield* watching
+        let address = ""
+        const main = Effect.gen(function* () {
+          ;({ address } = yield* GrpcServer.make({ services: [], address: "127.0.0.1:0" }))
+        })
+        const { report } = yield* Effect.provide(Shutdown.run(Effect.scoped(main)), context)
+        expect(address).toMatch(/^127\.0\.0\.1:[1-9]\d*$/)
+        expect(logs.join()).toContain(`The server on ${address} has stopped: 0 drained`)
+        const { report: later } = yield* Effect.provide(
+          Shutdown.run(Effect.scoped(Effect.andThen(main, Effect.andThen(Shutdown.begin, Effect.never)))),
+          context
+        )
+        expect(report.items.map(({ name }) => name)).toEqual(["main"])
+        expect(later.items.map(({ name }) => name)).toContain(`gRPC ${address}`)
       })
     ))
 

@@ -53,15 +53,16 @@ export const listening = <E, R>(
     }
     yield* Effect.addFinalizer(() => running.end)
     for (const service of made) yield* running.add(service)
-    const name = options.name ?? `gRPC ${options.address}`
+    const port = yield* running.bind
+    const name = options.name ?? `gRPC ${running.address}`
+    // A shutdown that has begun meanwhile runs them at once.
     yield* Shutdown.onStop(name, running.stop)
     yield* Shutdown.onDrain(name, running.drained)
     yield* Shutdown.onForce(name, Effect.andThen(running.cancel, running.breakOff))
-    const port = yield* running.bind
     return {
       server: running.server,
       port,
-      address: options.address.replace(/:0$/, `:${port}`),
+      address: running.address,
       calls: table,
       health,
       add: running.addScoped
@@ -74,6 +75,8 @@ class Running<E, R> {
   readonly #table: CallTable
   readonly #health: Health.Health
   readonly #own = new Set<string>()
+  /** With the port that was bound; `undefined` before. */
+  #address: string | undefined
   #stopping = false
   #closing = false
   #closed = false
@@ -93,6 +96,10 @@ class Running<E, R> {
     const given = options.options ?? {}
     const interceptors = [...(given.interceptors ?? []), this.#intercept]
     this.server = new grpc.Server({ ...keepalive, ...given, interceptors })
+  }
+
+  get address(): string {
+    return this.#address ?? this.#options.address
   }
 
   readonly add = (service: Service): Effect.Effect<void> =>
@@ -120,9 +127,17 @@ class Running<E, R> {
     Effect.callback((resume) => {
       const { address, credentials } = this.#options
       const how = credentials ?? grpc.ServerCredentials.createInsecure()
-      this.server.bindAsync(address, how, (cause, port) =>
-        resume(cause === null ? Effect.succeed(port) : Effect.fail(new BindError({ address, cause })))
-      )
+      const failed = (cause: Error) => resume(Effect.fail(new BindError({ address, cause })))
+      try {
+        this.server.bindAsync(address, how, (cause, port) => {
+          if (cause !== null) return failed(cause)
+          this.#address = address.replace(/:0$/, `:${port}`)
+          resume(Effect.succeed(port))
+        })
+      } catch (error) {
+        // An address that cannot be read is thrown.
+        failed(error as Error)
+      }
     })
   )
 
@@ -179,6 +194,8 @@ class Running<E, R> {
   )
 
   readonly end: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    // It never listened: nothing has to stop.
+    if (this.#address === undefined) return this.server.forceShutdown()
     yield* this.stop
     yield* this.#close
     const stage = yield* Shutdown.stage
@@ -195,7 +212,7 @@ class Running<E, R> {
     }
     const { abandoned, cancelled, drained } = report
     const counts = `${drained} drained, ${cancelled.length} cancelled, ${abandoned.length} abandoned`
-    yield* Effect.logInfo(`The server on ${this.#options.address} has stopped: ${counts}.`)
+    yield* Effect.logInfo(`The server on ${this.address} has stopped: ${counts}.`)
     if (abandoned.length > 0) yield* Effect.logWarning(`Left behind: ${abandoned.join(", ")}.`)
     this.#options.onReport?.(report)
   })
