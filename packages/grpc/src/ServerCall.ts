@@ -19,6 +19,11 @@ import type { MethodKind } from "./Service.ts"
 export interface WorkBudget {
   /** Spends, and cancels the call with `LimitExceeded` when there is not enough left. */
   readonly spend: (units: number) => Effect.Effect<void>
+  /**
+   * Spends what is left, at most so many units, and gives how many: never zero. When nothing is left it cancels the call
+   * with `LimitExceeded` and ends interrupted, in a mask too. For work that is done in portions.
+   */
+  readonly take: (upTo: number) => Effect.Effect<number>
   readonly left: Effect.Effect<number>
 }
 

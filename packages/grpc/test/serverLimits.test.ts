@@ -186,4 +186,52 @@ describe.each(transports)("over %s", (transport) => {
         expect(yield* calls.inFlight).toBe(0)
       })
     ))
+
+  test.each(kinds)("%s: takes what is left of a budget of work, down to the last unit, and no more", (kind) =>
+    run(
+      Effect.gen(function* () {
+        const granted: Array<number> = []
+        const { idle, stub } = yield* serving(
+          transport,
+          inAllKinds(({ budget }) =>
+            Effect.gen(function* () {
+              expect(yield* Effect.exit(budget.take(Number.NaN))).toMatchObject({ _tag: "Failure" })
+              expect(yield* Effect.exit(budget.take(0))).toMatchObject({ _tag: "Failure" })
+              yield* budget.spend(50)
+              for (;;) granted.push(yield* budget.take(400))
+            })
+          ),
+          { limits: { work: 1_000 } }
+        )
+        expect((yield* call(stub, kind).answer).code).toBe(Code.RESOURCE_EXHAUSTED)
+        yield* idle
+        expect(granted).toEqual([400, 400, 150])
+      })
+    )
+  )
+
+  test("a handler that masks ends with its interrupt, too, when it takes of a budget that was spent", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const { idle, stub } = yield* serving(
+          transport,
+          inAllKinds(({ budget }) =>
+            Effect.uninterruptible(
+              Effect.onInterrupt(
+                Effect.map(Effect.andThen(budget.take(10), budget.take(1)), (units) => {
+                  book.note(`granted ${units}`)
+                  return "ok"
+                }),
+                () => book.noting("interrupted")
+              )
+            )
+          ),
+          { limits: { work: 10 } }
+        )
+        expect((yield* call(stub, "Unary").answer).code).toBe(Code.RESOURCE_EXHAUSTED)
+        yield* idle
+        expect(book.seen).toEqual(["interrupted"])
+      })
+    ))
 })

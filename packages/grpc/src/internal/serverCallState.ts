@@ -13,10 +13,11 @@
  * 5. Every call object has an `error` listener: without one an error of the stream ends the process.
  */
 import type { EventEmitter } from "node:events"
-import { CancelReason, isCancelReason } from "@curfew/reason"
+import { CancelReason, isCancelReason, toCause } from "@curfew/reason"
 import { awaitPeerGone, completed, onPeerGone, PeerSignal, send } from "@curfew/request"
 import { CurrentCall } from "@curfew/request/Endpoint"
 import type { Transport } from "@curfew/request/OnDisconnect"
+import { countUnsafe } from "@curfew/scope/Argument"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -318,6 +319,21 @@ export class CallState implements ServerCall, Entry {
         if (this.#spent <= this.limits.work) return Effect.void
         this.exceeded("work")
         return Effect.yieldNow
+      }),
+    take: (upTo: number): Effect.Effect<number> =>
+      Effect.suspend(() => {
+        const units = Math.min(
+          countUnsafe("the units to take of a budget", upTo, 1),
+          this.limits.work - this.#spent
+        )
+        if (units > 0) {
+          this.#spent += units
+          return Effect.succeed(units)
+        }
+        this.exceeded("work")
+        const reason = this.ended ?? CancelReason.LimitExceeded({ limit: "work" })
+        // Who masks does not hear of the cancel, and has nothing to go on with.
+        return Effect.andThen(Effect.yieldNow, Effect.failCause(toCause(reason)))
       }),
     left: Effect.sync(() => Math.max(0, this.limits.work - this.#spent))
   }
