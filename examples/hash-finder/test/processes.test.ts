@@ -46,9 +46,11 @@ describe.each([
     for (const more of [[], ["--stream"]]) {
       const client = startClient(server.address, endless, ...more)
       expect(await client.end).toBe(1)
-      expect(client.output()).toMatch(/Find(Each)? "theneedleinthehaystack" ended with RESOURCE_EXHAUSTED: /)
+      expect(client.output()).toMatch(
+        /Find(Each)? "theneedleinthehaystack" ended with RESOURCE_EXHAUSTED: The call spent its 10000 units of work\n$/
+      )
       // Not one hash more.
-      await server.says(/cancelled: the limit work is exceeded; stopped after 10000 hashes/)
+      await server.says(/cancelled: the call spent its 10000 units of work; stopped after 10000 hashes/)
     }
   })
 })

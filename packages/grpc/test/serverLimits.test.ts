@@ -1,3 +1,4 @@
+import { type CancelReason, describe as describeReason } from "@curfew/reason"
 import { onDisconnect } from "@curfew/request"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -76,9 +77,9 @@ describe.each(transports)("over %s", (transport) => {
   })
 
   test.each([
-    ["requests", { requests: 2 }],
-    ["requestBytes", { requestBytes: 5 }]
-  ] as const)("L48 too many of %s end the call", (limit, limits) =>
+    ["requests", { requests: 2 }, "The client sent more than 2 requests"],
+    ["requestBytes", { requestBytes: 5 }, "The client sent more than 5 bytes of requests"]
+  ] as const)("L48 too many of %s end the call", (_limit, limits, details) =>
     run(
       Effect.gen(function* () {
         const { idle, stub } = yield* serving(transport, echo, { limits })
@@ -87,11 +88,7 @@ describe.each(transports)("over %s", (transport) => {
           for (const more of ["bb", "cc", "dd"]) started.call.write?.(more)
           started.call.end?.()
           const answer = yield* started.answer
-          expect([kind, answer.code, answer.details]).toEqual([
-            kind,
-            Code.RESOURCE_EXHAUSTED,
-            `The limit of ${limit} was passed`
-          ])
+          expect([kind, answer.code, answer.details]).toEqual([kind, Code.RESOURCE_EXHAUSTED, details])
         }
         yield* idle
       })
@@ -99,9 +96,9 @@ describe.each(transports)("over %s", (transport) => {
   )
 
   test.each([
-    ["responses", { responses: 3 }, 3],
-    ["responseBytes", { responseBytes: 20 }, 2]
-  ] as const)("L48 too many of %s end the call, and interrupt its handler", (limit, limits, sent) =>
+    ["responses", { responses: 3 }, 3, "The handler gave more than 3 responses"],
+    ["responseBytes", { responseBytes: 20 }, 2, "The handler gave more than 20 bytes of responses"]
+  ] as const)("L48 too many of %s end the call, and interrupt its handler", (limit, limits, sent, details) =>
     run(
       Effect.gen(function* () {
         const book = notebook()
@@ -116,15 +113,13 @@ describe.each(transports)("over %s", (transport) => {
           { limits }
         )
         const answer = yield* call(stub, "ServerStream").answer
-        expect([answer.code, answer.details]).toEqual([
-          Code.RESOURCE_EXHAUSTED,
-          `The limit of ${limit} was passed`
-        ])
+        expect([answer.code, answer.details]).toEqual([Code.RESOURCE_EXHAUSTED, details])
         expect(answer.messages).toHaveLength(sent)
         yield* idle
         expect(book.seen).toEqual(["Failure"])
         if (limit === "responseBytes") {
-          expect((yield* call(stub, "Unary").answer).code).toBe(Code.RESOURCE_EXHAUSTED)
+          const single = yield* call(stub, "Unary").answer
+          expect([single.code, single.details]).toEqual([Code.RESOURCE_EXHAUSTED, details])
         }
       })
     )
@@ -144,7 +139,7 @@ describe.each(transports)("over %s", (transport) => {
           const answer = yield* call(stub, kind, { call: { deadline: Date.now() + 60_000 } }).answer
           expect([answer.code, answer.details]).toEqual([
             Code.RESOURCE_EXHAUSTED,
-            "The limit of time was passed"
+            "The call took longer than 30ms"
           ])
           yield* idle
           expect(book.seen).toEqual(["interrupted"])
@@ -156,6 +151,7 @@ describe.each(transports)("over %s", (transport) => {
     run(
       Effect.gen(function* () {
         let tried = 0
+        const told: Array<CancelReason> = []
         const { calls, idle, stub } = yield* serving(
           transport,
           inAllKinds((given) =>
@@ -169,6 +165,7 @@ describe.each(transports)("over %s", (transport) => {
             )
           ),
           {
+            callsOptions: { onCancelled: ({ reason }) => told.push(reason) },
             methodLimits: { Unary: { work: 1_000 }, Bidi: { work: 500 } },
             limitStatus: (limit) => (limit === "work" ? Code.OUT_OF_RANGE : Code.RESOURCE_EXHAUSTED)
           }
@@ -176,7 +173,7 @@ describe.each(transports)("over %s", (transport) => {
         const found = yield* call(stub, "Unary", { metadata: metadata() }).answer
         expect([found.code, found.details, tried]).toEqual([
           Code.OUT_OF_RANGE,
-          "The limit of work was passed",
+          "The call spent its 1000 units of work",
           1_000
         ])
         tried = 0
@@ -184,6 +181,10 @@ describe.each(transports)("over %s", (transport) => {
         expect(tried).toBe(500)
         yield* idle
         expect(yield* calls.inFlight).toBe(0)
+        expect(told.map((reason) => [reason, describeReason(reason)])).toMatchObject([
+          [{ limit: "work" }, "the call spent its 1000 units of work"],
+          [{ limit: "work" }, "the call spent its 500 units of work"]
+        ])
       })
     ))
 

@@ -25,7 +25,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { GrpcError } from "../GrpcError.ts"
 import type { ServerCall } from "../ServerCall.ts"
-import type { CallLimits, LimitName } from "../ServerLimits.ts"
+import type { CallLimits } from "../ServerLimits.ts"
 import type { MethodKind } from "../Service.ts"
 import type { CallTable, Entry } from "./serverCallTable.ts"
 import { BadMetadata, checked, type MetadataInput } from "./serverMetadata.ts"
@@ -83,6 +83,19 @@ export const resolveLimits = (...given: ReadonlyArray<CallLimits | undefined>): 
     time: Duration.toMillis(Duration.fromInputUnsafe(pick("time") ?? Duration.days(1))),
     work: pick("work") ?? 1_000_000_000
   }
+}
+
+/** Why a call that passed one of its limits ends, in words that say how much it may use. */
+export const limitReason = (limits: ResolvedLimits, limit: keyof CallLimits): CancelReason =>
+  CancelReason.LimitExceeded({ limit, detail: allowed[limit](limits) })
+
+const allowed: Readonly<Record<keyof CallLimits, (limits: ResolvedLimits) => string>> = {
+  requests: ({ requests }) => `the client sent more than ${requests} requests`,
+  requestBytes: ({ requestBytes }) => `the client sent more than ${requestBytes} bytes of requests`,
+  responses: ({ responses }) => `the handler gave more than ${responses} responses`,
+  responseBytes: ({ responseBytes }) => `the handler gave more than ${responseBytes} bytes of responses`,
+  time: ({ time }) => `the call took longer than ${Duration.format(Duration.millis(time))}`,
+  work: ({ work }) => `the call spent its ${work} units of work`
 }
 
 export class CallState implements ServerCall, Entry {
@@ -177,8 +190,8 @@ export class CallState implements ServerCall, Entry {
     this.signal.stopUnsafe(reason)
   }
 
-  exceeded(limit: LimitName): void {
-    this.stop(CancelReason.LimitExceeded({ limit }))
+  exceeded(limit: keyof CallLimits): void {
+    this.stop(limitReason(this.limits, limit))
   }
 
   /** A cancel that the call hears of from elsewhere: its own timer, its owner. */
@@ -331,7 +344,7 @@ export class CallState implements ServerCall, Entry {
           return Effect.succeed(units)
         }
         this.exceeded("work")
-        const reason = this.ended ?? CancelReason.LimitExceeded({ limit: "work" })
+        const reason = this.ended ?? limitReason(this.limits, "work")
         // Who masks does not hear of the cancel, and has nothing to go on with.
         return Effect.andThen(Effect.yieldNow, Effect.failCause(toCause(reason)))
       }),

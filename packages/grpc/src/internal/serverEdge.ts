@@ -9,7 +9,7 @@
  * 4. What a client cannot be told is logged, within the call's span.
  * 5. Nothing that a handler, a codec or an observer throws leaves this module.
  */
-import { CancelReason, describe } from "@curfew/reason"
+import { type CancelReason, describe } from "@curfew/reason"
 import { CurrentCell } from "@curfew/reason/CancelCell"
 import { DefaultOnDisconnect, policyOf, RequestContext, statusOf } from "@curfew/request"
 import * as Endpoint from "@curfew/request/Endpoint"
@@ -34,13 +34,21 @@ import * as Stream from "effect/Stream"
 import { GrpcError } from "../GrpcError.ts"
 import type { ServerOptions, Service } from "../Server.ts"
 import { CurrentServerCalls } from "../ServerCalls.ts"
-import type { LimitName } from "../ServerLimits.ts"
+import type { CallLimits, LimitName } from "../ServerLimits.ts"
 import * as Metrics from "../ServerMetrics.ts"
 import type { MethodKind } from "../Service.ts"
-import { CallState, type RawCall, type Respond, resolveLimits } from "./serverCallState.ts"
+import { CallState, limitReason, type RawCall, type Respond, resolveLimits } from "./serverCallState.ts"
 import { CallTable } from "./serverCallTable.ts"
 import { decoded, Encoded, requestsOf } from "./serverRequests.ts"
-import { type Outgoing, okWith, outgoing, spoken, statusOfCause, type Told } from "./serverStatus.ts"
+import {
+  type Outgoing,
+  okWith,
+  outgoing,
+  sentenceOf,
+  spoken,
+  statusOfCause,
+  type Told
+} from "./serverStatus.ts"
 
 type AnyHandler = (request: unknown, call: CallState) => unknown
 type AnyDefinition = MethodDefinition<unknown, unknown>
@@ -431,8 +439,8 @@ const statusOfAnswer = (
   }
 }
 
-const cancelledStatus = (spec: MethodSpec, call: CallState, limit: LimitName): Outgoing =>
-  statusOfReason(spec, CancelReason.LimitExceeded({ limit }), call.trailers)
+const cancelledStatus = (spec: MethodSpec, call: CallState, limit: keyof CallLimits): Outgoing =>
+  statusOfReason(spec, limitReason(call.limits, limit), call.trailers)
 
 const statusOfReason = (spec: MethodSpec, reason: CancelReason, trailers: Metadata | undefined): Outgoing => {
   const code =
@@ -447,7 +455,7 @@ const sentence = (reason: CancelReason): string => {
     case "Shutdown":
       return "The server is shutting down"
     case "LimitExceeded":
-      return `The limit of ${reason.limit} was passed`
+      return sentenceOf(reason)
     default:
       return describe(reason)
   }
