@@ -1,10 +1,13 @@
 import { type CancelReason, describe as describeReason } from "@curfew/reason"
 import { onDisconnect } from "@curfew/request"
+import { Instant } from "@curfew/scope"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { ServerMetrics } from "../src/index.ts"
 import {
+  type Call,
   Code,
   call,
   echo,
@@ -235,4 +238,41 @@ describe.each(transports)("over %s", (transport) => {
         expect(book.seen).toEqual(["interrupted"])
       })
     ))
+
+  test.each(kinds)("%s: clean-up can ask when the call was cancelled, and is told the first time", (kind) =>
+    run(
+      Effect.gen(function* () {
+        const instants: Array<number> = []
+        const asked: Array<Option.Option<number>> = []
+        const ask = (given: Call) => Effect.map(given.cancelledAt, (at) => asked.push(at))
+        const { idle, stub } = yield* serving(
+          transport,
+          inAllKinds((given) =>
+            Effect.gen(function* () {
+              yield* ask(given)
+              instants.push(yield* Instant.now)
+              return yield* Effect.onInterrupt(
+                Effect.andThen(given.cancel({ code: Code.ABORTED, details: "enough" }), Effect.never),
+                () =>
+                  Effect.gen(function* () {
+                    instants.push(yield* Instant.now)
+                    yield* ask(given)
+                    yield* given.cancel({ code: Code.ABORTED, details: "more than enough" })
+                    yield* ask(given)
+                  })
+              )
+            })
+          )
+        )
+        expect((yield* call(stub, kind).answer).details).toBe("enough")
+        yield* idle
+        const [before, first, again] = asked
+        expect([before, again]).toEqual([Option.none(), first])
+        const [began, cleaned] = instants as [number, number]
+        const at = Option.getOrThrow(first as Option.Option<number>)
+        expect(at).toBeGreaterThanOrEqual(began)
+        expect(at).toBeLessThanOrEqual(cleaned)
+      })
+    )
+  )
 })

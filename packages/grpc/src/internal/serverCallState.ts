@@ -17,6 +17,7 @@ import { CancelReason, isCancelReason, toCause } from "@curfew/reason"
 import { awaitPeerGone, completed, onPeerGone, PeerSignal, send } from "@curfew/request"
 import { CurrentCall } from "@curfew/request/Endpoint"
 import type { Transport } from "@curfew/request/OnDisconnect"
+import { Instant } from "@curfew/scope"
 import { countUnsafe } from "@curfew/scope/Argument"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import type * as Clock from "effect/Clock"
@@ -124,6 +125,7 @@ export class CallState implements ServerCall, Entry {
   #responses = 0
   #responseBytes = 0
   #spent = 0
+  #cancelledAt: Instant.Instant | undefined
   readonly #table: CallTable
   readonly #respond: Respond | undefined
   readonly #clock: Clock.Clock
@@ -202,6 +204,7 @@ export class CallState implements ServerCall, Entry {
   #note(reason: CancelReason): void {
     if (this.ended !== undefined) return
     this.ended = reason
+    this.#cancelledAt = Instant.nowOf(this.#clock)
     const { id, method, phase, transport } = this
     this.observerFailure = this.#table.tell({ id, method, transport, reason, phase })
   }
@@ -324,6 +327,7 @@ export class CallState implements ServerCall, Entry {
   readonly onPeerGone: ServerCall["onPeerGone"] = (effect) => this.#asking(onPeerGone(effect))
   readonly completed = this.#asking(completed)
   readonly reason = Effect.sync(() => Option.fromUndefinedOr(this.ended))
+  readonly cancelledAt = Effect.sync(() => Option.fromUndefinedOr(this.#cancelledAt))
 
   readonly budget = {
     spend: (units: number): Effect.Effect<void> =>
