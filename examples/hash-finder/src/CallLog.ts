@@ -1,5 +1,6 @@
-import type { ServerCall, ServerCalls } from "@curfew/grpc"
+import type { ServerCall } from "@curfew/grpc"
 import { describe } from "@curfew/reason"
+import { Instant } from "@curfew/scope"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Progress } from "./handlers.ts"
@@ -8,15 +9,9 @@ import type { Query } from "./service.ts"
 /** One line when a search begins and one when it has stopped. */
 export class CallLog {
   readonly #print: (line: string) => void
-  readonly #cancelledAt = new Map<string, number>()
 
   constructor(print: (line: string) => void) {
     this.#print = print
-  }
-
-  /** Is told at once when a call is cancelled, while its search still runs. */
-  readonly cancelled = ({ id, phase }: ServerCalls.CallCancelled): void => {
-    if (phase !== "waiting") this.#cancelledAt.set(id, performance.now())
   }
 
   begins(call: ServerCall.ServerCall, query: Query): void {
@@ -25,16 +20,16 @@ export class CallLog {
 
   /** Runs when the search has stopped. */
   ends(call: ServerCall.ServerCall, query: Query, progress: Progress): Effect.Effect<void> {
-    return Effect.map(call.reason, (reason) => {
+    return Effect.gen({ self: this }, function* () {
+      const reason = yield* call.reason
+      const cancelledAt = yield* call.cancelledAt
       const { pastTheFlag, tried, worker } = progress
-      const cancelledAt = this.#cancelledAt.get(call.id)
-      this.#cancelledAt.delete(call.id)
       const by = worker === undefined ? "" : ` by worker ${worker}`
-      if (Option.isNone(reason) || cancelledAt === undefined) {
+      if (Option.isNone(reason) || Option.isNone(cancelledAt)) {
         this.#print(`${nameOf(call, query)} ends after ${tried} hashes${by}`)
         return
       }
-      const after = (performance.now() - cancelledAt).toFixed(1)
+      const after = ((yield* Instant.now) - cancelledAt.value).toFixed(1)
       const back =
         pastTheFlag === undefined
           ? ""

@@ -34,13 +34,13 @@ export const hashFinderService = (
     if (problem !== undefined) return Stream.fail(GrpcError.make("INVALID_ARGUMENT", problem))
     const progress: Progress = { tried: 0 }
     log.begins(call, query)
+    let granted = 0
     const pages = Stream.paginate(0, (from) =>
       Effect.gen(function* () {
-        const left = yield* call.budget.left
-        // One more than the limit allows: here the server cancels the call.
-        if (left === 0) yield* call.budget.spend(1)
-        const found = yield* search({ query, from, count: Math.min(jobSize, left) }, progress)
-        yield* call.budget.spend(found.tried)
+        // When nothing is left the server cancels the call here.
+        if (granted === 0) granted = yield* call.budget.take(jobSize)
+        const found = yield* search({ query, from, count: granted }, progress)
+        granted -= found.tried
         return [found.candidates, found.ideal ? Option.none() : Option.some(from + found.tried)] as const
       })
     )

@@ -19,8 +19,7 @@ const main = Effect.gen(function* () {
   const log = new CallLog(console.log)
   const server = yield* GrpcServer.make({
     services: [hashFinderService(search, log, limit)],
-    address: `127.0.0.1:${port}`,
-    onCancelled: log.cancelled
+    address: `127.0.0.1:${port}`
   })
   const where = workers === 0 ? "its own thread" : `${workers} worker ${workers === 1 ? "thread" : "threads"}`
   console.log(`The hash finder listens on ${server.address} and searches in ${where}; Ctrl-C ends it`)

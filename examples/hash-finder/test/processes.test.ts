@@ -46,9 +46,11 @@ describe.each([
     for (const more of [[], ["--stream"]]) {
       const client = startClient(server.address, endless, ...more)
       expect(await client.end).toBe(1)
-      expect(client.output()).toMatch(/Find(Each)? "theneedleinthehaystack" ended with RESOURCE_EXHAUSTED: /)
+      expect(client.output()).toMatch(
+        /Find(Each)? "theneedleinthehaystack" ended with RESOURCE_EXHAUSTED: The call spent its 10000 units of work\n$/
+      )
       // Not one hash more.
-      await server.says(/cancelled: the limit work is exceeded; stopped after 10000 hashes/)
+      await server.says(/cancelled: the call spent its 10000 units of work; stopped after 10000 hashes/)
     }
   })
 })
@@ -122,7 +124,7 @@ const watchHealth = (address: string) => {
 }
 
 /** The last of the lines about what was waited for. */
-const endOfReport = / {2}(drained|cancelled) .* {2}(main|hook|task|task, failed)\n$/
+const endOfReport = / {2}(drained|cancelled) .* {2}(main|hook|task)\n$/
 
 /** From the first line of the report on. */
 const reportIn = (output: string): string => output.slice(output.indexOf("\nShutdown after ") + 1)
@@ -158,7 +160,7 @@ describe("Ctrl-C in the server", { timeout: limit }, () => {
     server.interrupt()
     expect(await health.ended).toBe(status.UNAVAILABLE)
     expect(health.said).toEqual([1, 2])
-    await server.end
+    expect(await server.end).toBe(0)
     expect(reportIn(server.output())).toMatch(endOfReport)
   })
 
@@ -230,7 +232,7 @@ describe("the command line", { timeout: limit }, () => {
     ])
     expect(await second.end).toBe(1)
     expect(second.output()).toMatch(
-      /^The server could not listen on 127\.0\.0\.1:\d+: .* Free the address, or choose another\.$/m
+      /^The server could not listen on 127\.0\.0\.1:\d+ because the address is in use; free it, or choose another\.$/m
     )
   })
 })

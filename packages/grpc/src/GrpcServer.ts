@@ -41,7 +41,7 @@ export interface GrpcServerOptions<E = never, R = never> extends ServerCallsOpti
   readonly credentials?: grpc.ServerCredentials | undefined
   /** Of grpc-js. Default: a keepalive ping every 30 seconds that has to be answered in 10. */
   readonly options?: grpc.ServerOptions | undefined
-  /** Stands in the report of a shutdown. Default: `gRPC` and the address. */
+  /** Stands in the report of a shutdown. Default: `gRPC` and the address that was bound. */
   readonly name?: string | undefined
   /** Whether `grpc.health.v1.Health` is served. Default: true. */
   readonly health?: boolean | undefined

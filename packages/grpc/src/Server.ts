@@ -139,7 +139,8 @@ export interface ServerOptions<Name extends PropertyKey = string> {
  *
  * **Gotchas**
  *
- * Mark the handler itself, last: `cancellable((request) => …)`. A call that its transport ends on its own, because a
+ * An unmarked unary handler is shielded: it runs to its end when its client leaves. Mark what is worth nothing without
+ * its client, the handler itself, last: `cancellable((request) => …)`. A call that its transport ends on its own, because a
  * message is too large for its channel options, looks like one that its client left.
  *
  * **Example**
@@ -147,6 +148,7 @@ export interface ServerOptions<Name extends PropertyKey = string> {
  * ```ts
  * import * as Effect from "effect/Effect"
  * import { Server } from "@curfew/grpc"
+ * import { cancellable } from "@curfew/request"
  * import { Owner } from "@curfew/scope"
  *
  * const text = { encode: (value: string) => Buffer.from(value), decode: (bytes: Buffer) => bytes.toString() }
@@ -162,7 +164,7 @@ export interface ServerOptions<Name extends PropertyKey = string> {
  *   }
  * } as const
  *
- * const program = Server.make(definition, { Hello: (name) => Effect.succeed(`Hello, ${name}`) })
+ * const program = Server.make(definition, { Hello: cancellable((name) => Effect.succeed(`Hello, ${name}`)) })
  * const service = await Effect.runPromise(Effect.provide(program, Owner.layer()))
  * Object.keys(service.implementation) // => ["Hello"]
  * ```

@@ -1,6 +1,7 @@
 import type { CancelReason } from "@curfew/reason"
 import { CurrentCall } from "@curfew/request/Endpoint"
 import type { Transport } from "@curfew/request/OnDisconnect"
+import type { Instant } from "@curfew/scope"
 import type { Metadata } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -19,6 +20,11 @@ import type { MethodKind } from "./Service.ts"
 export interface WorkBudget {
   /** Spends, and cancels the call with `LimitExceeded` when there is not enough left. */
   readonly spend: (units: number) => Effect.Effect<void>
+  /**
+   * Spends what is left, at most so many units, and gives how many: never zero. When nothing is left it cancels the call
+   * with `LimitExceeded` and ends interrupted, in a mask too. For work that is done in portions.
+   */
+  readonly take: (upTo: number) => Effect.Effect<number>
   readonly left: Effect.Effect<number>
 }
 
@@ -61,6 +67,8 @@ export interface ServerCall {
   readonly completed: Effect.Effect<void>
   /** Why the call is being cancelled, if it is. */
   readonly reason: Effect.Effect<Option.Option<CancelReason>>
+  /** When that reason came, if one did: clean-up can say how long ago by `Instant.now`. */
+  readonly cancelledAt: Effect.Effect<Option.Option<Instant.Instant>>
   /** Ends the call with a status, for the server's own sake. True iff nothing ended it before. */
   readonly cancel: (status: {
     readonly code: number

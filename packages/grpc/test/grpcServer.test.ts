@@ -110,6 +110,30 @@ describe("the end of a server", () => {
     )
   )
 
+  test("what runs on without its client, and ends by force alone, is told as cancelled", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const handlers = inAllKinds(
+          (given) =>
+            Effect.gen(function* () {
+              yield* given.onPeerGone(() => book.noting("gone"))
+              yield* book.noting("started")
+              return yield* Effect.onInterrupt(Effect.never, () => book.noting("interrupted"))
+            }),
+          onDisconnect("detach")
+        )
+        const { reports, stop, stub } = yield* started(handlers, { drain: "10 millis" })
+        const left = call(stub, "Unary")
+        yield* book.awaits("started")
+        left.call.cancel()
+        yield* book.awaits("gone")
+        yield* stop
+        expect(book.seen.at(-1)).toBe("interrupted")
+        expect(reports).toEqual([{ drained: 0, cancelled: ["/curfew.test.Words/Unary"], abandoned: [] }])
+      })
+    ))
+
   test("calls run to their end while it drains, and new ones are refused", () =>
     run(
       Effect.gen(function* () {
@@ -263,11 +287,52 @@ describe("the end of a server", () => {
     run(
       Effect.gen(function* () {
         const { server } = yield* started(echo)
-        const { context } = yield* watching
-        const error = yield* Effect.flip(
-          Effect.provide(GrpcServer.make({ services: [], address: server.address }), context)
+        const { context, logs } = yield* watching
+        const reports: Array<StopReport> = []
+        const bind = (address: string) =>
+          Effect.flip(
+            Effect.scoped(
+              Effect.provide(
+                GrpcServer.make({ services: [], address, onReport: (report) => reports.push(report) }),
+                context
+              )
+            )
+          )
+        const taken = yield* bind(server.address)
+        expect([taken._tag, taken.message]).toEqual([
+          "BindError",
+          `The server could not listen on ${server.address} because the address is in use; free it, or choose another.`
+        ])
+        expect((yield* bind("192.0.2.1:1")).message).toBe(
+          "The server could not listen on 192.0.2.1:1 because this machine does not have the address; choose one of its own, or 0.0.0.0 for all of them."
         )
-        expect([error._tag, error.message]).toEqual(["BindError", expect.stringContaining("choose another")])
+        for (const address of ["http://x", ""]) {
+          expect((yield* bind(address)).message).toBe(
+            `The server could not listen on ${address || "an empty address"} because the address cannot be resolved; write it as host and port, such as 127.0.0.1:50051.`
+          )
+        }
+        // What never listened has not stopped.
+        expect([reports, logs.filter((line) => line.includes("has stopped"))]).toEqual([[], []])
+      })
+    ))
+
+  test("port 0 stands in the log and in the report of a shutdown as the port that was bound", () =>
+    run(
+      Effect.gen(function* () {
+        const { context, logs } = yield* watching
+        let address = ""
+        const main = Effect.gen(function* () {
+          ;({ address } = yield* GrpcServer.make({ services: [], address: "127.0.0.1:0" }))
+        })
+        const { report } = yield* Effect.provide(Shutdown.run(Effect.scoped(main)), context)
+        expect(address).toMatch(/^127\.0\.0\.1:[1-9]\d*$/)
+        expect(logs.join()).toContain(`The server on ${address} has stopped: 0 drained`)
+        const { report: later } = yield* Effect.provide(
+          Shutdown.run(Effect.scoped(Effect.andThen(main, Effect.andThen(Shutdown.begin, Effect.never)))),
+          context
+        )
+        expect(report.items.map(({ name }) => name)).toEqual(["main"])
+        expect(later.items.map(({ name }) => name)).toContain(`gRPC ${address}`)
       })
     ))
 
@@ -423,6 +488,37 @@ describe("inside a staged shutdown", () => {
         expect(reports).toEqual([{ drained: 0, cancelled: ["/curfew.test.Words/Bidi"], abandoned: [] }])
       })
     ))
+
+  test.each(kinds)(
+    "%s: a force that comes while it stops closes the listener, and tells the call as cancelled",
+    (kind) =>
+      run(
+        Effect.gen(function* () {
+          const book = notebook()
+          const { context, logs } = yield* watching
+          const reports: Array<StopReport> = []
+          const handlers = inAllKinds(() => Effect.andThen(book.noting("started"), Effect.never))
+          const outer = yield* Effect.scope
+          let codes: Effect.Effect<number> = Effect.succeed(-1)
+          const main = Effect.gen(function* () {
+            const server = yield* GrpcServer.make({
+              services: [Server.make(definition, handlers) as Effect.Effect<Server.Service, never, Owner>],
+              address: "127.0.0.1:0",
+              onReport: (report) => reports.push(report)
+            })
+            const stub = yield* Scope.provide(stubTo(server.address), outer)
+            codes = Effect.map(call(stub, kind).answer, ({ code }) => code)
+            yield* book.awaits("started")
+            yield* Shutdown.begin
+            return yield* Effect.never
+          })
+          yield* Effect.provide(Shutdown.run(Effect.scoped(main), { drain: 0, force: "4 seconds" }), context)
+          expect(yield* codes).toBe(Code.UNAVAILABLE)
+          expect(reports).toEqual([{ drained: 0, cancelled: [`/curfew.test.Words/${kind}`], abandoned: [] }])
+          expect(logs.join("\n")).toContain("has stopped: 0 drained, 1 cancelled, 0 abandoned.")
+        })
+      )
+  )
 })
 
 describe("health", () => {

@@ -1,10 +1,13 @@
+import { type CancelReason, describe as describeReason } from "@curfew/reason"
 import { onDisconnect } from "@curfew/request"
-import { Owner } from "@curfew/scope"
+import { Instant, Owner } from "@curfew/scope"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { GrpcServer, Server, ServerCalls, ServerMetrics } from "../src/index.ts"
 import {
+  type Call,
   Code,
   call,
   definition,
@@ -78,9 +81,9 @@ describe.each(transports)("over %s", (transport) => {
   })
 
   test.each([
-    ["requests", { requests: 2 }],
-    ["requestBytes", { requestBytes: 5 }]
-  ] as const)("L48 too many of %s end the call", (limit, limits) =>
+    ["requests", { requests: 2 }, "The client sent more than 2 requests"],
+    ["requestBytes", { requestBytes: 5 }, "The client sent more than 5 bytes of requests"]
+  ] as const)("L48 too many of %s end the call", (_limit, limits, details) =>
     run(
       Effect.gen(function* () {
         const { idle, stub } = yield* serving(transport, echo, { limits })
@@ -89,11 +92,7 @@ describe.each(transports)("over %s", (transport) => {
           for (const more of ["bb", "cc", "dd"]) started.call.write?.(more)
           started.call.end?.()
           const answer = yield* started.answer
-          expect([kind, answer.code, answer.details]).toEqual([
-            kind,
-            Code.RESOURCE_EXHAUSTED,
-            `The limit of ${limit} was passed`
-          ])
+          expect([kind, answer.code, answer.details]).toEqual([kind, Code.RESOURCE_EXHAUSTED, details])
         }
         yield* idle
       })
@@ -101,9 +100,9 @@ describe.each(transports)("over %s", (transport) => {
   )
 
   test.each([
-    ["responses", { responses: 3 }, 3],
-    ["responseBytes", { responseBytes: 20 }, 2]
-  ] as const)("L48 too many of %s end the call, and interrupt its handler", (limit, limits, sent) =>
+    ["responses", { responses: 3 }, 3, "The handler gave more than 3 responses"],
+    ["responseBytes", { responseBytes: 20 }, 2, "The handler gave more than 20 bytes of responses"]
+  ] as const)("L48 too many of %s end the call, and interrupt its handler", (limit, limits, sent, details) =>
     run(
       Effect.gen(function* () {
         const book = notebook()
@@ -118,15 +117,13 @@ describe.each(transports)("over %s", (transport) => {
           { limits }
         )
         const answer = yield* call(stub, "ServerStream").answer
-        expect([answer.code, answer.details]).toEqual([
-          Code.RESOURCE_EXHAUSTED,
-          `The limit of ${limit} was passed`
-        ])
+        expect([answer.code, answer.details]).toEqual([Code.RESOURCE_EXHAUSTED, details])
         expect(answer.messages).toHaveLength(sent)
         yield* idle
         expect(book.seen).toEqual(["Failure"])
         if (limit === "responseBytes") {
-          expect((yield* call(stub, "Unary").answer).code).toBe(Code.RESOURCE_EXHAUSTED)
+          const single = yield* call(stub, "Unary").answer
+          expect([single.code, single.details]).toEqual([Code.RESOURCE_EXHAUSTED, details])
         }
       })
     )
@@ -146,7 +143,7 @@ describe.each(transports)("over %s", (transport) => {
           const answer = yield* call(stub, kind, { call: { deadline: Date.now() + 60_000 } }).answer
           expect([answer.code, answer.details]).toEqual([
             Code.RESOURCE_EXHAUSTED,
-            "The limit of time was passed"
+            "The call took longer than 30ms"
           ])
           yield* idle
           expect(book.seen).toEqual(["interrupted"])
@@ -158,6 +155,7 @@ describe.each(transports)("over %s", (transport) => {
     run(
       Effect.gen(function* () {
         let tried = 0
+        const told: Array<CancelReason> = []
         const { calls, idle, stub } = yield* serving(
           transport,
           inAllKinds((given) =>
@@ -171,6 +169,7 @@ describe.each(transports)("over %s", (transport) => {
             )
           ),
           {
+            callsOptions: { onCancelled: ({ reason }) => told.push(reason) },
             methodLimits: { Unary: { work: 1_000 }, Bidi: { work: 500 } },
             limitStatus: (limit) => (limit === "work" ? Code.OUT_OF_RANGE : Code.RESOURCE_EXHAUSTED)
           }
@@ -178,7 +177,7 @@ describe.each(transports)("over %s", (transport) => {
         const found = yield* call(stub, "Unary", { metadata: metadata() }).answer
         expect([found.code, found.details, tried]).toEqual([
           Code.OUT_OF_RANGE,
-          "The limit of work was passed",
+          "The call spent its 1000 units of work",
           1_000
         ])
         tried = 0
@@ -186,8 +185,97 @@ describe.each(transports)("over %s", (transport) => {
         expect(tried).toBe(500)
         yield* idle
         expect(yield* calls.inFlight).toBe(0)
+        expect(told.map((reason) => [reason, describeReason(reason)])).toMatchObject([
+          [{ limit: "work" }, "the call spent its 1000 units of work"],
+          [{ limit: "work" }, "the call spent its 500 units of work"]
+        ])
       })
     ))
+
+  test.each(kinds)("%s: takes what is left of a budget of work, down to the last unit, and no more", (kind) =>
+    run(
+      Effect.gen(function* () {
+        const granted: Array<number> = []
+        const { idle, stub } = yield* serving(
+          transport,
+          inAllKinds(({ budget }) =>
+            Effect.gen(function* () {
+              expect(yield* Effect.exit(budget.take(Number.NaN))).toMatchObject({ _tag: "Failure" })
+              expect(yield* Effect.exit(budget.take(0))).toMatchObject({ _tag: "Failure" })
+              yield* budget.spend(50)
+              for (;;) granted.push(yield* budget.take(400))
+            })
+          ),
+          { limits: { work: 1_000 } }
+        )
+        expect((yield* call(stub, kind).answer).code).toBe(Code.RESOURCE_EXHAUSTED)
+        yield* idle
+        expect(granted).toEqual([400, 400, 150])
+      })
+    )
+  )
+
+  test("a handler that masks ends with its interrupt, too, when it takes of a budget that was spent", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const { idle, stub } = yield* serving(
+          transport,
+          inAllKinds(({ budget }) =>
+            Effect.uninterruptible(
+              Effect.onInterrupt(
+                Effect.map(Effect.andThen(budget.take(10), budget.take(1)), (units) => {
+                  book.note(`granted ${units}`)
+                  return "ok"
+                }),
+                () => book.noting("interrupted")
+              )
+            )
+          ),
+          { limits: { work: 10 } }
+        )
+        expect((yield* call(stub, "Unary").answer).code).toBe(Code.RESOURCE_EXHAUSTED)
+        yield* idle
+        expect(book.seen).toEqual(["interrupted"])
+      })
+    ))
+
+  test.each(kinds)("%s: clean-up can ask when the call was cancelled, and is told the first time", (kind) =>
+    run(
+      Effect.gen(function* () {
+        const instants: Array<number> = []
+        const asked: Array<Option.Option<number>> = []
+        const ask = (given: Call) => Effect.map(given.cancelledAt, (at) => asked.push(at))
+        const { idle, stub } = yield* serving(
+          transport,
+          inAllKinds((given) =>
+            Effect.gen(function* () {
+              yield* ask(given)
+              instants.push(yield* Instant.now)
+              return yield* Effect.onInterrupt(
+                Effect.andThen(given.cancel({ code: Code.ABORTED, details: "enough" }), Effect.never),
+                () =>
+                  Effect.gen(function* () {
+                    instants.push(yield* Instant.now)
+                    yield* ask(given)
+                    yield* given.cancel({ code: Code.ABORTED, details: "more than enough" })
+                    yield* ask(given)
+                  })
+              )
+            })
+          )
+        )
+        expect((yield* call(stub, kind).answer).details).toBe("enough")
+        yield* idle
+        const [before, first, again] = asked
+        expect([before, again]).toEqual([Option.none(), first])
+        const [began, cleaned] = instants as [number, number]
+        const at = Option.getOrThrow(first as Option.Option<number>)
+        expect(at).toBeGreaterThanOrEqual(began)
+        expect(at).toBeLessThanOrEqual(cleaned)
+      })
+    )
+  )
 })
 
 describe("a limit that means nothing is refused before anything is served", () => {

@@ -16,7 +16,7 @@ import * as Duration from "effect/Duration"
  * | `Shutdown` | a staged shutdown | `phase` |
  * | `SiblingFailed` | a task scope or gather that fails fast | the `cause` of the first failure |
  * | `Unobserved` | shared work that lost its last waiter | how long it `lingered` |
- * | `LimitExceeded` | a server, for its own sake | which `limit` |
+ * | `LimitExceeded` | a server, for its own sake | which `limit`, and in words how much it allows |
  * | `Superseded` | newer work that replaces this | |
  * | `Requested` | a person or a program that asked | `message` |
  * | `Unknown` | an interrupt from outside Curfew that said nothing | |
@@ -48,7 +48,7 @@ export type CancelReason =
   | { readonly _tag: "Shutdown"; readonly phase: "drain" | "force" }
   | { readonly _tag: "SiblingFailed"; readonly cause: Cause.Cause<unknown> }
   | { readonly _tag: "Unobserved"; readonly lingered: Duration.Duration }
-  | { readonly _tag: "LimitExceeded"; readonly limit: string }
+  | { readonly _tag: "LimitExceeded"; readonly limit: string; readonly detail?: string }
   | { readonly _tag: "Superseded" }
   | { readonly _tag: "Requested"; readonly message: string }
   | { readonly _tag: "Unknown" }
@@ -108,7 +108,7 @@ const shapes: Record<Tag, (u: Unchecked) => boolean> = {
   Shutdown: (u) => u["phase"] === "drain" || u["phase"] === "force",
   SiblingFailed: (u) => Cause.isCause(u["cause"]),
   Unobserved: (u) => Duration.isDuration(u["lingered"]),
-  LimitExceeded: (u) => typeof u["limit"] === "string",
+  LimitExceeded: (u) => typeof u["limit"] === "string" && optionalString(u["detail"]),
   Superseded: bare,
   Requested: (u) => typeof u["message"] === "string",
   Unknown: bare
@@ -199,7 +199,7 @@ export const describe = (reason: CancelReason): string => {
     case "Unobserved":
       return "nobody waits for it any more"
     case "LimitExceeded":
-      return `the limit ${reason.limit} is exceeded`
+      return reason.detail ?? `the limit ${reason.limit} is exceeded`
     case "Superseded":
       return "newer work has taken its place"
     case "Requested":

@@ -78,6 +78,7 @@ describe("CancelReason", () => {
       { _tag: "SiblingFailed", cause: new Error("no") },
       { _tag: "Unobserved", lingered: 5 },
       { _tag: "LimitExceeded", limit: 5 },
+      { _tag: "LimitExceeded", limit: "work", detail: 5 },
       { _tag: "Requested" },
       { _tag: "Superseded", by: 7 },
       new Unknown(),

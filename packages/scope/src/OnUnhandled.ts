@@ -1,4 +1,5 @@
 import { attributes, type CancelReason, describe } from "@curfew/reason"
+import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -97,6 +98,7 @@ export const reportUnhandled = (
   if (failure === undefined) return Effect.void
   return Effect.withFiber((fiber) => {
     const receive = fiber.getRef(OnUnhandled)
+    if (origin !== "cleanup") mark(fiber.getRef(CurrentCell))
     const labels = { origin, reason: reason?._tag ?? "none" }
     Metric.withAttributes(unhandledTotal, labels).updateUnsafe(1, fiber.context)
     // What goes wrong in the receiver is caught inside the limit: reported, it would come back to the receiver.
@@ -109,3 +111,20 @@ export const reportUnhandled = (
     )
   })
 }
+
+const untaken = /* @__PURE__ */ new WeakSet<CancelCell>()
+
+const mark = (cell: CancelCell | undefined): void => {
+  let work = cell
+  // A receiver runs as clean-up of the work whose exit it is given.
+  while (work?.kind === "cleanup") work = work.outer
+  if (work !== undefined) untaken.add(work)
+}
+
+/**
+ * Whether a failure of the work that a cell stands for was handed to {@link OnUnhandled}: nobody has taken it.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const isUnhandledUnsafe = (cell: CancelCell): boolean => untaken.has(cell)

@@ -36,7 +36,10 @@ export interface ReportItem {
   readonly fate: Fate
   /** How long the shutdown waited for it; for what was abandoned, until it gave up. */
   readonly took: Duration.Duration
-  /** It ended with a failure or a defect, which also reached `OnUnhandled`. */
+  /**
+   * It ended with a failure or a defect that nobody took: of a task or a hook, it reached `OnUnhandled`; of the program,
+   * it is its exit.
+   */
   readonly failed: boolean
   /**
    * How many it stands for: tasks of one name that began during the shutdown and ended by themselves are one item, with

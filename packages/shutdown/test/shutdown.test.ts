@@ -11,6 +11,7 @@ import {
   stuck,
   TaskScope
 } from "@curfew/scope"
+import { stopCancellation } from "@curfew/shield"
 import { Report, Shutdown } from "@curfew/shutdown"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -535,6 +536,39 @@ describe("L43: a server", () => {
           "hook connections: drained 0"
         ])
       })
+  )
+})
+
+describe("a failure that somebody took", () => {
+  it.effect("L43: is not marked; one that nobody took is, and reached OnUnhandled", () =>
+    Effect.gen(function* () {
+      const seen: Array<string | undefined> = []
+      const taken: Array<string> = []
+      const failing = Effect.andThen(Effect.sleep("1 second"), Effect.fail("gone"))
+      const main = TaskScope.use((edges: TaskScope.TaskScope<never>) =>
+        Effect.gen(function* () {
+          for (const method of ["taken", "dropped"]) {
+            const peer = PeerSignal.makeUnsafe()
+            const edge = Endpoint.run(failing, { method, kind: "request", transport: "http1", peer })
+            yield* Effect.orDie(edges.spawn(Effect.map(edge, ({ _tag }) => taken.push(`${method} ${_tag}`))))
+            if (method === "dropped") peer.goneUnsafe(CancelReason.ClientGone({ transport: "http1" }))
+          }
+          yield* Effect.forkChild(Effect.exit(stopCancellation(failing, { name: "asked" })))
+          yield* background("left", failing)
+          return yield* Effect.never
+        })
+      )
+      const { ended, signals } = yield* start(
+        Effect.provideService(main, OnUnhandled, ({ name }) => Effect.sync(() => seen.push(name)))
+      )
+      signals.send()
+      yield* TestClock.adjust("1 second")
+      const { report } = yield* ended
+      expect(taken.toSorted()).toEqual(["dropped Dropped", "taken Failure"])
+      expect(seen.toSorted()).toEqual(["dropped", "left"])
+      const failed = report.items.map((item) => `${item.name}${item.failed ? " failed" : ""}`)
+      expect(failed.toSorted()).toEqual(["asked", "dropped failed", "left failed", "main", "taken"])
+    })
   )
 })
 

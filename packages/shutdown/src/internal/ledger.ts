@@ -6,12 +6,15 @@
  *    kept as a number beside its name: a server that still answers thousands while it drains does not fill the memory.
  * 2. It is cancelled iff its cell was when it ended; abandoned iff it had not ended when the report was made. The
  *    program, which does not end by itself, counts as drained when nothing had to be forced.
- * 3. Clean-up that overran its budget is listed from the registry of stuck work, without the tasks that are listed here
+ * 3. A task has failed iff nobody took its failure: an answer that an edge has sent is none. Nobody takes a hook's, and
+ *    the program's is the exit of the whole.
+ * 4. Clean-up that overran its budget is listed from the registry of stuck work, without the tasks that are listed here
  *    already.
  */
 import type { CancelReason } from "@curfew/reason"
 import type { CancelCell } from "@curfew/reason/CancelCell"
 import { failureOf, type StuckRecord } from "@curfew/scope"
+import { isUnhandledUnsafe } from "@curfew/scope/OnUnhandled"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -66,6 +69,8 @@ export class Ledger {
       const reason = cell?.reason
       entry.cancelled = reason !== undefined && !(kind === "main" && drainedByShutdown(reason))
       entry.failed = exit._tag === "Failure" && failureOf(exit.cause) !== undefined
+      // The failure of a task may have gone to whoever waited for it.
+      if (kind === "task" && cell !== undefined && !isUnhandledUnsafe(cell)) entry.failed = false
       if (late && !entry.cancelled && !entry.failed) this.#fold(entry)
     })
   }

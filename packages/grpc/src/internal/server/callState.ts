@@ -13,21 +13,23 @@
  * 5. Every call object has an `error` listener: without one an error of the stream ends the process.
  */
 import type { EventEmitter } from "node:events"
-import { CancelReason, isCancelReason } from "@curfew/reason"
+import { CancelReason, isCancelReason, toCause } from "@curfew/reason"
 import { awaitPeerGone, completed, onPeerGone, PeerSignal, send } from "@curfew/request"
 import { CurrentCall } from "@curfew/request/Endpoint"
 import type { Transport } from "@curfew/request/OnDisconnect"
+import { Instant } from "@curfew/scope"
+import { countUnsafe } from "@curfew/scope/Argument"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { GrpcError } from "../../GrpcError.ts"
 import type { ServerCall, WorkBudget } from "../../ServerCall.ts"
-import type { LimitName } from "../../ServerLimits.ts"
+import type { CallLimits } from "../../ServerLimits.ts"
 import type { MethodKind } from "../../Service.ts"
 import type { MetadataInput } from "../metadata.ts"
 import type { CallTable, Entry } from "./callTable.ts"
-import type { ResolvedLimits } from "./limits.ts"
+import { limitReason, type ResolvedLimits } from "./limits.ts"
 import { BadMetadata, checked } from "./metadata.ts"
 import type { Outgoing } from "./status.ts"
 
@@ -91,6 +93,7 @@ export class CallState implements ServerCall, Entry {
   #responses = 0
   #responseBytes = 0
   #spent = 0
+  #cancelledAt: Instant.Instant | undefined
   readonly #table: CallTable
   readonly #respond: Respond | undefined
   readonly #clock: Clock.Clock
@@ -157,8 +160,8 @@ export class CallState implements ServerCall, Entry {
     this.signal.stopUnsafe(reason)
   }
 
-  exceeded(limit: LimitName): void {
-    this.stop(CancelReason.LimitExceeded({ limit }))
+  exceeded(limit: keyof CallLimits): void {
+    this.stop(limitReason(this.limits, limit))
   }
 
   /** A cancel that the call hears of from elsewhere: its own timer, its owner. */
@@ -169,6 +172,7 @@ export class CallState implements ServerCall, Entry {
   #note(reason: CancelReason): void {
     if (this.ended !== undefined) return
     this.ended = reason
+    this.#cancelledAt = Instant.nowOf(this.#clock)
     const { id, method, phase, transport } = this
     this.observerFailure = this.#table.tell({ id, method, transport, reason, phase })
   }
@@ -304,6 +308,10 @@ export class CallState implements ServerCall, Entry {
     return Effect.sync(() => Option.fromUndefinedOr(this.ended))
   }
 
+  get cancelledAt(): Effect.Effect<Option.Option<Instant.Instant>> {
+    return Effect.sync(() => Option.fromUndefinedOr(this.#cancelledAt))
+  }
+
   get budget(): WorkBudget {
     return {
       spend: (units) =>
@@ -312,6 +320,21 @@ export class CallState implements ServerCall, Entry {
           if (this.#spent <= this.limits.work) return Effect.void
           this.exceeded("work")
           return Effect.yieldNow
+        }),
+      take: (upTo) =>
+        Effect.suspend(() => {
+          const units = Math.min(
+            countUnsafe("the units to take of a budget", upTo, 1),
+            this.limits.work - this.#spent
+          )
+          if (units > 0) {
+            this.#spent += units
+            return Effect.succeed(units)
+          }
+          this.exceeded("work")
+          const reason = this.ended ?? limitReason(this.limits, "work")
+          // Who masks does not hear of the cancel, and has nothing to go on with.
+          return Effect.andThen(Effect.yieldNow, Effect.failCause(toCause(reason)))
         }),
       left: Effect.sync(() => Math.max(0, this.limits.work - this.#spent))
     }

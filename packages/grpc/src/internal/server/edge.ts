@@ -9,7 +9,7 @@
  * 4. What a client cannot be told is logged, within the call's span.
  * 5. Nothing that a handler, a codec or an observer throws leaves this module.
  */
-import { CancelReason, describe } from "@curfew/reason"
+import { type CancelReason, describe } from "@curfew/reason"
 import { CurrentCell } from "@curfew/reason/CancelCell"
 import { DefaultOnDisconnect, policyOf, RequestContext, statusOf } from "@curfew/request"
 import * as Endpoint from "@curfew/request/Endpoint"
@@ -30,11 +30,11 @@ import * as Option from "effect/Option"
 import { GrpcError } from "../../GrpcError.ts"
 import type { ServerOptions, Service } from "../../Server.ts"
 import { CurrentServerCalls } from "../../ServerCalls.ts"
-import type { LimitName } from "../../ServerLimits.ts"
+import type { CallLimits, LimitName } from "../../ServerLimits.ts"
 import { CallState, type RawCall, type Respond } from "./callState.ts"
 import { CallTable } from "./callTable.ts"
 import { cannotEncode, encode, handling } from "./handling.ts"
-import { resolveLimits } from "./limits.ts"
+import { limitReason, resolveLimits } from "./limits.ts"
 import {
   type AnyDefinition,
   type AnyHandler,
@@ -44,7 +44,16 @@ import {
   passingThrough,
   streams
 } from "./method.ts"
-import { type Outgoing, okWith, outgoing, spoken, statusOfCause, statusOfError, type Told } from "./status.ts"
+import {
+  type Outgoing,
+  okWith,
+  outgoing,
+  sentenceOf,
+  spoken,
+  statusOfCause,
+  statusOfError,
+  type Told
+} from "./status.ts"
 import * as telemetry from "./telemetry.ts"
 
 export const makeService = (
@@ -258,11 +267,7 @@ const statusOfAnswer = (
       return call.counted(bytes.length)
         ? { status: okWith(call.trailers), unforeseen: undefined, bytes }
         : {
-            status: statusOfReason(
-              spec,
-              CancelReason.LimitExceeded({ limit: "responseBytes" }),
-              call.trailers
-            ),
+            status: cancelledStatus(spec, call, "responseBytes"),
             unforeseen: undefined
           }
     }
@@ -275,6 +280,9 @@ const statusOfAnswer = (
         : statusOfError(call.chosen, call.trailers)
   }
 }
+
+const cancelledStatus = (spec: MethodSpec, call: CallState, limit: keyof CallLimits): Outgoing =>
+  statusOfReason(spec, limitReason(call.limits, limit), call.trailers)
 
 const statusOfReason = (spec: MethodSpec, reason: CancelReason, trailers: Metadata | undefined): Outgoing => {
   const code =
@@ -289,7 +297,7 @@ const sentence = (reason: CancelReason): string => {
     case "Shutdown":
       return "The server is shutting down"
     case "LimitExceeded":
-      return `The limit of ${reason.limit} was passed`
+      return sentenceOf(reason)
     default:
       return describe(reason)
   }

@@ -5,6 +5,7 @@
  * 1. Every limit has a bound unless somebody asks for none, by infinity.
  * 2. What means nothing is an `IllegalArgument` before anything is served: compared with NaN, no call passes a limit.
  */
+import { CancelReason } from "@curfew/reason"
 import { IllegalArgument } from "@curfew/scope"
 import { countUnsafe, millisUnsafe } from "@curfew/scope/Argument"
 import * as Duration from "effect/Duration"
@@ -63,4 +64,17 @@ const bound = (argument: string, limit: number | Bound): Bound => {
   if (typeof limit === "function") return limit
   const count = countUnsafe(argument, limit, 0)
   return () => count
+}
+
+/** Why a call that passed one of its limits ends, in words that say how much it may use. */
+export const limitReason = (limits: ResolvedLimits, limit: keyof CallLimits): CancelReason =>
+  CancelReason.LimitExceeded({ limit, detail: allowed[limit](limits) })
+
+const allowed: Readonly<Record<keyof CallLimits, (limits: ResolvedLimits) => string>> = {
+  requests: ({ requests }) => `the client sent more than ${requests} requests`,
+  requestBytes: ({ requestBytes }) => `the client sent more than ${requestBytes} bytes of requests`,
+  responses: ({ responses }) => `the handler gave more than ${responses} responses`,
+  responseBytes: ({ responseBytes }) => `the handler gave more than ${responseBytes} bytes of responses`,
+  time: ({ time }) => `the call took longer than ${Duration.format(Duration.millis(time))}`,
+  work: ({ work }) => `the call spent its ${work} units of work`
 }

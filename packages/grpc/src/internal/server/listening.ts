@@ -54,15 +54,16 @@ export const listening = <E, R>(
     }
     yield* Effect.addFinalizer(() => running.end)
     for (const service of made) yield* running.add(service)
-    const name = options.name ?? `gRPC ${options.address}`
+    const port = yield* running.bind
+    const name = options.name ?? `gRPC ${running.address}`
+    // A shutdown that has begun meanwhile runs them at once.
     yield* Shutdown.onStop(name, running.stop)
     yield* Shutdown.onDrain(name, running.drained)
     yield* Shutdown.onForce(name, Effect.andThen(running.cancel, running.breakOff))
-    const port = yield* running.bind
     return {
       server: running.server,
       port,
-      address: options.address.replace(/:0$/, `:${port}`),
+      address: running.address,
       calls: table,
       health,
       add: running.addScoped
@@ -77,12 +78,19 @@ class Running<E, R> {
   readonly #own = new Set<string>()
   readonly #lameDuck: number | undefined
   readonly #drain: number
+  /** With the port that was bound; `undefined` before. */
+  #address: string | undefined
   #stopping = false
   #refusing = false
   #closed = false
   #waiters: Array<() => void> = []
   /** What ran when the server began to stop, and what came before it refused. */
   readonly #atStop = new Set<Entry>()
+  /**
+   * What had not ended when it came to force. Asked each call, it might know another reason, from before, or none, if it
+   * was made elsewhere.
+   */
+  readonly #atForce = new Set<Entry>()
 
   constructor(options: GrpcServerOptions<E, R>, table: CallTable, health: Health.Health) {
     this.#options = options
@@ -96,6 +104,10 @@ class Running<E, R> {
     // The first is the next to the wire: a call that another one ends has never come in.
     const interceptors = [this.#intercept, ...(given.interceptors ?? [])]
     this.server = new grpc.Server({ ...keepalive, ...given, interceptors })
+  }
+
+  get address(): string {
+    return this.#address ?? this.#options.address
   }
 
   readonly add = (service: Service): Effect.Effect<void> =>
@@ -123,9 +135,17 @@ class Running<E, R> {
     Effect.callback((resume) => {
       const { address, credentials } = this.#options
       const how = credentials ?? grpc.ServerCredentials.createInsecure()
-      this.server.bindAsync(address, how, (cause, port) =>
-        resume(cause === null ? Effect.succeed(port) : Effect.fail(new BindError({ address, cause })))
-      )
+      const failed = (cause: Error) => resume(Effect.fail(new BindError({ address, cause })))
+      try {
+        this.server.bindAsync(address, how, (cause, port) => {
+          if (cause !== null) return failed(cause)
+          this.#address = address.replace(/:0$/, `:${port}`)
+          resume(Effect.succeed(port))
+        })
+      } catch (error) {
+        // An address that cannot be read is thrown.
+        failed(error as Error)
+      }
     })
   )
 
@@ -135,6 +155,7 @@ class Running<E, R> {
     this.#stopping = true
     this.#note()
     const told = this.#lameDuck === undefined ? turns(1) : Effect.sleep(this.#lameDuck)
+    // A force that comes meanwhile ends the wait and nothing more: the listener still has to close.
     return Effect.ensuring(Effect.andThen(this.#health.stopServing, told), this.#refuse)
   })
 
@@ -154,12 +175,20 @@ class Running<E, R> {
     })
   })
 
-  readonly drained: Effect.Effect<void> = Effect.suspend(() => this.#table.idle)
+  readonly #beginForce = (): void => {
+    for (const entry of this.#table.entries) this.#atForce.add(entry)
+  }
+
+  /** A shutdown that forces cancels this wait, and then the calls, which do not wait for the server to do so. */
+  readonly drained: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.onInterrupt(this.#table.idle, () => Effect.sync(this.#beginForce))
+  )
 
   /** Interrupts what is left and waits for its clean-up, within the budget. */
   readonly cancel: Effect.Effect<void> = Effect.andThen(
     this.#refuse,
     Effect.flatMap(CleanupBudget, (budget) => {
+      this.#beginForce()
       for (const entry of [...this.#table.entries]) entry.stop(forced)
       return Effect.asVoid(this.#table.drain(budget))
     })
@@ -180,6 +209,8 @@ class Running<E, R> {
   )
 
   readonly end: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    // It never listened: nothing has to stop.
+    if (this.#address === undefined) return this.server.forceShutdown()
     yield* this.stop
     yield* this.#refuse
     const stage = yield* Shutdown.stage
@@ -188,7 +219,7 @@ class Running<E, R> {
     const left = new Set(this.#table.entries)
     yield* this.breakOff
     const ended = [...this.#atStop].filter((entry) => !left.has(entry))
-    const byForce = ended.filter((entry) => entry.ended?._tag === "Shutdown")
+    const byForce = ended.filter((entry) => entry.ended?._tag === "Shutdown" || this.#atForce.has(entry))
     const report: StopReport = {
       drained: ended.length - byForce.length,
       cancelled: byForce.map(({ method }) => method),
@@ -196,7 +227,7 @@ class Running<E, R> {
     }
     const { abandoned, cancelled, drained } = report
     const counts = `${drained} drained, ${cancelled.length} cancelled, ${abandoned.length} abandoned`
-    yield* Effect.logInfo(`The server on ${this.#options.address} has stopped: ${counts}.`)
+    yield* Effect.logInfo(`The server on ${this.address} has stopped: ${counts}.`)
     if (abandoned.length > 0) yield* Effect.logWarning(`Left behind: ${abandoned.join(", ")}.`)
     this.#options.onReport?.(report)
   })

@@ -16,9 +16,10 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { GrpcError } from "../../GrpcError.ts"
 import type { Completeness, RequestStream } from "../../Server.ts"
-import type { LimitName } from "../../ServerLimits.ts"
 import { turns } from "./bridge.ts"
 import type { CallState } from "./callState.ts"
+import { limitReason } from "./limits.ts"
+import { sentenceOf } from "./status.ts"
 
 /** A request as the transport hands it on: not decoded yet, and never a falsy value, which grpc-js takes for none. */
 export class Encoded {
@@ -51,9 +52,9 @@ export const decoded = <Req>(
     }
   })
 
-const tooMuch = (call: CallState, limit: LimitName): Effect.Effect<never, GrpcError> => {
+const tooMuch = (call: CallState, limit: "requests" | "requestBytes"): Effect.Effect<never, GrpcError> => {
   call.exceeded(limit)
-  const details = `The limit of ${limit} was passed`
+  const details = sentenceOf(limitReason(call.limits, limit))
   return new GrpcError({ code: Code.RESOURCE_EXHAUSTED, details, method: call.method }) as Effect.Effect<
     never,
     GrpcError

@@ -6,6 +6,7 @@
  * 2. What a handler did not say for its peer's ears is not told: an unforeseen failure is UNKNOWN, without its text.
  * 3. Code, details and trailers are such that the transport can write them.
  */
+import { type CancelReason, describe } from "@curfew/reason"
 import { foreignInterrupt } from "@curfew/request"
 import { failureOf } from "@curfew/scope"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
@@ -54,6 +55,12 @@ const ok: Outgoing = { code: Code.OK, details: "OK", trailers: undefined }
 
 export const okWith = (trailers: Metadata | undefined): Outgoing =>
   trailers === undefined ? ok : { ...ok, trailers }
+
+/** A reason as it begins the details of a status. */
+export const sentenceOf = (reason: CancelReason): string => {
+  const text = describe(reason)
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}`
+}
 
 /** A failure that says its status: a `GrpcError`, or an error in the shape of grpc-js's own. */
 export const spoken = (error: unknown): GrpcError | undefined => {
