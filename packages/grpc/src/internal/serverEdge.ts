@@ -152,7 +152,8 @@ const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): v
   }
   const place = take(spec, call)
   const task = spec.spawn(edge(spec, call, place), {
-    name: `answer to ${call.method}`,
+    // As its handler: to a shutdown they are one call.
+    name: call.method,
     onNeverStarted: Effect.sync(() => {
       unavailable()
       place.leave()
