@@ -241,11 +241,12 @@ class Running<E, R> {
     if (table.refusing) {
       responder.withStart(() => end(grpc.status.UNAVAILABLE, "The server is shutting down"))
     } else {
-      const limit = table.admit(entry)
-      const code =
-        limit === undefined ? 0 : (table.options.limitStatus?.(limit) ?? grpc.status.RESOURCE_EXHAUSTED)
+      const refused = table.admit(entry)
       responder.withStart((next) => {
-        if (limit !== undefined) return end(code, `Too many ${limit}`)
+        if (refused !== undefined) {
+          const code = table.options.limitStatus?.(refused.limit) ?? grpc.status.RESOURCE_EXHAUSTED
+          return end(code, refused.details)
+        }
         next(new grpc.ServerListenerBuilder().withOnCancel(() => table.leave(entry)).build())
       })
     }

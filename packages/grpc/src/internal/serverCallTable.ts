@@ -25,6 +25,17 @@ export interface Entry extends LiveCall {
   readonly ended: CancelReason | undefined
 }
 
+/** A limit that stands against a call, and what its client is told. */
+interface Refusal {
+  readonly limit: LimitName
+  readonly details: string
+}
+
+const refusal = (limit: LimitName, most: number): Refusal => ({
+  limit,
+  details: `Too many ${limit}: ${most} may run at a time`
+})
+
 class Counter {
   readonly #counts = new Map<string, number>()
 
@@ -79,15 +90,16 @@ export class CallTable implements ServerCalls {
   }
 
   /** The limit that stands against it, or `undefined` when it is in. */
-  admit(entry: Entry): LimitName | undefined {
+  admit(entry: Entry): Refusal | undefined {
     const { limits } = this.options
-    if (this.entries.size >= (limits?.calls ?? 10_000)) return "concurrent calls"
-    if (this.#methods.get(entry.method) >= bound(limits?.perMethod, entry.method, 10_000)) {
-      return "concurrent calls of the method"
+    const calls = limits?.calls ?? 10_000
+    if (this.entries.size >= calls) return refusal("concurrent calls", calls)
+    const perMethod = bound(limits?.perMethod, entry.method, 10_000)
+    if (this.#methods.get(entry.method) >= perMethod) {
+      return refusal("concurrent calls of the method", perMethod)
     }
-    if (this.#peers.get(peerOf(entry)) >= bound(limits?.perPeer, entry.peer, 1_000)) {
-      return "concurrent calls of the peer"
-    }
+    const perPeer = bound(limits?.perPeer, entry.peer, 1_000)
+    if (this.#peers.get(peerOf(entry)) >= perPeer) return refusal("concurrent calls of the peer", perPeer)
     this.entries.add(entry)
     this.#methods.add(entry.method, 1)
     this.#peers.add(peerOf(entry), 1)

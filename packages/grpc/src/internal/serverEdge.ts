@@ -144,10 +144,11 @@ const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): v
     unavailable()
     return
   }
-  const limit = table.admit(call)
-  if (limit !== undefined) {
+  const refused = table.admit(call)
+  if (refused !== undefined) {
+    const { details, limit } = refused
     counted(Metrics.refused, call, { limit }).updateUnsafe(1, context)
-    call.finish(outgoing(limitCode(spec, limit), `Too many ${limit}`))
+    call.finish(outgoing(limitCode(spec, limit), details))
     return
   }
   const place = take(spec, call)
