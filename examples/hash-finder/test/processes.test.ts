@@ -183,7 +183,8 @@ describe("Ctrl-C in the server", { timeout: limit }, () => {
       await server.says(/Find .* cancelled: the server is shutting down \(force\); stopped after \d+ hashes/)
       const report = reportIn(server.output())
       expect(report).toMatch(/^Shutdown after SIGINT in .*: \d drained, \d cancelled, 0 abandoned\n/)
-      expect(report).toMatch(/ {2}cancelled .* answer to \/curfew\.hashfinder\.v1\.HashFinder\/Find +task\n/)
+      expect(report).toMatch(/ {2}cancelled .* {2}\/curfew\.hashfinder\.v1\.HashFinder\/Find +task\n/)
+      expect(report.match(/HashFinder\/Find/g)).toHaveLength(1)
       expect(report).toMatch(endOfReport)
     }
   )

@@ -296,18 +296,20 @@ for (const [transport, connect] of transports) {
       Effect.gen(function* () {
         const { cancelled, handlers } = watched()
         const echo = yield* connect(handlers)
+        // For the call to reach the server, on a busy machine, too.
+        const enough = "400 millis"
         for (const run of [
           (o: Client.CallOptions) => echo.Unary(" ", o),
           (o: Client.CallOptions) => Stream.runDrain(echo.ServerStream(" ", o)),
           (o: Client.CallOptions) => echo.ClientStream(endless, o),
           (o: Client.CallOptions) => Stream.runDrain(echo.Bidi(endless, o))
         ]) {
-          const error = yield* Effect.flip(run({ timeout: "20 millis" }))
+          const error = yield* Effect.flip(run({ timeout: enough }))
           expect(error).toMatchObject({ _tag: "GrpcError", code: grpc.status.DEADLINE_EXCEEDED })
           yield* cancelled.heard
           const scoped = CancelScope.run(() => run({ timeout: "1 hour" }), {
             name: "order",
-            deadline: yield* Instant.after("20 millis")
+            deadline: yield* Instant.after(enough)
           })
           expect(yield* scoped).toMatchObject({
             _tag: "Cancelled",

@@ -358,6 +358,69 @@ describe("the end of a server", () => {
 })
 
 describe("inside a staged shutdown", () => {
+  test("its report has one row for each server and one for each call, whatever becomes of them", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const { context } = yield* watching
+        const handlers = inAllKinds((given) =>
+          given.kind === "unary"
+            ? Effect.as(Effect.andThen(book.noting("started"), book.awaits("meanwhile")), "drained")
+            : given.kind === "bidi"
+              ? Effect.uninterruptible(
+                  Effect.as(Effect.andThen(book.noting("started"), book.awaits("go")), "late")
+                )
+              : Effect.andThen(book.noting("started"), Effect.never)
+        )
+        const outer = yield* Effect.scope
+        let send: (signal: string) => void = () => undefined
+        const main = Effect.gen(function* () {
+          const server = yield* GrpcServer.make({
+            name: "words",
+            services: [Server.make(definition, handlers) as Effect.Effect<Server.Service, never, Owner>],
+            address: "127.0.0.1:0",
+            lameDuck: "1 minute"
+          })
+          const stub = yield* Scope.provide(stubTo(server.address), outer)
+          const unary = [call(stub, "Unary")]
+          call(stub, "ClientStream")
+          call(stub, "Bidi")
+          yield* book.awaits("started", 3)
+          send("SIGTERM")
+          // Two that begin and end while the server stops stand in one row.
+          unary.push(call(stub, "Unary"), call(stub, "Unary"))
+          yield* book.awaits("started", 5)
+          book.note("meanwhile")
+          for (const { answer } of unary) yield* answer
+          send("SIGINT")
+          return yield* Effect.never
+        })
+        const { report } = yield* Effect.provide(
+          Shutdown.run(Effect.scoped(main), {
+            drain: "1 minute",
+            force: "400 millis",
+            signals: {
+              subscribe: (listener) => {
+                send = listener
+                return () => undefined
+              }
+            }
+          }),
+          context
+        )
+        book.note("go")
+        const rows = report.items.map(({ count, fate, kind, name }) => `${kind} ${name} ×${count} ${fate}`)
+        expect(rows.toSorted()).toEqual([
+          "hook words ×1 cancelled",
+          "main main ×1 cancelled",
+          "task /curfew.test.Words/Bidi ×1 abandoned",
+          "task /curfew.test.Words/ClientStream ×1 cancelled",
+          "task /curfew.test.Words/Unary ×1 drained",
+          "task /curfew.test.Words/Unary ×2 drained"
+        ])
+      })
+    ))
+
   test("a second signal ends the lame duck, and no call is lost from the report", () =>
     run(
       Effect.gen(function* () {

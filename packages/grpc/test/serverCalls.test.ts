@@ -242,7 +242,8 @@ describe.each(transports)("a service over %s", (transport) => {
           )
         )
         const { idle, stub } = yield* serving(transport, handlers)
-        const started = call(stub, kind, { call: { deadline: Date.now() + 60 } })
+        // Enough for the call to reach the handler, on a busy machine, too.
+        const started = call(stub, kind, { call: { deadline: Date.now() + 400 } })
         expect((yield* started.answer).code).toBe(Code.DEADLINE_EXCEEDED)
         yield* idle
         // A client whose own timer fires first cancels, and that is all the wire says; the scope's deadline comes after.

@@ -40,7 +40,10 @@ describe.each(transports)("over %s", (transport) => {
             const first = call(stub, kind)
             yield* book.awaits("started")
             const second = yield* call(stub, kind).answer
-            expect([second.code, second.details]).toEqual([Code.RESOURCE_EXHAUSTED, `Too many ${limit}`])
+            expect([second.code, second.details]).toEqual([
+              Code.RESOURCE_EXHAUSTED,
+              `Too many ${limit}: 1 may run at a time`
+            ])
             first.call.cancel()
             yield* idle
             expect(book.seen.splice(0)).toEqual(["started"])

@@ -31,7 +31,10 @@ export type Fate = "drained" | "cancelled" | "abandoned"
  */
 export interface ReportItem {
   readonly name: string
-  /** The program itself, a task of its owner, a hook of a server, or clean-up that overran its budget. */
+  /**
+   * The program itself, a task of its owner, the hooks of a server (those of one name are one item), or clean-up that
+   * overran its budget.
+   */
   readonly kind: "main" | "task" | "hook" | "clean-up"
   readonly fate: Fate
   /** How long the shutdown waited for it; for what was abandoned, until it gave up. */

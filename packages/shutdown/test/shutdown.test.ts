@@ -219,7 +219,7 @@ describe("L43: a shutdown", () => {
         } else {
           expect(log).toEqual(["stopped", "destroyed"])
           expect(phases(report)).toEqual(["stop 500 done", "drain 9500 limit", "force 0 done"])
-          expect(lines(report)).toContain("hook http: cancelled 9500")
+          expect(lines(report)).toContain("hook http: cancelled 10000")
         }
       }
     })

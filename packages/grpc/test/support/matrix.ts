@@ -210,7 +210,7 @@ const answered = (departure: string): boolean =>
 
 const details = (departure: string): string | undefined => {
   if (departure.startsWith("cancelled") && !answered(departure)) return "Cancelled on client"
-  if (departure === "time limit of the server") return "The limit of time was passed"
+  if (departure === "time limit of the server") return "The call took longer than 100ms"
   return departure === "server stops by force" ? "The server is shutting down" : undefined
 }
 

@@ -8,7 +8,8 @@
  *    program, which does not end by itself, counts as drained when nothing had to be forced.
  * 3. A task has failed iff nobody took its failure: an answer that an edge has sent is none. Nobody takes a hook's, and
  *    the program's is the exit of the whole.
- * 4. Clean-up that overran its budget is listed from the registry of stuck work, without the tasks that are listed here
+ * 4. What is one to its owner is one item: the hooks of a name, and a call with the task of its name that waits for it.
+ * 5. Clean-up that overran its budget is listed from the registry of stuck work, without the tasks that are listed here
  *    already.
  */
 import type { CancelReason } from "@curfew/reason"
@@ -24,6 +25,9 @@ interface Entry {
   readonly name: string
   readonly kind: "main" | "task" | "hook"
   readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly cell: CancelCell | undefined
+  /** It began during the shutdown. */
+  readonly late: boolean
   readonly since: number
   endedAt: number | undefined
   cancelled: boolean
@@ -40,6 +44,8 @@ export class Ledger {
   readonly #entries = new Map<Fiber.Fiber<unknown, unknown>, Entry>()
   /** By name, the tasks that began and ended by themselves during the shutdown. */
   readonly #folded = new Map<string, Folded>()
+  /** By the cell of the task that waits for it and sends the answer. */
+  readonly #calls = new WeakMap<CancelCell, Entry>()
 
   constructor(now: () => number) {
     this.#now = now
@@ -53,16 +59,22 @@ export class Ledger {
     late = false
   ): void {
     if (this.#entries.has(fiber)) return
+    const edge = kind === "task" && cell !== undefined ? edgeOf(cell) : undefined
+    const around = edge?.fiber === undefined ? undefined : this.#entries.get(edge.fiber)
     const entry: Entry = {
       name,
       kind,
       fiber,
+      cell,
+      // A call is as old as the task that waits for it.
+      late: late && around?.late !== false,
       since: this.#now(),
       endedAt: undefined,
       cancelled: false,
       failed: false
     }
     this.#entries.set(fiber, entry)
+    if (edge !== undefined) this.#calls.set(edge, entry)
     fiber.addObserver((exit) => {
       entry.endedAt = this.#now()
       // A task that ends by itself is out of the tree before anybody is told, so a cancel after that is not its own.
@@ -71,12 +83,14 @@ export class Ledger {
       entry.failed = exit._tag === "Failure" && failureOf(exit.cause) !== undefined
       // The failure of a task may have gone to whoever waited for it.
       if (kind === "task" && cell !== undefined && !isUnhandledUnsafe(cell)) entry.failed = false
-      if (late && !entry.cancelled && !entry.failed) this.#fold(entry)
+      if (entry.late && !entry.cancelled && !entry.failed) this.#fold(entry)
     })
   }
 
   #fold(entry: Entry): void {
     this.#entries.delete(entry.fiber)
+    // Its call is counted.
+    if (this.#callOf(entry) !== undefined) return
     const took = (entry.endedAt as number) - entry.since
     const folded = this.#folded.get(entry.name)
     if (folded === undefined) this.#folded.set(entry.name, { count: 1, longest: took })
@@ -84,6 +98,24 @@ export class Ledger {
       folded.count++
       folded.longest = Math.max(folded.longest, took)
     }
+  }
+
+  #callOf({ cell }: Entry): Entry | undefined {
+    return cell === undefined ? undefined : this.#calls.get(cell)
+  }
+
+  /** What has an item of its own, with what stands in the same item. */
+  #items(): ReadonlyArray<ReadonlyArray<Entry>> {
+    const items = new Map<unknown, Array<Entry>>()
+    for (const entry of this.#entries.values()) {
+      const call = this.#callOf(entry)
+      const known = call !== undefined && this.#entries.has(call.fiber) ? call : entry
+      const key = entry.kind === "hook" ? entry.name : known
+      const item = items.get(key)
+      if (item === undefined) items.set(key, [entry])
+      else item.push(entry)
+    }
+    return [...items.values()]
   }
 
   /** Waits until everything entered has ended, what is entered meanwhile included. */
@@ -100,11 +132,19 @@ export class Ledger {
   items(stuck: ReadonlyArray<StuckRecord>, wallNow: number): ReadonlyArray<ReportItem> {
     const now = this.#now()
     const listed: Array<string> = []
-    const items = [...this.#entries.values()].map((entry): ReportItem => {
-      const fate: Fate = entry.endedAt === undefined ? "abandoned" : entry.cancelled ? "cancelled" : "drained"
-      if (fate === "abandoned") listed.push(entry.name)
-      const took = Duration.millis((entry.endedAt ?? now) - entry.since)
-      return { name: entry.name, kind: entry.kind, fate, took, failed: entry.failed, count: 1 }
+    /** The names of calls that are waited for by clean-up of that name. */
+    const calls = new Set<string>()
+    const items = this.#items().map((entries): ReportItem => {
+      const [{ kind, name }] = entries as readonly [Entry]
+      for (const { cell, endedAt } of entries) {
+        if (endedAt !== undefined) continue
+        listed.push(name)
+        if (cell?.kind === "call") calls.add(name)
+      }
+      const [fate = "drained"] = entries.map(fateOf).sort((a, b) => rank[a] - rank[b])
+      const ended = Math.max(...entries.map(({ endedAt }) => endedAt ?? now))
+      const took = Duration.millis(ended - Math.min(...entries.map(({ since }) => since)))
+      return { name, kind, fate, took, failed: entries.some(({ failed }) => failed), count: 1 }
     })
     for (const [name, { count, longest }] of this.#folded) {
       const took = Duration.millis(longest)
@@ -116,6 +156,7 @@ export class Ledger {
         listed.splice(at, 1)
         continue
       }
+      if (kind !== "task" && calls.has(name)) continue
       const took = Duration.millis(wallNow - startedAt)
       items.push({
         name,
@@ -135,6 +176,17 @@ const awaitFiber = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =
 
 const drainedByShutdown = (reason: CancelReason): boolean =>
   reason._tag === "Shutdown" && reason.phase === "drain"
+
+/** The task that a call is answered by: the one around it that has its name. */
+const edgeOf = (cell: CancelCell): CancelCell | undefined => {
+  if (cell.kind !== "call") return undefined
+  let around = cell.outer
+  while (around !== undefined && (around.kind !== "task" || around.name !== cell.name)) around = around.parent
+  return around
+}
+
+const fateOf = ({ cancelled, endedAt }: Entry): Fate =>
+  endedAt === undefined ? "abandoned" : cancelled ? "cancelled" : "drained"
 
 const rank: Readonly<Record<Fate, number>> = { abandoned: 0, cancelled: 1, drained: 2 }
 

@@ -30,6 +30,17 @@ export interface Entry extends LiveCall {
   readonly ended: CancelReason | undefined
 }
 
+/** A limit that stands against a call, and what its client is told. */
+interface Refusal {
+  readonly limit: LimitName
+  readonly details: string
+}
+
+const refusal = (limit: LimitName, most: number): Refusal => ({
+  limit,
+  details: `Too many ${limit}: ${most} may run at a time`
+})
+
 class Counter {
   readonly #counts = new Map<string, number>()
 
@@ -83,15 +94,16 @@ export class CallTable implements ServerCalls {
   }
 
   /** The limit that stands against it, or `undefined` when it is in. */
-  admit(entry: Entry): LimitName | undefined {
+  admit(entry: Entry): Refusal | undefined {
     const { calls, perMethod, perPeer } = this.#limits
     const peer = peerOf(entry)
-    if (this.entries.size >= calls) return "concurrent calls"
-    const method = this.#bound("perMethod", () => perMethod(entry.method))
+    if (this.entries.size >= calls) return refusal("concurrent calls", calls)
+    const ofMethod = this.#bound("perMethod", () => perMethod(entry.method))
     // The other way round: where a function of the program's gives NaN nothing is let in.
-    if (!(this.#methods.get(entry.method) < method)) return "concurrent calls of the method"
+    if (!(this.#methods.get(entry.method) < ofMethod))
+      return refusal("concurrent calls of the method", ofMethod)
     const ofPeer = this.#bound("perPeer", () => perPeer(entry.peer))
-    if (!(this.#peers.get(peer) < ofPeer)) return "concurrent calls of the peer"
+    if (!(this.#peers.get(peer) < ofPeer)) return refusal("concurrent calls of the peer", ofPeer)
     this.entries.add(entry)
     this.#methods.add(entry.method, 1)
     this.#peers.add(peer, 1)

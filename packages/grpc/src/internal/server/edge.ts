@@ -45,10 +45,10 @@ import {
   streams
 } from "./method.ts"
 import {
+  detailsOf,
   type Outgoing,
   okWith,
   outgoing,
-  sentenceOf,
   spoken,
   statusOfCause,
   statusOfError,
@@ -116,10 +116,11 @@ const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): v
     unavailable()
     return
   }
-  const limit = table.admit(call)
-  if (limit !== undefined) {
+  const refused = table.admit(call)
+  if (refused !== undefined) {
+    const { details, limit } = refused
     telemetry.refused(call, limit, context)
-    call.finish(outgoing(limitCode(spec, limit), `Too many ${limit}`))
+    call.finish(outgoing(limitCode(spec, limit), details))
     return
   }
   telemetry.started(call, context)
@@ -128,7 +129,8 @@ const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): v
     table.leave(call)
   }
   const task = spec.spawn(edge(spec, call, leave), {
-    name: `answer to ${call.method}`,
+    // As its handler: to a shutdown they are one call.
+    name: call.method,
     onNeverStarted: Effect.sync(() => {
       unavailable()
       leave()
@@ -287,18 +289,5 @@ const cancelledStatus = (spec: MethodSpec, call: CallState, limit: keyof CallLim
 const statusOfReason = (spec: MethodSpec, reason: CancelReason, trailers: Metadata | undefined): Outgoing => {
   const code =
     reason._tag === "LimitExceeded" ? limitCode(spec, reason.limit as LimitName) : statusOf(reason).grpc
-  return outgoing(code, sentence(reason), trailers)
-}
-
-const sentence = (reason: CancelReason): string => {
-  switch (reason._tag) {
-    case "Deadline":
-      return "Deadline exceeded"
-    case "Shutdown":
-      return "The server is shutting down"
-    case "LimitExceeded":
-      return sentenceOf(reason)
-    default:
-      return describe(reason)
-  }
+  return outgoing(code, detailsOf(reason), trailers)
 }

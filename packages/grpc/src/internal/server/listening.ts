@@ -7,7 +7,7 @@
  * 3. Calls are answered before their connections are broken off, unless they do not end.
  * 4. Calls to implementations that were made elsewhere stand in the same table, by way of an interceptor.
  */
-import { CancelReason, describe } from "@curfew/reason"
+import { CancelReason } from "@curfew/reason"
 import { statusOf } from "@curfew/request"
 import { CleanupBudget, moveOnAfter, type Owner } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
@@ -24,6 +24,7 @@ import { CurrentServerCalls } from "../../ServerCalls.ts"
 import { turns } from "./bridge.ts"
 import { CallTable, type Entry } from "./callTable.ts"
 import { isOwn } from "./edge.ts"
+import { detailsOf } from "./status.ts"
 
 const forced: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
 
@@ -249,15 +250,15 @@ class Running<E, R> {
       },
       stop: (reason) => {
         ended ??= reason
-        end(statusOf(reason).grpc, describe(reason))
+        end(statusOf(reason).grpc, detailsOf(reason))
       }
     }
     const listener = new grpc.ServerListenerBuilder()
       // Not heard for a call that had ended before somebody further out went on with it; nor is its cancel.
       .withOnReceiveMetadata((metadata, next) => {
         if (table.refusing) return end(grpc.status.UNAVAILABLE, "The server is shutting down")
-        const limit = table.admit(entry)
-        if (limit !== undefined) return end(table.statusOf(limit), `Too many ${limit}`)
+        const refused = table.admit(entry)
+        if (refused !== undefined) return end(table.statusOf(refused.limit), refused.details)
         next(metadata)
       })
       .withOnCancel(() => table.leave(entry))

@@ -62,6 +62,20 @@ export const sentenceOf = (reason: CancelReason): string => {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}`
 }
 
+/** A reason as the details of the status that answers its call. */
+export const detailsOf = (reason: CancelReason): string => {
+  switch (reason._tag) {
+    case "Deadline":
+      return "Deadline exceeded"
+    case "Shutdown":
+      return "The server is shutting down"
+    case "LimitExceeded":
+      return sentenceOf(reason)
+    default:
+      return describe(reason)
+  }
+}
+
 /** A failure that says its status: a `GrpcError`, or an error in the shape of grpc-js's own. */
 export const spoken = (error: unknown): GrpcError | undefined => {
   if (error instanceof GrpcError) return error
