@@ -7,7 +7,7 @@ import {
   CleanupBudget,
   inspect,
   OnUnhandled,
-  type Owner,
+  Owner,
   stuck,
   TaskScope
 } from "@curfew/scope"
@@ -408,6 +408,24 @@ describe("what nobody has named", () => {
       expect(exit).toEqual(Option.some(Exit.succeed(1)))
       expect(report.trigger).toEqual({ _tag: "MainEnded" })
       expect(lines(report)).toEqual(["main main: drained 0"])
+    })
+  )
+
+  it.effect("L43: a task without a name that is left behind is listed once", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const hang = Effect.uninterruptible(Deferred.await(release))
+      const main = Effect.gen(function* () {
+        yield* (yield* Owner).spawn(hang)
+        return yield* hang
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("4 seconds")
+      const { report } = yield* ended
+      expect(lines(report)).toEqual(["main main: abandoned 14000", "task unnamed: abandoned 14000"])
+      yield* Deferred.succeed(release, undefined)
     })
   )
 

@@ -18,7 +18,7 @@ import type * as Fiber from "effect/Fiber"
 import type { Fate, ReportItem } from "../Report.ts"
 
 interface Entry {
-  readonly name: string
+  readonly name: string | undefined
   readonly kind: "main" | "task" | "hook"
   readonly fiber: Fiber.Fiber<unknown, unknown>
   readonly since: number
@@ -26,6 +26,8 @@ interface Entry {
   cancelled: boolean
   failed: boolean
 }
+
+const unnamed = "unnamed"
 
 interface Folded {
   count: number
@@ -44,7 +46,7 @@ export class Ledger {
 
   enter(
     kind: Entry["kind"],
-    name: string,
+    name: string | undefined,
     fiber: Fiber.Fiber<unknown, unknown>,
     cell: CancelCell | undefined,
     late = false
@@ -73,8 +75,9 @@ export class Ledger {
   #fold(entry: Entry): void {
     this.#entries.delete(entry.fiber)
     const took = (entry.endedAt as number) - entry.since
-    const folded = this.#folded.get(entry.name)
-    if (folded === undefined) this.#folded.set(entry.name, { count: 1, longest: took })
+    const name = entry.name ?? unnamed
+    const folded = this.#folded.get(name)
+    if (folded === undefined) this.#folded.set(name, { count: 1, longest: took })
     else {
       folded.count++
       folded.longest = Math.max(folded.longest, took)
@@ -92,20 +95,22 @@ export class Ledger {
     })
   }
 
-  items(stuck: ReadonlyArray<StuckRecord>, wallNow: number): ReadonlyArray<ReportItem> {
+  /** `owner` is the name under which a task without one is stuck. */
+  items(stuck: ReadonlyArray<StuckRecord>, wallNow: number, owner: string): ReadonlyArray<ReportItem> {
     const now = this.#now()
     const listed: Array<string> = []
     const items = [...this.#entries.values()].map((entry): ReportItem => {
       const fate: Fate = entry.endedAt === undefined ? "abandoned" : entry.cancelled ? "cancelled" : "drained"
-      if (fate === "abandoned") listed.push(entry.name)
+      if (fate === "abandoned") listed.push(entry.name ?? owner)
       const took = Duration.millis((entry.endedAt ?? now) - entry.since)
-      return { name: entry.name, kind: entry.kind, fate, took, failed: entry.failed, count: 1 }
+      const { failed, kind, name = unnamed } = entry
+      return { name, kind, fate, took, failed, count: 1 }
     })
     for (const [name, { count, longest }] of this.#folded) {
       const took = Duration.millis(longest)
       items.push({ name, kind: "task", fate: "drained", took, failed: false, count })
     }
-    for (const { kind, name = "unnamed", startedAt } of stuck) {
+    for (const { kind, name = unnamed, startedAt } of stuck) {
       const at = kind === "task" ? listed.indexOf(name) : -1
       if (at >= 0) {
         listed.splice(at, 1)
