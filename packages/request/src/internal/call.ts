@@ -193,7 +193,6 @@ export class CallState<A, E> implements Call {
     this.#ended = true
     this.#stopGrace()
     for (const undo of this.#undo) undo()
-    if (!this.#adopted) this.#cell.unlink()
     if (this.#exit === undefined) {
       // Interrupted before its first operation: no finalizer has run, and the record still has to come out.
       this.#exit = exit

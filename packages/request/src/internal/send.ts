@@ -29,10 +29,7 @@ export const sendTo = <A, E, R>(peer: Peer, write: Effect.Effect<A, E, R>): Effe
         // The fiber may have been held up between the look above and this turn, and nobody calls back for the past.
         if (peer.goneOnce.value !== undefined) cell.cancel(peer.goneOnce.value)
         const running = Child.forkUnsafe(fiber.context as Context.Context<R>, cell, write)
-        running.addObserver(() => {
-          forget()
-          cell.unlink()
-        })
+        running.addObserver(forget)
         return running
       },
       (exit) => outcome(peer, exit),

@@ -102,10 +102,7 @@ const startMain = <A, E, R>(stages: Stages, main: Effect.Effect<A, E, R>): Fiber
     main
   )
   stages.mainCell = cell
-  running.addObserver(() => {
-    cell.unlink()
-    stages.begin({ _tag: "MainEnded" })
-  })
+  running.addObserver(() => stages.begin({ _tag: "MainEnded" }))
   return running
 }
 
