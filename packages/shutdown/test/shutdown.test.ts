@@ -795,5 +795,5 @@ describe("a run that is cancelled", () => {
     }
     expect(await sweep(makeProgram)).toBeGreaterThan(20)
     expect(await sweep(makeProgram, { cancel: "scope", fresh: false })).toBeGreaterThan(20)
-  }, 30_000)
+  })
 })
