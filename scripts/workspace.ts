@@ -4,8 +4,8 @@ import { join } from "node:path"
 export const root = join(import.meta.dirname, "..")
 
 /**
- * The packages that are tried with mutants and held to a coverage, each after those that it stands on. Named as well
- * in vitest.config.ts, which is copied without the scripts, and by the script `coverage` in package.json.
+ * The packages that are tried with mutants, each after those that it stands on. They are held to a coverage as well,
+ * together with others: that list is in vitest.config.ts, which is copied without the scripts, and in package.json.
  */
 export const primitives = [
   "reason",

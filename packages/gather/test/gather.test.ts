@@ -16,7 +16,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import { MixedScheduler } from "effect/Scheduler"
+import { MixedScheduler, Scheduler } from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
 import {
@@ -831,36 +831,45 @@ describe("letFinish", () => {
       })
   )
 
-  // Deep inside synchronous starts the waiter is resumed through the dispatcher, and what was given away may fail first.
-  const atDepth = (depth: number, work: Effect.Effect<void>): Effect.Effect<unknown> =>
-    depth === 0 ? work : CancelScope.run(() => Effect.suspend(() => atDepth(depth - 1, work)))
-
   it.effect(
     "L21, L23: what was given to the owner is reported once, also when it fails before the waiter goes on",
     () =>
       Effect.gen(function* () {
-        for (const depth of [0, 63, 64, 65, 66]) {
-          const heard = hearing()
-          const first = yield* Deferred.make<never, string>()
-          const given = yield* Deferred.make<never, string>()
-          const cause = yield* heard.by(
-            owned(() =>
-              Effect.gen(function* () {
-                const items = [Deferred.await(given), Deferred.await(first)]
-                const fiber = yield* forked(Effect.exit(gather(items, { onFailure: "letFinish" })))
-                const both = Effect.sync(() => {
-                  Deferred.doneUnsafe(first, Effect.fail("first"))
-                  Deferred.doneUnsafe(given, Effect.fail("late"))
+        const heard = hearing()
+        const first = yield* Deferred.make<never, string>()
+        const given = yield* Deferred.make<never, string>()
+        const cause = yield* heard.by(
+          owned(() =>
+            Effect.gen(function* () {
+              const items = [Deferred.await(given), Deferred.await(first)]
+              let hold = false
+              const fiber = yield* forked(
+                Effect.withFiber((waiting) => {
+                  // Holds the waiter up once.
+                  const scheduler = new MixedScheduler()
+                  scheduler.shouldYield = (fiber) => {
+                    if (fiber !== waiting || !hold) return false
+                    hold = false
+                    return true
+                  }
+                  return Effect.provideService(
+                    Effect.exit(gather(items, { onFailure: "letFinish" })),
+                    Scheduler,
+                    scheduler
+                  )
                 })
-                yield* atDepth(depth, both)
-                return causeOf(yield* Fiber.join(fiber))
-              })
-            )
+              )
+              hold = true
+              Deferred.doneUnsafe(first, Effect.fail("first"))
+              expect(hold).toBe(false)
+              Deferred.doneUnsafe(given, Effect.fail("late"))
+              return causeOf(yield* Fiber.join(fiber))
+            })
           )
-          expect(Cause.squash(cause)).toBe("first")
-          expect(siblingFailures(cause)).toEqual([])
-          expect(heard.causes()).toEqual(["late"])
-        }
+        )
+        expect(Cause.squash(cause)).toBe("first")
+        expect(siblingFailures(cause)).toEqual([])
+        expect(heard.causes()).toEqual(["late"])
       })
   )
 

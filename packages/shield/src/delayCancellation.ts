@@ -86,10 +86,8 @@ export const delayCancellation = <A, E, R, R2 = never>(
       () => {
         const held = holdUnsafe(fiber, options?.name ?? "delayCancellation")
         cell = new CancelCell("shield", { name: options?.name, outer: fiber.getRef(CurrentCell) })
-        const running = Child.forkUnsafe(fiber.context as Context.Context<R>, cell, self, held.around)
-        held.follow(running)
-        running.addObserver(() => cell.unlink())
-        return running
+        // Its fiber is known to nobody before its first operation, and `around` has gone round that one.
+        return Child.forkUnsafe(fiber.context as Context.Context<R>, cell, self, held.around)
       },
       (exit) => exit,
       (running) => {

@@ -110,16 +110,13 @@ export const stopCancellation = <A, E, R, R2 = never>(
           observed: always
         })
         if (task !== undefined) {
+          // The owner may end while a scheduler holds the task up before its work.
           held.follow(task.fiber)
           return task.fiber
         }
         attached = true
         ownerClosedTotal.updateUnsafe(1, fiber.context)
-        const cell = new CancelCell("shield", { name, outer })
-        const running = Child.forkUnsafe(context, cell, held.around(work))
-        held.follow(running)
-        running.addObserver(() => cell.unlink())
-        return running
+        return Child.forkUnsafe(context, new CancelCell("shield", { name, outer }), held.around(work))
       },
       (exit) => exit,
       (running) => {

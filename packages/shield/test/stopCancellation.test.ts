@@ -1,5 +1,6 @@
 import { CancelReason, fromCause, ownCancellation } from "@curfew/reason"
 import { CancelScope, Owner, ownerClosedTotal, TaskScope } from "@curfew/scope"
+import { type Caller, CurrentCaller } from "@curfew/scope/Caller"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -7,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Scheduler from "effect/Scheduler"
 import { stopCancellation } from "../src/index.ts"
 import { cancellable, causeOf, forked, hows, isPureInterrupt, requested } from "./support/cancelling.ts"
 import { hearing } from "./support/unhandled.ts"
@@ -291,6 +293,43 @@ describe("stopCancellation and its owner", () => {
         expect(outcome).toEqual({ _tag: "Cancelled", reason: requested })
         expect(yield* owner.size).toBe(1)
         yield* owner.cancel()
+      })
+    )
+  )
+
+  it.effect("L37: work that its owner's end caught before it began lets go of the caller's request", () =>
+    withOwner((owner) =>
+      Effect.gen(function* () {
+        const log: Array<string> = []
+        const caller: Caller = {
+          hold: (name) => {
+            log.push(`held by ${name}`)
+            return Effect.sync(() => log.push("let go"))
+          },
+          strip: (context) => context
+        }
+        const held: Array<Fiber.Fiber<unknown, unknown>> = []
+        const work = stopCancellation(
+          Effect.sync(() => log.push("worked")),
+          { name: "mail" }
+        )
+        const waiter = yield* forked(
+          Effect.withFiber((waiting) => {
+            // Holds up what the waiter starts, before its first operation.
+            const scheduler = new Scheduler.MixedScheduler()
+            scheduler.shouldYield = (fiber) => {
+              if (fiber === waiting || held.length > 0) return false
+              held.push(fiber)
+              return true
+            }
+            return Effect.provideService(work, Scheduler.Scheduler, scheduler)
+          }).pipe(Effect.provideService(CurrentCaller, caller))
+        )
+        expect(held.length).toBe(1)
+        yield* owner.cancel(shutdown)
+        const exit = yield* Fiber.await(waiter)
+        expect(log).toEqual(["held by mail", "let go"])
+        expect(isPureInterrupt(exit)).toBe(true)
       })
     )
   )

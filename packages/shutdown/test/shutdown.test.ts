@@ -7,7 +7,7 @@ import {
   CleanupBudget,
   inspect,
   OnUnhandled,
-  type Owner,
+  Owner,
   stuck,
   TaskScope
 } from "@curfew/scope"
@@ -412,6 +412,24 @@ describe("what nobody has named", () => {
     })
   )
 
+  it.effect("L43: a task without a name that is left behind is listed once", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const hang = Effect.uninterruptible(Deferred.await(release))
+      const main = Effect.gen(function* () {
+        yield* (yield* Owner).spawn(hang)
+        return yield* hang
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("4 seconds")
+      const { report } = yield* ended
+      expect(lines(report)).toEqual(["main main: abandoned 14000", "task unnamed: abandoned 14000"])
+      yield* Deferred.succeed(release, undefined)
+    })
+  )
+
   it.effect("L43: a stuck program says in which span it hangs", () =>
     Effect.gen(function* () {
       const release = yield* Deferred.make<void>()
@@ -811,5 +829,5 @@ describe("a run that is cancelled", () => {
     }
     expect(await sweep(makeProgram)).toBeGreaterThan(20)
     expect(await sweep(makeProgram, { cancel: "scope", fresh: false })).toBeGreaterThan(20)
-  }, 30_000)
+  })
 })

@@ -3,6 +3,7 @@ import { Shared, SharedMap, SharedSelfWait } from "@curfew/singleflight"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as fc from "fast-check"
 import { defectOf } from "../../../test/support/badInput.ts"
@@ -41,6 +42,33 @@ describe("a run that asks for itself", () => {
       }).pipe(withOwner)
     )
   }
+
+  it.effect("does not count what fibers inside it waited for and have left", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const asked: Array<unknown> = []
+      const part: Shared.Shared<unknown, unknown> = yield* Shared.make(
+        Effect.andThen(
+          Deferred.await(gate),
+          Effect.suspend(() =>
+            Effect.onExit(whole.get, (exit) => Effect.sync(() => asked.push(pathOf(exit))))
+          )
+        ),
+        { name: "part", whenUnobserved: "keep" }
+      )
+      const whole: Shared.Shared<string> = yield* Shared.make(
+        Effect.gen(function* () {
+          const waits = [yield* observing(part.get), yield* observing(part.get)]
+          for (const wait of waits) yield* Fiber.interrupt(wait)
+          yield* Deferred.succeed(gate, undefined)
+          return "done"
+        })
+      )
+      expect(yield* whole.get).toBe("done")
+      yield* Effect.yieldNow
+      expect(asked).toEqual([Exit.succeed("done")])
+    }).pipe(withOwner)
+  )
 
   it.effect("may catch it, and then ends with a value for all", () =>
     Effect.gen(function* () {

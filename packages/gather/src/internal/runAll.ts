@@ -126,7 +126,6 @@ class Gathering {
   ): void {
     if (running.given) return
     this.#running.delete(running)
-    running.cell.unlink()
     if (exit._tag === "Success") {
       this.#succeeded++
       this.#results[position] = exit.value

@@ -58,12 +58,14 @@ export class RequestState implements RequestContext {
   readonly ended = Effect.sync(() => this.#ended)
   readonly users = Effect.sync(() => this.#holders.size)
 
-  readonly finish: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.#finishedAfter !== undefined) return Effect.void
-    this.#finishedAfter = this.#since
-    for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
-    return this.#endIfUnused()
-  })
+  readonly finish: Effect.Effect<void> = Effect.uninterruptible(
+    Effect.suspend(() => {
+      if (this.#finishedAfter !== undefined) return Effect.void
+      this.#finishedAfter = this.#since
+      for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
+      return this.#endIfUnused()
+    })
+  )
 
   readonly lease: Effect.Effect<void, ContextFinished, Scope.Scope> = Effect.asVoid(
     Effect.acquireRelease(
@@ -88,7 +90,9 @@ export class RequestState implements RequestContext {
     this.#holders.add(holder)
     this.#leases++
     if (this.#finishedAfter !== undefined) this.#outlived.add(name ?? "unnamed")
-    return Effect.suspend(() => (this.#holders.delete(holder) ? this.#endIfUnused() : Effect.void))
+    return Effect.uninterruptible(
+      Effect.suspend(() => (this.#holders.delete(holder) ? this.#endIfUnused() : Effect.void))
+    )
   }
 
   /** Any use of the request: nothing before its end, the policy's after it. */
@@ -101,6 +105,7 @@ export class RequestState implements RequestContext {
     }
   }
 
+  /** To be run masked from the step on that calls it: from then on the request counts as ended. */
   #endIfUnused(): Effect.Effect<void> {
     if (this.#finishedAfter === undefined || this.#holders.size > 0) return Effect.void
     this.#ended = true
@@ -113,17 +118,15 @@ export class RequestState implements RequestContext {
       leases: this.#leases,
       outlived: [...this.#outlived]
     }
-    return Effect.uninterruptible(
-      Effect.catchCause(
-        Effect.suspend(() => {
-          const told = this.#options.onEnd(record)
-          // What has ended already needs neither a limit nor a fiber to keep it in.
-          return Exit.isExit(told)
-            ? Effect.asVoid(told)
-            : Effect.asVoid(boundedAt(told, { name: `record of ${this.id}` }))
-        }),
-        (cause) => reportUnhandled("cleanup", this.name, cause)
-      )
+    return Effect.catchCause(
+      Effect.suspend(() => {
+        const told = this.#options.onEnd(record)
+        // What has ended already needs neither a limit nor a fiber to keep it in.
+        return Exit.isExit(told)
+          ? Effect.asVoid(told)
+          : Effect.asVoid(boundedAt(told, { name: `record of ${this.id}` }))
+      }),
+      (cause) => reportUnhandled("cleanup", this.name, cause)
     )
   }
 }

@@ -22,7 +22,7 @@ import type * as Fiber from "effect/Fiber"
 import type { Fate, ReportItem } from "../Report.ts"
 
 interface Entry {
-  readonly name: string
+  readonly name: string | undefined
   readonly kind: "main" | "task" | "hook"
   readonly fiber: Fiber.Fiber<unknown, unknown>
   readonly cell: CancelCell | undefined
@@ -33,6 +33,8 @@ interface Entry {
   cancelled: boolean
   failed: boolean
 }
+
+const unnamed = "unnamed"
 
 interface Folded {
   count: number
@@ -53,7 +55,7 @@ export class Ledger {
 
   enter(
     kind: Entry["kind"],
-    name: string,
+    name: string | undefined,
     fiber: Fiber.Fiber<unknown, unknown>,
     cell: CancelCell | undefined,
     late = false
@@ -92,8 +94,9 @@ export class Ledger {
     // Its call is counted.
     if (this.#callOf(entry) !== undefined) return
     const took = (entry.endedAt as number) - entry.since
-    const folded = this.#folded.get(entry.name)
-    if (folded === undefined) this.#folded.set(entry.name, { count: 1, longest: took })
+    const name = entry.name ?? unnamed
+    const folded = this.#folded.get(name)
+    if (folded === undefined) this.#folded.set(name, { count: 1, longest: took })
     else {
       folded.count++
       folded.longest = Math.max(folded.longest, took)
@@ -129,16 +132,17 @@ export class Ledger {
     })
   }
 
-  items(stuck: ReadonlyArray<StuckRecord>, wallNow: number): ReadonlyArray<ReportItem> {
+  /** `owner` is the name under which a task without one is stuck. */
+  items(stuck: ReadonlyArray<StuckRecord>, wallNow: number, owner: string): ReadonlyArray<ReportItem> {
     const now = this.#now()
     const listed: Array<string> = []
     /** The names of calls that are waited for by clean-up of that name. */
     const calls = new Set<string>()
     const items = this.#items().map((entries): ReportItem => {
-      const [{ kind, name }] = entries as readonly [Entry]
-      for (const { cell, endedAt } of entries) {
+      const [{ kind, name = unnamed }] = entries as readonly [Entry]
+      for (const { cell, endedAt, name: given } of entries) {
         if (endedAt !== undefined) continue
-        listed.push(name)
+        listed.push(given ?? owner)
         if (cell?.kind === "call") calls.add(name)
       }
       const [fate = "drained"] = entries.map(fateOf).sort((a, b) => rank[a] - rank[b])
@@ -150,7 +154,7 @@ export class Ledger {
       const took = Duration.millis(longest)
       items.push({ name, kind: "task", fate: "drained", took, failed: false, count })
     }
-    for (const { kind, name = "unnamed", startedAt } of stuck) {
+    for (const { kind, name = unnamed, startedAt } of stuck) {
       const at = kind === "task" ? listed.indexOf(name) : -1
       if (at >= 0) {
         listed.splice(at, 1)

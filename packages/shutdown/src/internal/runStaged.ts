@@ -63,7 +63,7 @@ export const runStaged = <A, E, R>(
           startedAt,
           took: Duration.millis(stages.now - began),
           phases: stages.phases,
-          items: stages.ledger.items(left, stages.clock.currentTimeMillisUnsafe())
+          items: stages.ledger.items(left, stages.clock.currentTimeMillisUnsafe(), stages.name)
         }
         yield* calling("onReport", () => options.onReport?.(report))
         return { exit: Option.fromUndefinedOr(exit), report }
@@ -102,10 +102,7 @@ const startMain = <A, E, R>(stages: Stages, main: Effect.Effect<A, E, R>): Fiber
     main
   )
   stages.mainCell = cell
-  running.addObserver(() => {
-    cell.unlink()
-    stages.begin({ _tag: "MainEnded" })
-  })
+  running.addObserver(() => stages.begin({ _tag: "MainEnded" }))
   return running
 }
 

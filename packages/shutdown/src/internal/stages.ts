@@ -136,14 +136,14 @@ export class Stages {
   /** Enters what the owner has now. */
   enterTasks(): void {
     for (const cell of this.ownerCell.children) {
-      if (cell.fiber !== undefined) this.ledger.enter("task", cell.name ?? "unnamed", cell.fiber, cell)
+      if (cell.fiber !== undefined) this.ledger.enter("task", cell.name, cell.fiber, cell)
     }
   }
 
   /** A task that the owner has started. */
   readonly onTask = (cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void => {
     if (this.trigger !== undefined) {
-      this.ledger.enter("task", cell.name ?? "unnamed", fiber, cell, true)
+      this.ledger.enter("task", cell.name, fiber, cell, true)
     }
   }
 
