@@ -1,7 +1,8 @@
 /**
  * Runs every check one after the other, also after a failure, and ends with the line `N passed, N failed`.
  * Each test counts as one and each other step as one. With `--long` it runs the tests alone, with many more
- * random cases.
+ * random cases, then again with fresh seeds for some minutes, and what takes too long for every change: coverage and
+ * mutants.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs"
@@ -16,6 +17,8 @@ interface Step {
   /** A step that has to pass first, or else this one says nothing. */
   readonly after?: string
   readonly tests?: boolean
+  /** Ended after this; default: {@link stepMinutes}. */
+  readonly minutes?: number
 }
 
 interface Outcome {
@@ -28,6 +31,8 @@ interface Outcome {
 
 const report = join(root, ".ci/out/tests.json")
 const stepMinutes = 15
+// A round that has begun runs to its end, within the minutes of the step.
+const soakMinutes = 4
 const long = process.argv.includes("--long")
 
 /** The line with which the README tells a newcomer to test. */
@@ -45,7 +50,13 @@ const start = "npm start -- --once"
 
 const steps = (): ReadonlyArray<Step> =>
   long
-    ? [{ name: "tests, long", command: "npm test", tests: true }]
+    ? [
+        { name: "tests, long", command: "npm test", tests: true },
+        { name: "fresh seeds", command: `npm run test:soak -- --minutes ${soakMinutes} --runs 200` },
+        // Many more random cases would cover no more lines.
+        { name: "coverage", command: "env -u CURFEW_RUNS -u CURFEW_TEST_REPORT npm run coverage" },
+        { name: "mutants", command: "npm run mutate", minutes: 120 }
+      ]
     : [
         { name: "tests", command: testLine(), tests: true },
         { name: "types", command: "npm run typecheck" },
@@ -77,7 +88,7 @@ const environment = (): NodeJS.ProcessEnv => ({
 })
 
 /** Runs a command in a process group of its own and ends the group when it takes too long. */
-const run = (command: string): Promise<number | string> =>
+const run = (command: string, minutes: number): Promise<number | string> =>
   new Promise((resolve) => {
     const child = spawn("bash", ["-c", command], {
       cwd: root,
@@ -89,14 +100,14 @@ const run = (command: string): Promise<number | string> =>
     const timer = setTimeout(() => {
       late = true
       if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL")
-    }, stepMinutes * 60_000)
+    }, minutes * 60_000)
     child.on("error", ({ message }) => {
       clearTimeout(timer)
       resolve(message)
     })
     child.on("exit", (code, signal) => {
       clearTimeout(timer)
-      resolve(late ? `no end after ${stepMinutes} minutes` : (code ?? `ended by ${signal}`))
+      resolve(late ? `no end after ${minutes} minutes` : (code ?? `ended by ${signal}`))
     })
   })
 
@@ -131,7 +142,10 @@ const countTests = (): Omit<Outcome, "name" | "seconds"> => {
   }
 }
 
-const perform = async ({ after, command, name, status, tests }: Step, earlier: ReadonlyArray<Outcome>) => {
+const perform = async (
+  { after, command, minutes = stepMinutes, name, status, tests }: Step,
+  earlier: ReadonlyArray<Outcome>
+) => {
   console.log(`\n== ${name}: ${command}`)
   const began = performance.now()
   const wanted = status ?? 0
@@ -140,7 +154,7 @@ const perform = async ({ after, command, name, status, tests }: Step, earlier: R
     mkdirSync(join(root, ".ci/out"), { recursive: true })
     rmSync(report, { force: true })
   }
-  const ended = blocked ? `"${after}" has to pass first` : await run(command)
+  const ended = blocked ? `"${after}" has to pass first` : await run(command, minutes)
   const seconds = (performance.now() - began) / 1000
   const wrong = ended === wanted ? [] : [typeof ended === "string" ? ended : `status ${ended}, not ${wanted}`]
   if (tests !== true) return { name, seconds, passed: 1 - wrong.length, failures: wrong, skipped: [] }

@@ -3,6 +3,21 @@ import { join } from "node:path"
 
 export const root = join(import.meta.dirname, "..")
 
+/**
+ * The packages that are tried with mutants and held to a coverage, each after those that it stands on. Named as well
+ * in vitest.config.ts, which is copied without the scripts, and by the script `coverage` in package.json.
+ */
+export const primitives = [
+  "reason",
+  "scope",
+  "shield",
+  "guard",
+  "gather",
+  "singleflight",
+  "request",
+  "shutdown"
+] as const
+
 export interface Package {
   readonly dir: string
   readonly manifest: {

@@ -38,6 +38,29 @@ const exceptions: ReadonlyArray<Exception> = [
     what: "performance.now",
     reason: "The age of a live thing is read for display only; no behaviour depends on it."
   },
+  ...(["new Promise", ".then()", "floating promise", "Promise.resolve", "Promise.reject"] as const).map(
+    (what) => ({
+      file: "packages/promise/src/internal/bridge.ts",
+      what,
+      reason: "The one bridge between promises and fibers; both outcomes are handled in the same call."
+    })
+  ),
+  {
+    file: "packages/grpc/src/internal/serverBridge.ts",
+    what: ".then()",
+    reason: "A promise-style handler gives a promise; its rejection becomes the status of the call."
+  },
+  {
+    file: "packages/grpc/src/internal/serverBridge.ts",
+    what: "floating promise",
+    reason: "Both outcomes of that promise are handled in the same call; nothing is left to wait for."
+  },
+  {
+    file: "packages/grpc/src/internal/serverBridge.ts",
+    what: "setImmediate",
+    reason:
+      "grpc-js ends the requests of a cancelled call before it says so; only turns of the event loop tell."
+  },
   {
     file: "packages/testing/src/internal/command.ts",
     what: "Effect.tryPromise",

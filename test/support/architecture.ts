@@ -26,7 +26,7 @@ export interface Exception {
   readonly reason: string
 }
 
-interface Node {
+export interface Node {
   readonly type: string
   readonly start: number
   readonly end: number
@@ -52,7 +52,7 @@ const skipped = new Set([
   "errors"
 ])
 
-const walk = (node: Node, visit: Visit, parent?: Node, key = ""): void => {
+export const walk = (node: Node, visit: Visit, parent?: Node, key = ""): void => {
   visit(node, parent, key)
   for (const [name, value] of Object.entries(node)) {
     if (skipped.has(name)) continue
@@ -61,7 +61,7 @@ const walk = (node: Node, visit: Visit, parent?: Node, key = ""): void => {
   }
 }
 
-const treeOf = ({ path, text }: Source): Node =>
+export const treeOf = ({ path, text }: Source): Node =>
   parse(text, { sourceFilename: path, sourceType: "module", plugins: ["typescript"] }) as unknown as Node
 
 const at = (source: Source, node: Node): string => `${source.path}:${node.loc.start.line}`
@@ -161,15 +161,15 @@ const forbiddenMembers: Readonly<Record<string, ReadonlyArray<string>>> = {
 }
 
 /** The name of a member access, by a dot or by a literal in brackets. */
-const memberOf = (node: Node): string | undefined => {
+export const memberOf = (node: Node): string | undefined => {
   const property: Node = node["property"]
   if (property.type === "StringLiteral") return property["value"]
   return property.type === "Identifier" && !node["computed"] ? property["name"] : undefined
 }
 
-const isMember = (node: Node): boolean => /^(Optional)?MemberExpression$/.test(node.type)
+export const isMember = (node: Node): boolean => /^(Optional)?MemberExpression$/.test(node.type)
 
-const isCall = (node: Node): boolean => /^(Optional)?CallExpression$/.test(node.type)
+export const isCall = (node: Node): boolean => /^(Optional)?CallExpression$/.test(node.type)
 
 /** `Effect.catch(…)` is a function of a module; `work.catch(…)` is a method of a promise. */
 const isModule = (node: Node): boolean => node.type === "Identifier" && /^[A-Z]/.test(node["name"])

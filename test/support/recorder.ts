@@ -1,14 +1,9 @@
-/** What tests watch with: an event log, a counting receiver, a count of live fibers, and the runs of a property. */
+/** What tests watch with: an event log, a counting receiver, and a count of live fibers. */
 import { OnUnhandled, type Unhandled } from "@curfew/scope"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
-
-/** How often a property runs: CURFEW_RUNS, or the given number. */
-export const runs = (otherwise: number): { readonly numRuns: number } => ({
-  numRuns: Number(process.env["CURFEW_RUNS"] ?? otherwise)
-})
 
 export interface Recorder {
   readonly events: ReadonlyArray<string>

@@ -1,4 +1,5 @@
 import { Owner, type TaskScope } from "@curfew/scope"
+import { countUnsafe } from "@curfew/scope/Argument"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -45,7 +46,7 @@ export const gather: {
   <const G extends GatherableLike<G>>(
     items: G & NoItem<G>,
     options?: {
-      /** How many items run at once. Default: all. */
+      /** How many items run at once: a whole number from 1 on. Default: all. */
       readonly concurrency?: number | "unbounded" | undefined
       /** What a failure does to the items that still run. Default: `cancel`. */
       readonly onFailure?: "cancel" | undefined
@@ -66,14 +67,14 @@ export const gather: {
   }
 ): Effect.Effect<Gathered<G>, ErrorOf<G> | ChildCancelled, ServicesOf<G>> =>
   Effect.withFiber((fiber) => {
+    const limit = options?.concurrency ?? "unbounded"
+    const concurrency =
+      limit === "unbounded" ? Number.POSITIVE_INFINITY : countUnsafe("the concurrency of gather", limit, 1)
     const { assemble, entries } = flatten(items as Gatherable)
     const owner: TaskScope.TaskScope | undefined =
       options?.onFailure === "letFinish"
         ? Context.get(fiber.context as Context.Context<Owner>, Owner)
         : undefined
-    const limit = options?.concurrency ?? "unbounded"
-    // Whatever is not at least one, NaN included, is one.
-    const concurrency = limit === "unbounded" ? Number.POSITIVE_INFINITY : limit >= 1 ? Math.floor(limit) : 1
     return Effect.map(runAll(fiber, entries, concurrency, owner), assemble)
   }) as Effect.Effect<Gathered<G>, ErrorOf<G> | ChildCancelled, ServicesOf<G>>
 

@@ -1,5 +1,13 @@
 import { CancelReason, currentReason, fromCause } from "@curfew/reason"
-import { CancelScope, Owner, ownerClosedTotal, siblingFailures, type TaskScope } from "@curfew/scope"
+import {
+  CancelScope,
+  inspect,
+  type LiveNode,
+  Owner,
+  ownerClosedTotal,
+  siblingFailures,
+  type TaskScope
+} from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -244,23 +252,6 @@ describe("concurrency", () => {
       ),
       { numRuns }
     ))
-
-  it.effect("a limit below one, or not a number, is one", () =>
-    Effect.gen(function* () {
-      for (const concurrency of [0, -3, 0.5, Number.NaN]) {
-        let running = 0
-        let most = 0
-        const item = Effect.gen(function* () {
-          most = Math.max(most, ++running)
-          yield* Effect.yieldNow
-          running--
-          return 1
-        })
-        expect(yield* gather([item, item, item], { concurrency })).toEqual([1, 1, 1])
-        expect(most).toBe(1)
-      }
-    })
-  )
 
   it.effect("ten thousand items that end at once need no stack, whatever the limit", () =>
     Effect.gen(function* () {
@@ -840,6 +831,39 @@ describe("letFinish", () => {
       })
   )
 
+  // Deep inside synchronous starts the waiter is resumed through the dispatcher, and what was given away may fail first.
+  const atDepth = (depth: number, work: Effect.Effect<void>): Effect.Effect<unknown> =>
+    depth === 0 ? work : CancelScope.run(() => Effect.suspend(() => atDepth(depth - 1, work)))
+
+  it.effect(
+    "L21, L23: what was given to the owner is reported once, also when it fails before the waiter goes on",
+    () =>
+      Effect.gen(function* () {
+        for (const depth of [0, 63, 64, 65, 66]) {
+          const heard = hearing()
+          const first = yield* Deferred.make<never, string>()
+          const given = yield* Deferred.make<never, string>()
+          const cause = yield* heard.by(
+            owned(() =>
+              Effect.gen(function* () {
+                const items = [Deferred.await(given), Deferred.await(first)]
+                const fiber = yield* forked(Effect.exit(gather(items, { onFailure: "letFinish" })))
+                const both = Effect.sync(() => {
+                  Deferred.doneUnsafe(first, Effect.fail("first"))
+                  Deferred.doneUnsafe(given, Effect.fail("late"))
+                })
+                yield* atDepth(depth, both)
+                return causeOf(yield* Fiber.join(fiber))
+              })
+            )
+          )
+          expect(Cause.squash(cause)).toBe("first")
+          expect(siblingFailures(cause)).toEqual([])
+          expect(heard.causes()).toEqual(["late"])
+        }
+      })
+  )
+
   it.effect("L22: with letFinish, too, the own cancel waits for every item", () =>
     Effect.gen(function* () {
       const heard = hearing()
@@ -961,6 +985,51 @@ describe("letFinish", () => {
       yield* TestClock.adjust("1 second")
       expect(Exit.isFailure(yield* Fiber.join(fiber))).toBe(true)
       expect(ended).toBe(true)
+    })
+  )
+})
+
+describe("the live tree", () => {
+  const namesIn = (nodes: ReadonlyArray<LiveNode>): ReadonlyArray<string> =>
+    nodes.flatMap(({ children, kind, name }) => [`${kind} ${name}`, ...namesIn(children)])
+  const alive = Effect.map(inspect, ({ roots }) => namesIn(roots))
+
+  it.effect("L47: holds an item until it has ended, and the gather until all have", () =>
+    Effect.gen(function* () {
+      const first = yield* Deferred.make<void>()
+      const second = yield* Deferred.make<void>()
+      const fiber = yield* forked(gather([Deferred.await(first), Deferred.await(second)]))
+      expect(yield* alive).toEqual(["tasks gather", "task gather[0]", "task gather[1]"])
+      yield* Deferred.succeed(first, undefined)
+      expect(yield* alive).toEqual(["tasks gather", "task gather[1]"])
+      yield* Deferred.succeed(second, undefined)
+      expect(yield* alive).toEqual([])
+      yield* Fiber.join(fiber)
+    })
+  )
+
+  it.effect("L47: holds nothing after a failure, a cancel, or without any item", () =>
+    Effect.gen(function* () {
+      yield* Effect.exit(gather([Effect.never, Effect.fail("first")]))
+      expect(yield* alive).toEqual([])
+      const fiber = yield* forked(gather({ a: Effect.never, b: Effect.never }))
+      yield* Fiber.interrupt(fiber)
+      expect(yield* alive).toEqual([])
+      yield* gather([])
+      expect(yield* alive).toEqual([])
+    })
+  )
+
+  it.effect("L47: with letFinish shows what runs on under its owner, until it ends", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const program = Effect.gen(function* () {
+        yield* Effect.exit(gather([Deferred.await(gate), Effect.fail("first")], { onFailure: "letFinish" }))
+        expect(yield* alive).toEqual(["owner server", "task gather[0]"])
+        yield* Deferred.succeed(gate, undefined)
+        expect(yield* alive).toEqual(["owner server"])
+      })
+      yield* Effect.provide(program, Owner.layer({ name: "server" }))
     })
   )
 })

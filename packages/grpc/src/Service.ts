@@ -66,6 +66,22 @@ export type MethodOfHandler<H> =
           : never
 
 /**
+ * The method behind one entry of a definition as its client sees it: what the serializer of requests takes, and what
+ * the deserializer of responses gives. proto-loader has different types for the two directions.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export type ClientMethodOf<D> = D extends {
+  readonly requestSerialize: (value: infer Request) => Buffer
+  readonly responseDeserialize: (bytes: Buffer) => infer Response
+  readonly requestStream: infer RequestStream
+  readonly responseStream: infer ResponseStream
+}
+  ? Method<KindOf<RequestStream, ResponseStream>, Request, Response>
+  : never
+
+/**
  * The methods of a definition whose types say which sides stream: those of ts-proto, of grpc-tools' type generators,
  * and of definitions written `as const`.
  *

@@ -1,10 +1,12 @@
+import { IllegalArgument } from "@curfew/scope"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 
 /**
  * How long work may hold the thread between two turns of the event loop, in milliseconds. Five by default: a server
- * that answers others in the meantime delays them by at most that.
+ * that answers others in the meantime delays them by at most that. Zero or less lets it run at every checkpoint, infinity
+ * at none; NaN is an `IllegalArgument`.
  *
  * @stability unstable
  * @since 0.1.0
@@ -15,6 +17,13 @@ export const TimeSlice: Context.Reference<number> = /* @__PURE__ */ Context.Refe
     defaultValue: () => 5
   }
 )
+
+const noSlice = (value: number): IllegalArgument =>
+  new IllegalArgument({
+    argument: "the TimeSlice of checkpoint",
+    value,
+    expected: "milliseconds, or Infinity to hold the thread as long as the work likes"
+  })
 
 // The slice is the thread's, not the fiber's: whoever lets the event loop run, lets it run for all.
 let sliceStart = 0n
@@ -67,7 +76,9 @@ export const checkpoint: Effect.Effect<void> = /* @__PURE__ */ Effect.withFiber(
 })
 
 const breathe: Effect.Effect<void> = /* @__PURE__ */ Effect.andThen(
-  Effect.yieldNow,
+  /* @__PURE__ */ Effect.flatMap(TimeSlice, (slice) =>
+    Number.isNaN(slice) ? Effect.die(noSlice(slice)) : Effect.yieldNow
+  ),
   /* @__PURE__ */ Effect.map(Clock.Clock, (clock) => {
     sliceStart = clock.monotonicTimeNanosUnsafe()
   })

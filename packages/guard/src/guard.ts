@@ -1,7 +1,8 @@
 import { type CancelReason, ownCancellation } from "@curfew/reason"
+import { takePosition } from "@curfew/scope/Stuck"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { cleanUp } from "./internal/cleanUp.ts"
 
@@ -35,6 +36,10 @@ export interface CancelGuard {
  * The fiber that closes the `Scope` has to be the one that was cancelled, as in `Effect.scoped`. A `Scope` that
  * somebody else closes by hand says nothing about a cancellation.
  *
+ * Several finalizers of a parallel `Scope` run in fibers of their own. There a guard knows a Curfew cancel by its reason,
+ * and a native interrupt by the fiber that set the guard up: one that has ended before, such as the body of a time limit
+ * around `guard` alone, can no longer be asked.
+ *
  * **Example**
  *
  * ```ts
@@ -61,25 +66,28 @@ export interface CancelGuard {
  */
 export const guard = <R>(
   cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R>
-): Effect.Effect<CancelGuard, never, R | Scope.Scope> =>
-  Effect.withFiber((fiber) => {
+): Effect.Effect<CancelGuard, never, R | Scope.Scope> => {
+  const source = takePosition(guard)
+  return Effect.withFiber((fiber) => {
     const context = fiber.context as Context.Context<R | Scope.Scope>
-    const scope = Context.get(context, Scope.Scope)
+    // A `Scope` of its own for the one finalizer, because that is what can leave a `Scope` before its end.
+    const scope = Scope.forkUnsafe(Context.get(context, Scope.Scope))
     let armed = true
     const finalizer: Parameters<typeof Scope.addFinalizerExit>[1] = (exit) =>
-      Effect.flatMap(ownCancellation(exit), (own) => {
+      Effect.flatMap(ownCancellation(exit, fiber), (own) => {
         if (own._tag === "None" || !armed) return Effect.void
         armed = false
         return Effect.provideContext(
-          cleanUp(cleanup, own.value, (exit as Exit.Failure<unknown, unknown>).cause),
+          cleanUp(cleanup, own.value, (exit as Exit.Failure<unknown, unknown>).cause, source),
           context
         )
       })
     return Effect.as(Scope.addFinalizerExit(scope, finalizer), {
-      disarm: Effect.sync(() => {
-        const was = armed
+      disarm: Effect.suspend(() => {
+        if (!armed) return Effect.succeed(false)
         armed = false
-        return was
+        return Effect.as(Scope.close(scope, Exit.void), true)
       })
     })
   })
+}

@@ -1,6 +1,6 @@
 import { type CancelReason, ownCancellation } from "@curfew/reason"
+import { takePosition } from "@curfew/scope/Stuck"
 import * as Effect from "effect/Effect"
-import * as Fn from "effect/Function"
 import { cleanUp } from "./internal/cleanUp.ts"
 
 /**
@@ -49,17 +49,22 @@ export const onCancel: {
     self: Effect.Effect<A, E, R>,
     cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R2>
   ): Effect.Effect<A, E, R | R2>
-} = /* @__PURE__ */ Fn.dual(
-  2,
-  <A, E, R, R2>(
-    self: Effect.Effect<A, E, R>,
-    cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R2>
-  ): Effect.Effect<A, E, R | R2> =>
-    Effect.onExitPrimitive(self, (exit) =>
-      exit._tag === "Success"
-        ? undefined
-        : Effect.flatMap(ownCancellation(exit), (own) =>
-            own._tag === "None" ? Effect.void : cleanUp(cleanup, own.value, exit.cause)
-          )
-    ) as Effect.Effect<A, E, R | R2>
-)
+} = ((first: AnyWork | Cleanup, second?: Cleanup) => {
+  // Not by `Fn.dual`: in a pipe its function is not on the stack any more when the work is known.
+  const source = takePosition(onCancel)
+  return second === undefined
+    ? (self: AnyWork) => around(self, first as Cleanup, source)
+    : around(first as AnyWork, second, source)
+}) as never
+
+type AnyWork = Effect.Effect<unknown, unknown, unknown>
+type Cleanup = (reason: CancelReason) => Effect.Effect<unknown, never, unknown>
+
+const around = (self: AnyWork, cleanup: Cleanup, source: () => string | undefined): AnyWork =>
+  Effect.onExitPrimitive(self, (exit) =>
+    exit._tag === "Success"
+      ? undefined
+      : Effect.flatMap(ownCancellation(exit), (own) =>
+          own._tag === "None" ? Effect.void : cleanUp(cleanup, own.value, exit.cause, source)
+        )
+  )

@@ -66,12 +66,11 @@ describe("the time slice", () => {
     expect(looks()).toBeLessThanOrEqual(1003)
   })
 
-  it("can be infinite, and zero, and nothing at all", async () => {
+  it("can be infinite, and zero, and negative", async () => {
     for (const [slice, atMost, atLeast] of [
       [Number.POSITIVE_INFINITY, 2, 0],
       [0, 102, 99],
-      [-1, 102, 99],
-      [Number.NaN, 102, 0]
+      [-1, 102, 99]
     ] as const) {
       const { on } = tickingClock()
       const turns = await turnsOf(on(Effect.provideService(computing(100), TimeSlice, slice)))

@@ -1,5 +1,5 @@
 import { CancelReason } from "@curfew/reason"
-import { CancelScope, CleanupBudget } from "@curfew/scope"
+import { CancelScope, CleanupBudget, stuck } from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -22,7 +22,7 @@ import {
   requested
 } from "../../shield/test/support/cancelling.ts"
 import { hearing, numRuns } from "../../shield/test/support/unhandled.ts"
-import { type CancelGuard, cleanupDefect, guard } from "../src/index.ts"
+import { type CancelGuard, cleanupDefect, guard, onCancel } from "../src/index.ts"
 
 /** Runs a body in a `Scope` of the given strategy and closes that with the body's exit. */
 const scopedIn = <A, E, R>(
@@ -305,13 +305,57 @@ describe("guard in a parallel Scope", () => {
   )
 
   it.effect(
-    "the gotcha: among others a native interrupt is not recognized, because each runs in its own fiber",
+    "L14: among others it runs by a native interrupt as well, although each runs in a fiber of its own",
+    () =>
+      Effect.gen(function* () {
+        for (const guards of [2, 5]) {
+          const { cleanup, reasons } = recording()
+          const running = yield* cancellable(
+            "native",
+            scopedIn(
+              "parallel",
+              Effect.andThen(
+                Effect.forEach(Array.from({ length: guards }), () => guard(cleanup), { discard: true }),
+                Effect.never
+              )
+            )
+          )
+          yield* running.cancel
+          expect(isPureInterrupt(yield* running.exit)).toBe(true)
+          expect(reasons).toEqual(Array.from({ length: guards }, () => reasonOf("native")))
+        }
+      })
+  )
+
+  it.effect(
+    "L14: set up by a child that somebody else interrupted, it hears nothing of the foreign interrupt",
+    () =>
+      Effect.gen(function* () {
+        for (const strategy of ["sequential", "parallel"] as const) {
+          const { cleanup, reasons } = recording()
+          const body = Effect.gen(function* () {
+            yield* guard(cleanup)
+            const child = yield* forked(Effect.andThen(guard(cleanup), Effect.never))
+            yield* Fiber.interrupt(child)
+            yield* Fiber.join(child)
+          })
+          expect(
+            isPureInterrupt(yield* Effect.exit(Effect.flatMap(forked(scopedIn(strategy, body)), Fiber.join)))
+          ).toBe(true)
+          expect(reasons).toEqual([])
+        }
+      })
+  )
+
+  it.effect(
+    "the gotcha: set up in a fiber that has ended since, among others it does not know a native interrupt",
     () =>
       Effect.gen(function* () {
         const { cleanup, reasons } = recording()
+        const apart = Effect.flatMap(forked(guard(cleanup)), Fiber.join)
         const running = yield* cancellable(
           "native",
-          scopedIn("parallel", Effect.andThen(guard(cleanup), Effect.andThen(guard(cleanup), Effect.never)))
+          scopedIn("parallel", Effect.andThen(apart, Effect.andThen(apart, Effect.never)))
         )
         yield* running.cancel
         yield* running.exit
@@ -341,6 +385,127 @@ describe("guard in a parallel Scope", () => {
       expect(heard.causes()).toEqual(["one"])
       expect(Option.isSome(cleanupDefect(causeOf(exit)))).toBe(true)
     })
+  )
+})
+
+describe("a guard that is disarmed", () => {
+  it.effect("leaves its Scope at once, however many there are", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const scope = yield* Effect.scope
+        const finalizers = () => (scope.state._tag === "Open" ? (scope.state.finalizers?.size ?? 1) : 0)
+        yield* guard(() => Effect.void)
+        const before = finalizers()
+        for (let i = 0; i < 1000; i++) {
+          const { disarm } = yield* guard(() => Effect.void)
+          expect(yield* disarm).toBe(true)
+          expect(yield* disarm).toBe(false)
+        }
+        expect(finalizers()).toBe(before)
+      })
+    )
+  )
+
+  it.effect("leaves the others in their order", () =>
+    Effect.gen(function* () {
+      const order: Array<string> = []
+      const named = (name: string) => guard(() => Effect.sync(() => order.push(name)))
+      const running = yield* cancellable(
+        "native",
+        Effect.scoped(
+          Effect.gen(function* () {
+            yield* named("first")
+            const { disarm } = yield* named("disarmed")
+            yield* named("last")
+            yield* disarm
+            yield* Effect.never
+          })
+        )
+      )
+      yield* running.cancel
+      yield* running.exit
+      expect(order).toEqual(["last", "first"])
+    })
+  )
+})
+
+describe("L17: a guard that gets stuck", () => {
+  const overrun = Effect.uninterruptible(Effect.never)
+  const record = (work: Effect.Effect<unknown>) =>
+    Effect.gen(function* () {
+      const before = new Set((yield* stuck).map(({ id }) => id))
+      const running = yield* cancellable("native", work)
+      yield* running.cancel
+      yield* TestClock.adjust("10 seconds")
+      yield* running.exit
+      return (yield* stuck).filter(({ id }) => !before.has(id))
+    })
+
+  it.effect("L17: its record names the line that set it up", () =>
+    Effect.gen(function* () {
+      const works = [
+        Effect.scoped(
+          Effect.andThen(
+            guard(() => overrun),
+            Effect.never
+          )
+        ),
+        onCancel(Effect.never, () => overrun),
+        onCancel(() => overrun)(Effect.never)
+      ]
+      for (const work of works) {
+        const records = yield* record(work)
+        expect(records).toHaveLength(1)
+        expect(records[0]?.source).toContain("guard.test.ts")
+      }
+    })
+  )
+})
+
+describe("guard nested", () => {
+  it.effect(
+    "L45: ten thousand deep, all run when the cancel comes",
+    () =>
+      Effect.gen(function* () {
+        let cleaned = 0
+        let bottom = yield* Deferred.make<void>()
+        const at = (depth: number): Effect.Effect<unknown> =>
+          depth === 0
+            ? Effect.andThen(Deferred.succeed(bottom, undefined), Effect.never)
+            : Effect.scoped(
+                Effect.andThen(
+                  guard(() => Effect.sync(() => cleaned++)),
+                  Effect.suspend(() => at(depth - 1))
+                )
+              )
+        for (const how of ["native", "scope"] as const) {
+          cleaned = 0
+          bottom = yield* Deferred.make<void>()
+          const running = yield* cancellable(how, at(10_000))
+          yield* Deferred.await(bottom)
+          yield* running.cancel
+          expect(isPureInterrupt(yield* running.exit)).toBe(true)
+          expect(cleaned).toBe(10_000)
+        }
+      }),
+    60_000
+  )
+
+  it.effect(
+    "L45: clean-up within clean-up, ten thousand deep, runs to the bottom",
+    () =>
+      Effect.gen(function* () {
+        let reached = 0
+        const at = (depth: number): Effect.Effect<unknown> =>
+          depth === 0
+            ? Effect.sync(() => reached++)
+            : CancelScope.run((scope) =>
+                onCancel(Effect.andThen(scope.cancel(), Effect.never), () => at(depth - 1))
+              )
+        yield* at(10_000)
+        expect(reached).toBe(1)
+      }),
+    60_000
   )
 })
 

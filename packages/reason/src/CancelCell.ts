@@ -1,8 +1,12 @@
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import type * as Tracer from "effect/Tracer"
 import type { CancelReason } from "./CancelReason.ts"
 import { uptime } from "./internal/age.ts"
 import * as delivery from "./internal/delivery.ts"
+import * as telling from "./internal/telling.ts"
 
 /**
  * What a cell stands for in the live program.
@@ -10,7 +14,7 @@ import * as delivery from "./internal/delivery.ts"
  * @stability internal
  * @since 0.1.0
  */
-export type CellKind = "scope" | "tasks" | "task" | "shield" | "owner" | "shared" | "cleanup"
+export type CellKind = "scope" | "tasks" | "task" | "call" | "shield" | "owner" | "shared" | "cleanup"
 
 /**
  * A node of the cancellation tree, for those who write primitives of their own on top of Curfew's. Programs use
@@ -23,7 +27,11 @@ export type CellKind = "scope" | "tasks" | "task" | "shield" | "owner" | "shared
  *
  * - **First wins**: the first reason of a cell stays.
  * - **One turn**: a cancel marks every descendant, then makes every interrupt pending, then tells the listeners,
- *   and only then lets a fiber run its finalizers.
+ *   and only then lets a fiber run its finalizers. All of it happens within the call of `cancel`: a listener is
+ *   called synchronously, and a fiber that waited for the cancel goes on inside it, up to its next suspension.
+ * - **Re-entrant**: a listener may cancel again (this cell: nothing happens; another one: within its own call),
+ *   remove itself or another, which is then not called, or add one, which is not called either. One that throws
+ *   keeps nobody from the cancel; the canceller gets its error, several as an `AggregateError`.
  * - **Downward only**: neither a parent nor a cell behind `outer` is touched.
  * - **No recursion**: depth costs no stack.
  *
@@ -39,8 +47,12 @@ export class CancelCell {
   /** Set once what the cell stands for has ended. */
   ended = false
   readonly #bornAt: number = uptime()
-  /** Set by a task scope: it takes no new work, and its tasks run to their end. */
+  /** When a cancel reached it; zero before. */
+  #signalledAt = 0
+  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
   draining = false
+  /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
+  daemon = false
   /** Set when the work was left behind after its clean-up budget. */
   stuck = false
   /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
@@ -116,6 +128,8 @@ export class CancelCell {
     if (this.ended) return
     this.ended = true
     this.#leave()
+    if (this.fiber !== undefined && this.cleaningFor !== undefined)
+      telling.ended(this.kind, this.cleaningFor, this.fiber.context)
     this.fiber = undefined
     // What outlives it, in a wider `Scope` for instance, hangs from now on where this cell hung.
     const left = this.#children
@@ -145,6 +159,19 @@ export class CancelCell {
   /** Milliseconds since the cell was made. */
   get age(): number {
     return uptime() - this.#bornAt
+  }
+
+  /** Milliseconds since a cancel reached it, or since it began when it is clean-up; `undefined` while it works. */
+  get cleaningFor(): number | undefined {
+    if (this.kind === "cleanup") return this.age
+    return this.#signalledAt === 0 ? undefined : uptime() - this.#signalledAt
+  }
+
+  /** The name of the cell whose cancel reached this one. */
+  get cancelledBy(): string | undefined {
+    let cell: CancelCell | undefined = this
+    while (cell !== undefined && !cell.own) cell = cell.#parent
+    return cell?.name
   }
 
   /** How many cells hang directly below this one. */
@@ -198,6 +225,11 @@ export class CancelCell {
     }
     const annotations = Context.make(Interruption, reason) as Context.Context<never>
     const pending: Array<Fiber.Fiber<unknown, unknown>> = []
+    for (const { fiber, holdBack } of reached) {
+      if (fiber === undefined) continue
+      if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(annotations)
+      else if (delivery.pend(fiber, annotations)) pending.push(fiber)
+    }
     // A callback that throws must not keep the others from the cancel: its error goes to the canceller, at the end.
     const thrown: Array<unknown> = []
     const attempt = (call: () => void): void => {
@@ -207,19 +239,42 @@ export class CancelCell {
         thrown.push(error)
       }
     }
-    for (const { fiber, holdBack } of reached) {
-      if (fiber === undefined) continue
-      if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(annotations)
-      else if (delivery.pend(fiber, annotations)) pending.push(fiber)
+    const tell = (): void => {
+      this.#tell(reached, reason, attempt)
+      for (const cell of reached) {
+        const listeners = cell.#listeners
+        if (listeners === undefined) continue
+        cell.#listeners = undefined
+        for (const listener of listeners) attempt(() => listener(reason))
+      }
+      for (const fiber of pending) attempt(() => delivery.deliver(fiber, annotations))
+      rethrow(thrown)
     }
+    inTurn(tell)
+  }
+
+  /** Whether the cell is the other one or stands somewhere below it, behind shields and masks as well. */
+  isInside(other: CancelCell): boolean {
+    const above: Array<CancelCell> = [this]
+    for (let cell = above.pop(); cell !== undefined; cell = above.pop()) {
+      if (cell === other) return true
+      if (cell.outer !== undefined) above.push(cell.outer)
+      if (cell.parent !== undefined) above.push(cell.parent)
+    }
+    return false
+  }
+
+  #tell(reached: ReadonlyArray<CancelCell>, reason: CancelReason, attempt: (call: () => void) => void): void {
+    const now = uptime()
+    const told = new Set<Tracer.Span>()
+    const scope = this.cancelledBy
     for (const cell of reached) {
-      const listeners = cell.#listeners
-      if (listeners === undefined) continue
-      cell.#listeners = undefined
-      for (const listener of listeners) attempt(() => listener(reason))
+      cell.#signalledAt = now
+      const { fiber, kind } = cell
+      if (fiber === undefined) continue
+      attempt(() => telling.signalled(kind, reason, fiber.context))
+      attempt(() => telling.tellSpan(told, fiber, reason, scope))
     }
-    for (const fiber of pending) attempt(() => delivery.deliver(fiber, annotations))
-    if (thrown.length > 0) throw thrown[0]
   }
 
   /** The nearest reason upwards, looking through shields and masks as well. */
@@ -267,6 +322,37 @@ export class CancelCell {
   }
 }
 
+// One cancel inside another takes a few dozen frames of the engine's stack.
+const maxNested = 64
+let nested = 0
+const waiting: Array<() => void> = []
+
+/** Tells a cancel, or leaves that to the cancel it stands in when the stack is deep: still the same turn. */
+const inTurn = (tell: () => void): void => {
+  if (nested >= maxNested) {
+    waiting.push(tell)
+    return
+  }
+  nested++
+  const thrown: Array<unknown> = []
+  // At the deepest level the stack is as deep for each that was put off as it was for the first.
+  for (let next: (() => void) | undefined = tell; next !== undefined; ) {
+    try {
+      next()
+    } catch (error) {
+      thrown.push(error)
+    }
+    next = nested === maxNested ? waiting.shift() : undefined
+  }
+  nested--
+  rethrow(thrown)
+}
+
+const rethrow = (thrown: ReadonlyArray<unknown>): void => {
+  if (thrown.length === 1) throw thrown[0]
+  if (thrown.length > 1) throw new AggregateError(thrown, "Several listeners of one cancel have thrown.")
+}
+
 const roots = /* @__PURE__ */ new Set<CancelCell>()
 const noCells: Iterable<CancelCell> = []
 
@@ -300,6 +386,26 @@ export class Interruption extends /* @__PURE__ */ Context.Service<Interruption, 
  * @since 0.1.0
  */
 export const isMaskedUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => delivery.isMasked(fiber)
+
+/**
+ * The interrupts that were aimed at the fiber so far, or `undefined`.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const interruptsOfUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): Cause.Cause<never> | undefined =>
+  delivery.interruptsOf(fiber)
+
+/**
+ * Work that calls back when it begins: within its first operation, so that no interrupt falls between the two.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const tellingBegin = <A, E, R>(
+  work: Effect.Effect<A, E, R>,
+  begun: () => void
+): Effect.Effect<A, E, R> => delivery.tellingBegin(work, begun)
 
 /** The nearest cell above the fiber that has not ended: a fiber may outlive the scope it was forked in. */
 const liveCellUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelCell | undefined => {

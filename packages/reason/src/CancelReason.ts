@@ -1,5 +1,5 @@
-import type * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 
 /**
  * Why a piece of work stops. Every cancellation that Curfew sends carries one of these values.
@@ -91,20 +91,32 @@ export const CancelReason = {
 const superseded: CancelReason = { _tag: "Superseded" }
 const unknown: CancelReason = { _tag: "Unknown" }
 
-const tags: Record<Tag, true> = {
-  ClientGone: true,
-  Deadline: true,
-  Shutdown: true,
-  SiblingFailed: true,
-  Unobserved: true,
-  LimitExceeded: true,
-  Superseded: true,
-  Requested: true,
-  Unknown: true
+type Unchecked = Readonly<Record<string, unknown>>
+
+const optionalString = (u: unknown): boolean => u === undefined || typeof u === "string"
+// A tag without fields is a common word: with fields beside it the value is somebody else's.
+const bare = (u: Unchecked): boolean => Object.keys(u).length === 1
+
+const transports: ReadonlyArray<unknown> = ["http1", "http2", "ws", "grpc", "tunnel"]
+
+const shapes: Record<Tag, (u: Unchecked) => boolean> = {
+  ClientGone: (u) => transports.includes(u["transport"]) && optionalString(u["detail"]),
+  Deadline: (u) =>
+    typeof u["at"] === "number" &&
+    (u["origin"] === "local" || u["origin"] === "remote") &&
+    optionalString(u["scope"]),
+  Shutdown: (u) => u["phase"] === "drain" || u["phase"] === "force",
+  SiblingFailed: (u) => Cause.isCause(u["cause"]),
+  Unobserved: (u) => Duration.isDuration(u["lingered"]),
+  LimitExceeded: (u) => typeof u["limit"] === "string",
+  Superseded: bare,
+  Requested: (u) => typeof u["message"] === "string",
+  Unknown: bare
 }
 
 /**
- * Tells whether a value is a {@link CancelReason}: an object whose `_tag` is one of its tags.
+ * Tells whether a value is a {@link CancelReason}: an object, and no error, with one of its tags and with that tag's
+ * fields. The tag alone does not make one; a program may have a `Deadline` of its own.
  *
  * **Example**
  *
@@ -112,24 +124,27 @@ const tags: Record<Tag, true> = {
  * import { isCancelReason } from "@curfew/reason"
  *
  * isCancelReason({ _tag: "Superseded" }) // => true
+ * isCancelReason({ _tag: "Deadline" }) // => false
  * isCancelReason(new Error("aborted")) // => false
  * ```
  *
  * @stability unstable
  * @since 0.1.0
  */
-export const isCancelReason = (u: unknown): u is CancelReason =>
-  typeof u === "object" &&
-  u !== null &&
-  "_tag" in u &&
-  typeof u._tag === "string" &&
-  Object.hasOwn(tags, u._tag)
+export const isCancelReason = (u: unknown): u is CancelReason => {
+  if (typeof u !== "object" || u === null || u instanceof Error || !("_tag" in u)) return false
+  const { _tag: tag } = u
+  return (
+    typeof tag === "string" && Object.hasOwn(shapes, tag) && shapes[tag as Tag](u as unknown as Unchecked)
+  )
+}
 
 /**
  * Reads what somebody aborted an `AbortSignal` with as a {@link CancelReason}.
  *
- * A reason stays itself; an error or a string becomes `Requested` with its message; the `AbortError` that
- * `abort()` without an argument makes, and everything else, becomes `Unknown`.
+ * A reason stays itself, and so does one that an error carries as its `reason`; any other error or a string becomes
+ * `Requested` with its message; the `AbortError` that `abort()` without an argument makes, and everything else, what
+ * throws when it is looked at included, becomes `Unknown`.
  *
  * **Example**
  *
@@ -144,9 +159,14 @@ export const isCancelReason = (u: unknown): u is CancelReason =>
  * @since 0.1.0
  */
 export const fromAbort = (u: unknown): CancelReason => {
-  if (isCancelReason(u)) return u
-  if (typeof u === "string") return CancelReason.Requested({ message: u })
-  if (u instanceof Error && u.name !== "AbortError") return CancelReason.Requested({ message: u.message })
+  // What is read here may be anybody's: a getter that throws would end the process from inside an event listener.
+  try {
+    if (isCancelReason(u)) return u
+    if (u instanceof Error && "reason" in u && isCancelReason(u.reason)) return u.reason
+    if (typeof u === "string") return CancelReason.Requested({ message: u })
+    if (u instanceof Error && u.name !== "AbortError")
+      return CancelReason.Requested({ message: `${u.message}` })
+  } catch {}
   return unknown
 }
 

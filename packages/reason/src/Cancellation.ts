@@ -1,8 +1,9 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { CurrentCell, Interruption, isMaskedUnsafe } from "./CancelCell.ts"
+import { CurrentCell, Interruption, interruptsOfUnsafe, isMaskedUnsafe } from "./CancelCell.ts"
 import { CancelReason } from "./CancelReason.ts"
 import { fromCause } from "./fromCause.ts"
 import { pendingInterrupt } from "./internal/probe.ts"
@@ -137,13 +138,16 @@ export const awaitCancellation: Effect.Effect<CancelReason> = /* @__PURE__ */ Ef
  * was aimed at the running fiber. `None` for a success, a failure, a defect, and for an interrupt that came in
  * through a join or a child that somebody else stopped.
  *
- * For finalizers, which run masked.
+ * For finalizers, which run masked. A finalizer may run in a fiber of its own, as several of them do in a parallel
+ * `Scope`; there it knows a cancel by Curfew's reason, and a native interrupt when it is given the fiber that set it up
+ * as `owner`, as long as that fiber has not ended.
  *
  * **Example**
  *
  * ```ts
  * import * as Effect from "effect/Effect"
  * import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
  * import { ownCancellation } from "@curfew/reason"
  *
  * const program = Effect.map(ownCancellation(Exit.interrupt(7)), (own) => own._tag)
@@ -154,14 +158,16 @@ export const awaitCancellation: Effect.Effect<CancelReason> = /* @__PURE__ */ Ef
  * @since 0.1.0
  */
 export const ownCancellation = (
-  exit: Exit.Exit<unknown, unknown>
+  exit: Exit.Exit<unknown, unknown>,
+  owner?: Fiber.Fiber<unknown, unknown> | undefined
 ): Effect.Effect<Option.Option<CancelReason>> => {
   if (Exit.isSuccess(exit) || !Cause.hasInterrupts(exit.cause)) return noReason
   const { cause } = exit
   return Effect.withFiber((fiber) =>
-    Effect.map(pendingInterrupt, (pending) => {
+    Effect.map(pendingInterrupt, (interrupt) => {
+      const pending = interrupt ?? interruptsOfLive(owner)
       const reason = fiber.getRef(CurrentCell)?.reason
-      // A finalizer may run in a fiber of its own, as in a parallel `Scope`; there the reason tells whose cancel it is.
+      // In a fiber of its own, as in a parallel `Scope`, the reason tells a finalizer whose cancel it is.
       const own =
         pending?.reasons.some((reason) => cause.reasons.includes(reason)) === true ||
         (reason !== undefined && cause.reasons.some((r) => r.annotations.get(Interruption.key) === reason))
@@ -170,6 +176,10 @@ export const ownCancellation = (
     })
   )
 }
+
+/** A fiber that has ended is not the one that waits for its finalizers: its interrupts came to others as foreign ones. */
+const interruptsOfLive = (fiber: Fiber.Fiber<unknown, unknown> | undefined) =>
+  fiber === undefined || fiber.pollUnsafe() !== undefined ? undefined : interruptsOfUnsafe(fiber)
 
 /**
  * The cause of the running fiber's own pending interrupt, or `undefined` when nobody interrupted it. For

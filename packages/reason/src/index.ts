@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export { attributes } from "./attributes.ts"
 export {
   awaitCancellation,
   currentReason,
@@ -11,5 +12,6 @@ export {
   ownCancellation,
   ownInterrupt
 } from "./Cancellation.ts"
+export { cancelledTotal, cleanupMillis } from "./CancelMetrics.ts"
 export { CancelReason, describe, fromAbort, isCancelReason } from "./CancelReason.ts"
 export { fromCause, toCause } from "./fromCause.ts"

@@ -1,6 +1,6 @@
 import * as fc from "fast-check"
 import { describe, expect, test } from "vitest"
-import { runs } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { CancelCell } from "../src/CancelCell.ts"
 import { CancelReason } from "../src/index.ts"
 
@@ -262,6 +262,60 @@ describe("CancelCell", () => {
     })
     top.cancel(CancelReason.Superseded())
     expect(heard).toEqual(["top"])
+  })
+
+  test("L45: a listener that cancels another cell cancels it within its own call, at any depth of such calls", () => {
+    const cells = Array.from({ length: 20_000 }, () => new CancelCell("scope", {}))
+    let heard = 0
+    cells.forEach((cell, i) => {
+      cell.listen((reason) => {
+        heard++
+        const next = cells[i + 1]
+        if (next === undefined) return
+        expect(next.cancel(reason)).toBe(true)
+        expect(next.reason).toBe(reason)
+      })
+    })
+    cells[0]?.cancel(CancelReason.Superseded())
+    expect(heard).toBe(cells.length)
+  })
+
+  test("a listener that throws keeps nobody from the cancel, and the canceller gets every error", () => {
+    const cell = new CancelCell("scope", {})
+    const below = new CancelCell("task", { parent: cell })
+    let heard = 0
+    const fail = (message: string) => () => {
+      throw new Error(message)
+    }
+    cell.listen(fail("one"))
+    below.listen(() => heard++)
+    expect(() => cell.cancel(CancelReason.Superseded())).toThrow("one")
+    expect([heard, cell.reason, below.reason]).toEqual([
+      1,
+      CancelReason.Superseded(),
+      CancelReason.Superseded()
+    ])
+    const other = new CancelCell("scope", {})
+    other.listen(fail("one"))
+    other.listen(fail("two"))
+    let thrown: unknown
+    try {
+      other.cancel(CancelReason.Superseded())
+    } catch (error) {
+      thrown = error
+    }
+    expect(thrown).toBeInstanceOf(AggregateError)
+    expect((thrown as AggregateError).errors.map((error: Error) => error.message)).toEqual(["one", "two"])
+  })
+
+  test("a cell knows whether it stands inside another, through a mask as well", () => {
+    const top = new CancelCell("scope", {})
+    const behind = new CancelCell("scope", { outer: new CancelCell("task", { parent: top }) })
+    const inside = new CancelCell("tasks", { parent: behind })
+    expect(inside.isInside(top)).toBe(true)
+    expect(inside.isInside(inside)).toBe(true)
+    expect(top.isInside(inside)).toBe(false)
+    expect(new CancelCell("owner", {}).isInside(top)).toBe(false)
   })
 
   test("unlink takes the cell out of its parent, and moveTo hangs it with all below under another", () => {

@@ -1,8 +1,9 @@
 import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as fc from "fast-check"
 import { describe, expect, test } from "vitest"
-import { runs } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { CancelReason, fromAbort, fromCause, isCancelReason, describe as say, toCause } from "../src/index.ts"
 
 const text = fc.string()
@@ -64,6 +65,31 @@ describe("CancelReason", () => {
       expect(isCancelReason(stranger)).toBe(false)
   })
 
+  test("isCancelReason looks at the fields: a value of the program's own with the same tag is none", () => {
+    class Unknown extends Data.TaggedError("Unknown")<object> {}
+    class Requested extends Data.TaggedError("Requested")<{ readonly message: string }> {}
+    for (const stranger of [
+      { _tag: "Deadline" },
+      { _tag: "Deadline", at: "tomorrow", origin: "local" },
+      { _tag: "Deadline", at: 5, origin: "local", scope: 7 },
+      { _tag: "ClientGone", transport: "carrier pigeon" },
+      { _tag: "ClientGone", transport: "ws", detail: 1006 },
+      { _tag: "Shutdown" },
+      { _tag: "SiblingFailed", cause: new Error("no") },
+      { _tag: "Unobserved", lingered: 5 },
+      { _tag: "LimitExceeded", limit: 5 },
+      { _tag: "Requested" },
+      { _tag: "Superseded", by: 7 },
+      new Unknown(),
+      new Requested({ message: "by the program" })
+    ])
+      expect(isCancelReason(stranger), JSON.stringify(stranger)).toBe(false)
+    expect(fromAbort(new Requested({ message: "by the program" }))).toEqual(
+      CancelReason.Requested({ message: "by the program" })
+    )
+    expect(fromAbort({ _tag: "Deadline" })).toEqual(CancelReason.Unknown())
+  })
+
   test("describe says every reason as a sentence", () => {
     fc.assert(
       fc.property(
@@ -96,6 +122,16 @@ describe("fromAbort", () => {
       }),
       runs(100)
     )
+  })
+
+  test("an error that carries a reason is read for it, whatever its name", () => {
+    const reason = CancelReason.Superseded()
+    const error = Object.assign(new Error("cancelled"), { name: "AbortError", reason })
+    expect(fromAbort(error)).toBe(reason)
+    expect(fromAbort(Object.assign(new Error("odd"), { reason: "text" }))).toEqual({
+      _tag: "Requested",
+      message: "odd"
+    })
   })
 
   test("an error or a string becomes Requested with its message", () => {

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { exitOf, started } from "../../../test/support/recorder.ts"
-import { Interruption } from "../src/CancelCell.ts"
+import { Interruption, interruptsOfUnsafe, tellingBegin } from "../src/CancelCell.ts"
 import { CancelReason, fromCause, ownInterrupt } from "../src/index.ts"
 
 interface Internals {
@@ -70,6 +70,38 @@ describe("pinned: the fields of a fiber that delivery looks at", () => {
       internals(fiber)._running = false
       internals(fiber).evaluate(Exit.void)
       expect(fiber.pollUnsafe()?._tag).toBe("Failure")
+    })
+  )
+})
+
+describe("pinned: what tells of a fiber's interrupts, and of its first operation", () => {
+  it.effect("_interruptedCause holds the very reasons that the exit of the fiber has", () =>
+    Effect.gen(function* () {
+      const fiber = yield* started(Effect.never)
+      expect(interruptsOfUnsafe(fiber)).toBeUndefined()
+      fiber.interruptUnsafe()
+      const exit = fiber.pollUnsafe()
+      expect(exit !== undefined && Exit.isFailure(exit) && exit.cause.reasons[0]).toBe(
+        interruptsOfUnsafe(fiber)?.reasons[0]
+      )
+    })
+  )
+
+  it.effect("an effect has an evaluate of its own, whose answer is the next operation", () =>
+    Effect.gen(function* () {
+      const effects = [
+        Effect.succeed(1),
+        Effect.suspend(() => Effect.succeed(1)),
+        Effect.as(Effect.yieldNow, 1)
+      ]
+      for (const effect of effects) {
+        expect((effect as unknown as Record<string, unknown>)["~effect/Effect/evaluate"]).toBeTypeOf(
+          "function"
+        )
+        let begun = 0
+        expect(yield* tellingBegin(effect, () => begun++)).toBe(1)
+        expect(begun).toBe(1)
+      }
     })
   )
 })

@@ -28,13 +28,15 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
+import { fiberCount } from "../../../test/support/recorder.ts"
+import { runs as casesOf } from "../../../test/support/seed.ts"
 import { sweepAll } from "../../../test/support/sweep.ts"
 import { dropped, feed, left, post, serve } from "./support/edge.ts"
 
 const transports: ReadonlyArray<Transport> = ["http1", "http2", "ws", "grpc", "tunnel"]
 const limit = CancelReason.LimitExceeded({ limit: "body size" })
 const force = CancelReason.Shutdown({ phase: "force" })
-const runs = Number(process.env["CURFEW_RUNS"] ?? 200)
+const runs = casesOf(200).numRuns
 
 /** A handler that notes how it ends. */
 const noting = (work: Effect.Effect<unknown>) => {
@@ -251,6 +253,41 @@ describe("L39: a mark", () => {
       }
     })
   )
+
+  it.effect("L39: hands nobody the interrupt of a handler that its peer's leaving has ended", () =>
+    Effect.gen(function* () {
+      const received: Array<Exit.Exit<never, never>> = []
+      const { answer, peer } = yield* serve(Effect.never, {
+        on: "cancel",
+        onDropped: (exit) => Effect.sync(() => received.push(exit))
+      })
+      peer.goneUnsafe(left)
+      expect((yield* answer)._tag).toBe("Dropped")
+      expect(received).toEqual([])
+    })
+  )
+})
+
+describe("L8: a grace", () => {
+  it.effect("L8: that never ends starts no timer when the peer leaves", () =>
+    Effect.gen(function* () {
+      for (const grace of ["Infinity", "1 minute"] as const) {
+        const { around, count } = fiberCount()
+        const { peer, release } = yield* around(
+          Effect.gen(function* () {
+            const release = yield* Deferred.make<void>()
+            return { ...(yield* serve(Deferred.await(release), { on: { grace } })), release }
+          })
+        )
+        const before = count.started
+        peer.goneUnsafe(left)
+        expect(count.started > before).toBe(grace !== "Infinity")
+        yield* Deferred.succeed(release, undefined)
+        yield* Effect.yieldNow
+        expect(count.live).toBe(0)
+      }
+    })
+  )
 })
 
 describe("L39: everything but the peer's leaving interrupts", () => {
@@ -416,6 +453,58 @@ describe("L39: a handler can always ask", () => {
         expect([...log].sort()).toEqual([...expected].sort())
       }
     })
+  )
+
+  it.effect("L39: what onPeerGone has begun runs to its end, although its scope closes meanwhile", () =>
+    Effect.gen(function* () {
+      yield* TestClock.adjust(0)
+      const log: Array<string> = []
+      const told = Effect.andThen(
+        Effect.sleep("1 second"),
+        Effect.sync(() => log.push("told"))
+      )
+      const handler = Effect.scoped(
+        Effect.andThen(
+          onPeerGone(() => told),
+          Effect.sleep("500 millis")
+        )
+      )
+      const { answer, fiber, peer } = yield* serve(handler, { on: "shield" })
+      yield* Effect.yieldNow
+      peer.goneUnsafe(left)
+      yield* TestClock.adjust("500 millis")
+      expect([log, fiber.pollUnsafe()]).toEqual([[], undefined])
+      yield* TestClock.adjust("500 millis")
+      yield* answer
+      expect(log).toEqual(["told"])
+    })
+  )
+
+  it.effect(
+    "L2: a cancel around the edge reaches the handler in its turn, whatever runs before the edge",
+    () =>
+      Effect.gen(function* () {
+        const { handler, log } = noting(Effect.never)
+        const owner = yield* TaskScope.make()
+        const gate = yield* Deferred.make<void>()
+        const scopes: Array<CancelScope.CancelScope> = []
+        const edge = Endpoint.run(handler, { ...post, peer: PeerSignal.makeUnsafe(), owner })
+        // A native child is interrupted only after its parent's finalizers.
+        const around = CancelScope.run((scope) => {
+          scopes.push(scope)
+          return Effect.ensuring(
+            Effect.andThen(Effect.forkChild(edge, { startImmediately: true }), Effect.never),
+            Deferred.await(gate)
+          )
+        })
+        const fiber = yield* Effect.forkChild(Effect.provideService(around, Owner, owner), {
+          startImmediately: true
+        })
+        yield* scopes[0]?.cancel(force) ?? Effect.void
+        expect(log).toEqual(["interrupted: Shutdown"])
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.await(fiber)
+      })
   )
 
   it.effect(

@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
+import { runs } from "../../../test/support/seed.ts"
 import { sweepAll } from "../../../test/support/sweep.ts"
 import { post } from "./support/edge.ts"
 
@@ -127,7 +128,7 @@ describe("L37: the end-of-request record", () => {
                 })
               )
           ),
-          { numRuns: Number(process.env["CURFEW_RUNS"] ?? 200) }
+          runs(200)
         )
       )
   )
@@ -204,6 +205,19 @@ describe("L37: use after the end", () => {
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 
+  it.effect("L37: is counted when nothing is said, as unnamed for a request without a name", () =>
+    Effect.gen(function* () {
+      const request = yield* RequestContext.make({ id: "r2", onEnd: () => Effect.void })
+      yield* request.finish
+      expect(Option.isSome(yield* RequestContext.provide(request)(RequestContext.current))).toBe(true)
+      const unnamed = Metric.withAttributes(RequestContext.usedAfterEnd, { name: "unnamed" })
+      expect((yield* Metric.value(unnamed)).count).toBe(1)
+      expect((yield* Effect.flip(Effect.scoped(request.lease))).message).toBe(
+        "The request r2 has ended and cannot be used any more."
+      )
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
   it.effect("L37: is nothing under ignore, but a lease still fails", () =>
     Effect.gen(function* () {
       const request = yield* RequestContext.make(recorded({ afterEnd: "ignore" }).options)
@@ -275,6 +289,31 @@ describe("L38: a lease is taken", () => {
       yield* Deferred.succeed(release, undefined)
       yield* owner.drain()
       expect(records).toMatchObject([{ leases: 1, outlived: ["POST /orders"] }])
+    })
+  )
+
+  it.effect("L38: by a handler, until what nobody took of it has been received", () =>
+    Effect.gen(function* () {
+      const owner = yield* TaskScope.make({ name: "server" })
+      const peer = PeerSignal.makeUnsafe()
+      const log: Array<string> = []
+      const { options } = recorded({ onEnd: () => Effect.sync(() => log.push("record")) })
+      const release = yield* Deferred.make<void>()
+      const fiber = yield* RequestContext.run(
+        options,
+        Endpoint.run(Deferred.await(release), {
+          ...post,
+          policy: "detach",
+          peer,
+          owner,
+          onDropped: () => Effect.sync(() => log.push("received"))
+        })
+      ).pipe(Effect.provideService(Owner, owner), Effect.forkChild({ startImmediately: true }))
+      peer.goneUnsafe({ _tag: "ClientGone", transport: "http1" })
+      yield* Fiber.join(fiber)
+      yield* Deferred.succeed(release, undefined)
+      yield* owner.drain()
+      expect(log).toEqual(["received", "record"])
     })
   )
 

@@ -18,8 +18,9 @@ import { endedByOwnCancel, runBody, ScopeState, withoutOwnInterrupt } from "./in
  *
  * **When cancelled**
  *
- * `cancel` does not wait; `cancelAndWait` returns when the body and everything below has ended. From inside its
- * own body `cancelAndWait` cannot wait for itself: the cancel reaches it there like everything else.
+ * `cancel` does not wait; `cancelAndWait` returns when the body and everything below has ended. From inside its own
+ * body, from a task, from behind a mask or a shield in it, `cancelAndWait` would wait for itself: there it returns
+ * without waiting, and the cancel reaches the caller like everything else, in a mask when the mask ends.
  *
  * **Gotchas**
  *

@@ -6,5 +6,4 @@
  * @since 0.1.0
  */
 export { awaitEnd, forkUnsafe, resumeWith, startAndAwait, startUnsafe } from "./internal/child.ts"
-export { receive } from "./internal/timeLimit.ts"
 export { armUnsafe } from "./internal/timer.ts"

@@ -1,8 +1,9 @@
 import type * as Brand from "effect/Brand"
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import { millisUnsafe } from "./Argument.ts"
 
 /**
  * A point on the monotonic clock, in milliseconds since an arbitrary start. Deadlines are instants: a change of the
@@ -27,14 +28,11 @@ export const never: Instant = Number.POSITIVE_INFINITY as Instant
  * @stability unstable
  * @since 0.1.0
  */
-export const now: Effect.Effect<Instant> = /* @__PURE__ */ Effect.map(
-  Clock.Clock,
-  (clock) => (Number(clock.monotonicTimeNanosUnsafe()) / 1e6) as Instant
-)
+export const now: Effect.Effect<Instant> = /* @__PURE__ */ Effect.map(Clock.Clock, (clock) => nowOf(clock))
 
 /**
  * The instant that lies the duration ahead. A negative duration is an instant in the past, an infinite one
- * {@link never}.
+ * {@link never}. What is no duration is an {@link IllegalArgument}.
  *
  * **Example**
  *
@@ -50,7 +48,16 @@ export const now: Effect.Effect<Instant> = /* @__PURE__ */ Effect.map(
  * @since 0.1.0
  */
 export const after = (duration: Duration.Input): Effect.Effect<Instant> =>
-  Effect.map(now, (start) => (start + Duration.toMillis(Duration.fromInputUnsafe(duration))) as Instant)
+  Effect.map(now, (start) => (start + millisUnsafe("the duration of an instant", duration)) as Instant)
+
+/**
+ * The present instant of a clock.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const nowOf = (clock: Clock.Clock): Instant =>
+  (Number(clock.monotonicTimeNanosUnsafe()) / 1e6) as Instant
 
 /**
  * The present instant of the fiber's clock.
@@ -58,5 +65,4 @@ export const after = (duration: Duration.Input): Effect.Effect<Instant> =>
  * @stability internal
  * @since 0.1.0
  */
-export const nowUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): Instant =>
-  (Number(fiber.getRef(Clock.Clock).monotonicTimeNanosUnsafe()) / 1e6) as Instant
+export const nowUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): Instant => nowOf(fiber.getRef(Clock.Clock))

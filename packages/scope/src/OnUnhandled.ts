@@ -1,7 +1,10 @@
-import { type CancelReason, describe } from "@curfew/reason"
-import * as Cause from "effect/Cause"
+import { attributes, type CancelReason, describe } from "@curfew/reason"
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import { failureOf } from "./failureOf.ts"
+import { bounding } from "./internal/bounding.ts"
 
 /**
  * A failure that has no caller to go to: of a supervised task, of a sibling that failed second, of a clean-up, of
@@ -26,7 +29,8 @@ export interface Unhandled {
  * **Guarantees**
  *
  * - **Exactly once**: each failure reaches the receiver one time.
- * - **Never in the way**: a receiver that fails itself is logged and changes nothing.
+ * - **Never in the way**: a receiver that fails itself is logged and changes nothing. One that does not end within the
+ *   {@link CleanupBudget} is left behind as stuck, by name.
  *
  * **Example**
  *
@@ -48,21 +52,33 @@ export interface Unhandled {
  */
 export const OnUnhandled: Context.Reference<(unhandled: Unhandled) => Effect.Effect<unknown>> =
   /* @__PURE__ */ Context.Reference("@curfew/scope/OnUnhandled", {
-    defaultValue: () => (unhandled: Unhandled) => Effect.logError(sentence(unhandled), unhandled.cause)
+    defaultValue: () => (unhandled: Unhandled) =>
+      Effect.annotateLogs(
+        Effect.logError(sentence(unhandled), unhandled.cause),
+        unhandled.reason === undefined ? {} : attributes(unhandled.reason)
+      )
   })
+
+/**
+ * How many failures nobody waited for, by the attributes `origin` and `reason`: why the work was being cancelled at the
+ * time, or `none`. Counted whatever the {@link OnUnhandled} does with them.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const unhandledTotal: Metric.Counter<number> = /* @__PURE__ */ Metric.counter(
+  "curfew_unhandled_total",
+  {
+    description: "Failures that nobody waited for.",
+    incremental: true
+  }
+)
 
 const sentence = (unhandled: Unhandled): string => {
   const what = `${unhandled.origin}${unhandled.name === undefined ? "" : ` "${unhandled.name}"`}`
   const why =
     unhandled.reason === undefined ? "" : ` while it was being cancelled: ${describe(unhandled.reason)}`
   return `Nobody waited for the failure of this ${what}${why}.`
-}
-
-/** The part of a cause that is not an interrupt, or `undefined` when there is none. */
-export const failureOf = <E>(cause: Cause.Cause<E>): Cause.Cause<E> | undefined => {
-  const reasons = cause.reasons.filter((reason) => reason._tag !== "Interrupt")
-  if (reasons.length === 0) return undefined
-  return reasons.length === cause.reasons.length ? cause : Cause.fromReasons(reasons)
 }
 
 /**
@@ -81,12 +97,15 @@ export const reportUnhandled = (
   if (failure === undefined) return Effect.void
   return Effect.withFiber((fiber) => {
     const receive = fiber.getRef(OnUnhandled)
-    return Effect.suspend(() => receive({ origin, name, cause: failure, reason })).pipe(
-      Effect.catchCause((broken) =>
-        Effect.logError("The receiver of unhandled failures failed itself.", broken)
-      ),
-      Effect.asVoid,
-      Effect.uninterruptible
+    const labels = { origin, reason: reason?._tag ?? "none" }
+    Metric.withAttributes(unhandledTotal, labels).updateUnsafe(1, fiber.context)
+    // What goes wrong in the receiver is caught inside the limit: reported, it would come back to the receiver.
+    const received = Effect.catchCause(
+      Effect.suspend(() => receive({ origin, name, cause: failure, reason })),
+      (broken) => Effect.logError("The receiver of unhandled failures failed itself.", broken)
+    )
+    return Effect.asVoid(
+      bounding(received, { name: `OnUnhandled for ${origin}${name === undefined ? "" : ` "${name}"`}` })
     )
   })
 }

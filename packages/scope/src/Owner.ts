@@ -1,5 +1,6 @@
 import { CancelReason } from "@curfew/reason"
 import { CancelCell } from "@curfew/reason/CancelCell"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -7,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import { millisUnsafe } from "./Argument.ts"
 import * as TaskScope from "./TaskScope.ts"
 
 /**
@@ -51,7 +53,7 @@ export class Owner extends /* @__PURE__ */ Context.Service<Owner, TaskScope.Task
 
   /**
    * One owner for the whole process: every program that provides this layer shares it, and the last one to end
-   * drains it.
+   * drains it. It has nothing of the program that came first but the clock: neither services nor log annotations.
    *
    * @since 0.1.0
    */
@@ -76,13 +78,15 @@ const force: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "forc
 
 const make = (options?: OwnerOptions): Effect.Effect<TaskScope.TaskScope, never, Scope.Scope> =>
   Effect.gen(function* () {
+    // Read before there is anything to drain: at the end it would be too late to complain.
+    const drain = millisUnsafe("the drain of the owner", options?.drain ?? Duration.seconds(10))
     const owner = yield* TaskScope.makeIn(() => new CancelCell("owner", { name: options?.name }), {
       name: options?.name
     })
     yield* Effect.addFinalizer(() =>
       Effect.gen(function* () {
         yield* owner.close
-        const drained = yield* owner.drain(options?.drain ?? Duration.seconds(10))
+        const drained = yield* owner.drain(drain)
         yield* drained ? Effect.void : owner.cancel(force)
       })
     )
@@ -99,6 +103,12 @@ let processOwner: Shared | undefined
 // The second program that wants an owner waits while the first one makes it.
 const making = /* @__PURE__ */ Semaphore.makeUnsafe(1)
 
+/** Runs an effect, and the finalizers that it adds, without anything of the fiber's context but its clock. */
+const clean = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.updateContext(effect, (context: Context.Context<never>) =>
+    Context.make(Clock.Clock, Context.get(context, Clock.Clock))
+  )
+
 const shared: Effect.Effect<TaskScope.TaskScope, never, Scope.Scope> = /* @__PURE__ */ Effect.map(
   /* @__PURE__ */ Effect.acquireRelease(
     /* @__PURE__ */ making.withPermit(
@@ -108,7 +118,8 @@ const shared: Effect.Effect<TaskScope.TaskScope, never, Scope.Scope> = /* @__PUR
           return Effect.succeed(processOwner)
         }
         const scope = Scope.makeUnsafe()
-        return Effect.map(Scope.provide(make({ name: "process" }), scope), (owner) => {
+        const made = clean(Scope.provide(make({ name: "process" }), scope))
+        return Effect.map(made, (owner) => {
           processOwner = { owner, scope, users: 1 }
           return processOwner
         })

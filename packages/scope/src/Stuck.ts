@@ -1,5 +1,7 @@
-import type { CancelReason } from "@curfew/reason"
+import { attributes, type CancelReason } from "@curfew/reason"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 
 /**
  * A piece of work that outlived its clean-up budget and was left behind.
@@ -43,20 +45,66 @@ let lastId = 0
  * @stability unstable
  * @since 0.1.0
  */
-export const stuck: Effect.Effect<ReadonlyArray<StuckRecord>> = /* @__PURE__ */ Effect.sync(() => [
-  ...registry.values()
-])
+export const stuck: Effect.Effect<ReadonlyArray<StuckRecord>> = /* @__PURE__ */ Effect.sync(() =>
+  stuckUnsafe()
+)
+
+export { takePosition } from "./internal/source.ts"
 
 /**
- * Enters a record; the returned function takes it out again.
+ * The same from a callback.
  *
  * @stability internal
  * @since 0.1.0
  */
-export const enterUnsafe = (record: Omit<StuckRecord, "id">): (() => void) => {
+export const stuckUnsafe = (): ReadonlyArray<StuckRecord> => [...registry.values()]
+
+/**
+ * How often work overran its clean-up budget and was left behind, by the attributes `kind` (`finalizer`, `task`) and
+ * `reason` (the tag, or `none`). How much is stuck now is {@link liveGauge} with the state `stuck`.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const stuckTotal: Metric.Counter<number> = /* @__PURE__ */ Metric.counter("curfew_stuck_total", {
+  description: "Work that overran its clean-up budget and was left behind.",
+  incremental: true
+})
+
+/**
+ * Enters a record and counts it; the returned function takes it out again. Whoever enters it logs it, with
+ * {@link logStuck} where nothing else does.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const enterUnsafe = (
+  record: Omit<StuckRecord, "id">,
+  context: Context.Context<never>
+): (() => void) => {
   const id = ++lastId
+  const labels = { kind: record.kind, reason: record.reason?._tag ?? "none" }
+  Metric.withAttributes(stuckTotal, labels).updateUnsafe(1, context)
   registry.set(id, { id, ...record })
   return () => {
     registry.delete(id)
   }
 }
+
+/**
+ * Logs a warning about work that was left behind.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const logStuck = (
+  record: Pick<StuckRecord, "kind" | "name" | "reason" | "source">
+): Effect.Effect<void> =>
+  Effect.annotateLogs(
+    Effect.logWarning(
+      `This ${record.kind}${record.name === undefined ? "" : ` "${record.name}"`} overran its clean-up budget and was left behind.${
+        record.source === undefined ? "" : ` It was called at ${record.source}.`
+      }`
+    ),
+    record.reason === undefined ? {} : attributes(record.reason)
+  )

@@ -1,4 +1,4 @@
-import type { CancelReason } from "@curfew/reason"
+import { type CancelReason, describe } from "@curfew/reason"
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -21,8 +21,8 @@ export type TaskStatus = "running" | "cancelled" | "ended" | "stuck"
  *
  * **Gotchas**
  *
- * `join` on a task that was cancelled ends the joiner with that interrupt, a foreign one. Look at `exit` where
- * that can happen.
+ * `join` on a task that was cancelled ends the joiner with that interrupt, a foreign one, as `Fiber.join` does. Where
+ * that can happen use `joinOrCancelled`, or look at `exit`.
  *
  * @stability unstable
  * @since 0.1.0
@@ -31,6 +31,8 @@ export interface Task<out A, out E = never> {
   readonly name: string | undefined
   /** Waits for the end and ends like the task. */
   readonly join: Effect.Effect<A, E>
+  /** Like `join`, but the cancellation of the task is a typed error for the joiner and not an interrupt. */
+  readonly joinOrCancelled: Effect.Effect<A, E | TaskCancelled>
   /** Waits for the end and gives it as a value. */
   readonly exit: Effect.Effect<Exit.Exit<A, E>>
   /** Signals the task; true iff this call was the first. Does not wait. */
@@ -38,6 +40,21 @@ export interface Task<out A, out E = never> {
   /** The same from a callback. */
   readonly cancelUnsafe: (reason?: CancelReason) => boolean
   readonly status: Effect.Effect<TaskStatus>
+}
+
+/**
+ * The error of `joinOrCancelled` on a task that was cancelled, or ended by an interrupt of its own.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export class TaskCancelled extends /* @__PURE__ */ Data.TaggedError("TaskCancelled")<{
+  readonly task: string | undefined
+  readonly reason: CancelReason
+}> {
+  override get message(): string {
+    return `The task${this.task === undefined ? "" : ` "${this.task}"`} was cancelled: ${describe(this.reason)}.`
+  }
 }
 
 /**
@@ -65,6 +82,20 @@ export class NeverReady extends /* @__PURE__ */ Data.TaggedError("NeverReady")<{
 }> {
   override get message(): string {
     return `The task${this.task === undefined ? "" : ` "${this.task}"`} ended before it was ready.`
+  }
+}
+
+/**
+ * The defect of a call with a task scope that Curfew has not made.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export class ForeignTaskScope extends /* @__PURE__ */ Data.TaggedError("ForeignTaskScope")<{
+  readonly scope: unknown
+}> {
+  override get message(): string {
+    return "This task scope was not made by Curfew: give the one that TaskScope.use, TaskScope.make or an Owner gave, not a copy of it."
   }
 }
 

@@ -1,7 +1,6 @@
 import { CancelReason, currentReason, toCause } from "@curfew/reason"
 import {
   CancelCell,
-  CurrentCell,
   cancelledAboveUnsafe,
   forkCellUnsafe,
   startsApartUnsafe
@@ -13,14 +12,15 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { CleanupBudget } from "./bounded.ts"
+import { CleanupBudget } from "./CleanupBudget.ts"
+import { failureOf } from "./failureOf.ts"
+import { standsIn } from "./internal/cancelling.ts"
 import * as child from "./internal/child.ts"
 import { startReady } from "./internal/startReady.ts"
 import { type SpawnOptions, TaskSet } from "./internal/taskScope.ts"
 import { moveOnAfter } from "./moveOnAfter.ts"
-import { failureOf, reportUnhandled, type Unhandled } from "./OnUnhandled.ts"
-import { SiblingFailures } from "./SiblingFailures.ts"
-import { type NeverReady, type Task, TaskScopeClosed } from "./Task.ts"
+import { reportUnhandled, type Unhandled } from "./OnUnhandled.ts"
+import { ForeignTaskScope, type NeverReady, type Task, TaskScopeClosed } from "./Task.ts"
 
 /**
  * Answers for tasks: what is spawned in it ends with it.
@@ -75,11 +75,18 @@ export interface TaskScope<in E = unknown> {
   readonly size: Effect.Effect<number>
 }
 
+// Registered, so that a scope from a second copy of the package is known as well.
+const Implementation: unique symbol = /* @__PURE__ */ Symbol.for("@curfew/scope/TaskScope") as never
+
 class TaskScopeImpl implements TaskScope {
   readonly set: TaskSet
 
   constructor(set: TaskSet) {
     this.set = set
+  }
+
+  get [Implementation](): TaskSet {
+    return this.set
   }
 
   get name(): string | undefined {
@@ -111,10 +118,7 @@ class TaskScopeImpl implements TaskScope {
       // A limit of zero still finds an idle scope idle.
       this.set.idle
         ? Effect.succeed(true)
-        : Effect.map(
-            moveOnAfter(limit)(this.set.awaitIdle({ daemonsToo: false, orCancelled: false })),
-            Option.isSome
-          )
+        : Effect.map(moveOnAfter(limit)(this.set.awaitIdle({ orCancelled: false })), Option.isSome)
     )
 
   readonly cancel = (reason: CancelReason = requested): Effect.Effect<void> =>
@@ -122,15 +126,19 @@ class TaskScopeImpl implements TaskScope {
       this.set.close()
       this.set.cell.cancel(reason)
       return Effect.withFiber((fiber) => {
-        // A task of this scope, and what it forked, would wait for itself.
-        for (let cell = fiber.getRef(CurrentCell); cell !== undefined; cell = cell.parent) {
-          if (cell === this.set.cell) return Effect.void
-        }
-        return this.set.awaitEnded(budget)
+        // A task of this scope, and what it forked, would wait for itself, also from behind a mask or a shield.
+        return standsIn(fiber, this.set.cell) ? Effect.void : this.set.awaitEnded(budget)
       })
     })
 
   readonly size = Effect.sync(() => this.set.size)
+}
+
+/** The mechanism behind a task scope; throws where there is none. */
+const setOf = (scope: TaskScope): TaskSet => {
+  const set: unknown = (scope as Partial<TaskScopeImpl>)[Implementation]
+  if (set === undefined) throw new ForeignTaskScope({ scope })
+  return set as TaskSet
 }
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({
@@ -218,15 +226,11 @@ export const use: {
       (exit): Effect.Effect<A, E | TE> => {
         const { set } = group as Group
         return Effect.andThen(
-          Effect.andThen(
-            set.awaitIdle({ daemonsToo: false, orCancelled: true }),
-            endGroup(group as Group, scopeEnded)
-          ),
-          Effect.suspend(() =>
-            set.first === undefined
-              ? exit
-              : Effect.failCause(withSiblings(set.first as Cause.Cause<E | TE>, set))
-          )
+          Effect.andThen(set.awaitIdle({ orCancelled: true }), endGroup(group as Group, scopeEnded)),
+          Effect.suspend(() => {
+            const failed = set.failures.annotated as Cause.Cause<E | TE> | undefined
+            return failed === undefined ? exit : Effect.failCause(failed)
+          })
         )
       },
       () => Effect.void
@@ -283,18 +287,24 @@ const startBody = <A, E, R, TE>(
   const running = child.forkUnsafe(
     fiber.context as Context.Context<R>,
     cell,
-    Effect.suspend(() => body(new TaskScopeImpl(set)))
+    Effect.suspend(() => body(new TaskScopeImpl(set))),
+    (work) =>
+      Effect.onExitPrimitive(work, (exit) => {
+        // A body that fails counts like a task that fails, unless it only ended by the cancel of the whole.
+        const failure = exit._tag === "Failure" ? failureOfBody(exit.cause, whole) : undefined
+        if (failure === undefined) return undefined
+        // It has ended: the cancel that its failure sends must not replace its exit while its children clean up.
+        cell.fiber = undefined
+        if (set.policy === "failFast") {
+          set.fail(failure, name)
+        } else {
+          group.failure = failure
+          whole.cancel(CancelReason.SiblingFailed({ cause: failure }))
+        }
+        return undefined
+      })
   )
   group.body = running
-  running.addObserver((exit) => {
-    cell.unlink()
-    // A body that fails counts like a task that fails, unless it only ended by the cancel of the whole.
-    const failure = exit._tag === "Failure" ? failureOfBody(exit.cause, whole) : undefined
-    if (failure === undefined) return
-    if (set.policy === "failFast") return set.fail(failure, name)
-    group.failure = failure
-    whole.cancel(CancelReason.SiblingFailed({ cause: failure }))
-  })
   return running
 }
 
@@ -310,10 +320,10 @@ const stopGroup = (group: Group): Effect.Effect<void> =>
 const tellLost = (group: Group): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { set, whole } = group
-    const failure = set.first ?? group.failure
+    const failure = set.failures.first?.cause ?? group.failure
     return failure === undefined
       ? Effect.void
-      : set.receiving(reportUnhandled("task", set.firstName ?? set.name, failure, whole.reason))
+      : set.receiving(reportUnhandled("task", set.failures.first?.name ?? set.name, failure, whole.reason))
   })
 
 /** Closes the set, cancels what is left of it, waits within the budget, and tells the siblings' failures. */
@@ -327,21 +337,15 @@ const endGroup = (group: Group, reason: CancelReason): Effect.Effect<void> =>
         set.cell.unlink()
         whole.unlink()
         group.ended = true
-        const untold = set.siblings.slice(set.told)
-        set.told = set.siblings.length
+        // Side by side, so that receivers that do not end cost one budget and not one each.
         return Effect.forEach(
-          untold,
+          set.failures.untold(),
           ({ cause, name }) => set.receiving(reportUnhandled("sibling", name, cause)),
-          { discard: true }
+          { concurrency: "unbounded", discard: true }
         )
       })
     })
   )
-
-const withSiblings = <E>(first: Cause.Cause<E>, set: TaskSet): Cause.Cause<E> =>
-  set.siblings.length === 0
-    ? first
-    : Cause.annotate(first, SiblingFailures.context(set.siblings.map((sibling) => sibling.cause)) as never)
 
 const failureOfBody = (cause: Cause.Cause<unknown>, whole: CancelCell): Cause.Cause<unknown> | undefined =>
   failureOf(cause) ?? (whole.reason === undefined ? cause : undefined)
@@ -397,7 +401,10 @@ export const make = (options?: {
  */
 export const makeIn = (
   makeCell: () => CancelCell,
-  options?: Parameters<typeof make>[0]
+  options?: Parameters<typeof make>[0] & {
+    /** Told each task once it has started; it may have ended by then. */
+    readonly onTask?: ((cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) => void) | undefined
+  }
 ): Effect.Effect<TaskScope, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
@@ -408,7 +415,8 @@ export const makeIn = (
               name: options?.name,
               policy: "supervise",
               cell: makeCell(),
-              onUnhandled: options?.onUnhandled
+              onUnhandled: options?.onUnhandled,
+              onTask: options?.onTask
             })
           )
       ),
@@ -467,8 +475,7 @@ export const makeRuntime = <R = never>(
 > =>
   Effect.withFiberSucceed((fiber) => {
     const { context } = fiber
-    return (work, options) =>
-      (scope as TaskScopeImpl).set.spawnUnsafe(context as Context.Context<R>, work, options, false)
+    return (work, options) => setOf(scope).spawnUnsafe(context as Context.Context<R>, work, options, false)
   })
 
 /**
@@ -481,9 +488,9 @@ export const spawnUnsafe = <A, E, R>(
   scope: TaskScope,
   context: Context.Context<R>,
   work: Effect.Effect<A, E, R>,
-  options: Omit<SpawnOptions, "onNeverStarted">
+  options: Omit<SpawnOptions, "onNeverStarted"> & { readonly daemon?: boolean | undefined }
 ): (Task<A, E> & { readonly fiber: Fiber.Fiber<A, E> }) | undefined =>
-  (scope as TaskScopeImpl).set.spawnUnsafe(context, work, options, false)
+  setOf(scope).spawnUnsafe(context, work, options, options.daemon === true)
 
 /**
  * Hands running work over to a scope; false when the scope is closed. Whoever gives it away reports its failure.
@@ -496,7 +503,7 @@ export const adoptUnsafe = (
   cell: CancelCell,
   fiber: Fiber.Fiber<unknown, unknown>,
   name?: string | undefined
-): boolean => (scope as TaskScopeImpl).set.adoptUnsafe(cell, fiber, name)
+): boolean => setOf(scope).adoptUnsafe(cell, fiber, name)
 
 /**
  * Gives a task up as stuck before its scope ends: one record, and nobody waits for it any more. `startedAt` is the wall
@@ -505,8 +512,13 @@ export const adoptUnsafe = (
  * @stability internal
  * @since 0.1.0
  */
-export const leaveBehindUnsafe = (scope: TaskScope, task: Task<unknown, unknown>, startedAt: number): void =>
-  (scope as TaskScopeImpl).set.leaveBehind(task, startedAt)
+export const leaveBehindUnsafe = (
+  scope: TaskScope,
+  task: Task<unknown, unknown>,
+  startedAt: number
+): void => {
+  setOf(scope).leaveBehind(task, startedAt)
+}
 
 export type { Task, TaskStatus } from "./Task.ts"
-export { InterruptedElsewhere, NeverReady, TaskScopeClosed } from "./Task.ts"
+export { ForeignTaskScope, InterruptedElsewhere, NeverReady, TaskCancelled, TaskScopeClosed } from "./Task.ts"

@@ -85,9 +85,10 @@ export const background = <A, E, R>(
     const task = TaskScope.spawnUnsafe(owner, strip(fiber), own, { name })
     if (task !== undefined) return Effect.succeed(task)
     // A closed owner: the work runs here, to its end, in a task scope that ends with it.
-    return Effect.andThen(
-      Metric.update(ownerClosedTotal, 1),
-      Effect.uninterruptible(
+    // Masked from the counting on: between the two an interrupt would drop work that nobody else has taken.
+    return Effect.uninterruptible(
+      Effect.andThen(
+        Metric.update(ownerClosedTotal, 1),
         Effect.scoped(
           Effect.gen(function* () {
             const attached = yield* TaskScope.make({ name })

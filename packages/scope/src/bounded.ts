@@ -1,38 +1,9 @@
-import { type CancelReason, currentReason } from "@curfew/reason"
-import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
-import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
-import * as child from "./internal/child.ts"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import { bounding } from "./internal/bounding.ts"
 import { takePosition } from "./internal/source.ts"
 import { reportUnhandled } from "./OnUnhandled.ts"
-import { enterUnsafe } from "./Stuck.ts"
-
-/**
- * How long clean-up may take before it is left behind as stuck. Ten seconds by default: the usual grace between
- * the two signals of a process manager is ten to thirty, and the report has to be out before the second.
- *
- * **Example**
- *
- * ```ts
- * import * as Duration from "effect/Duration"
- * import * as Effect from "effect/Effect"
- * import { CleanupBudget } from "@curfew/scope"
- *
- * const program = Effect.map(CleanupBudget, Duration.toMillis)
- * Effect.runSync(program) // => 10000
- * ```
- *
- * @stability unstable
- * @since 0.1.0
- */
-export const CleanupBudget: Context.Reference<Duration.Duration> = /* @__PURE__ */ Context.Reference(
-  "@curfew/scope/CleanupBudget",
-  { defaultValue: () => Duration.seconds(10) }
-)
 
 /**
  * Runs clean-up under a limit: `Some` with its result, or `None` when the budget was used up first.
@@ -75,75 +46,21 @@ export const CleanupBudget: Context.Reference<Duration.Duration> = /* @__PURE__ 
 export const bounded = <A, E, R>(
   finalizer: Effect.Effect<A, E, R>,
   options?: { readonly within?: Duration.Input | undefined; readonly name?: string | undefined }
-): Effect.Effect<Option.Option<A>, E, R> => {
-  const position = takePosition(bounded)
-  // Masked from the first operation on: clean-up that has begun is awaited, whoever cancels.
-  return Effect.uninterruptible(
-    Effect.withFiber((fiber) =>
-      Effect.flatMap(currentReason, (reason) => start(fiber, Option.getOrUndefined(reason)))
-    )
-  )
+): Effect.Effect<Option.Option<A>, E, R> =>
+  boundedAt(finalizer, { within: options?.within, name: options?.name, source: takePosition(bounded) })
 
-  function start(
-    waiter: Fiber.Fiber<unknown, unknown>,
-    reason: CancelReason | undefined
-  ): Effect.Effect<Option.Option<A>, E> {
-    const within =
-      options?.within === undefined ? waiter.getRef(CleanupBudget) : Duration.fromInputUnsafe(options.within)
-    const clock = waiter.getRef(Clock.Clock)
-    const startedAt = clock.currentTimeMillisUnsafe()
-    let overrun = false
-    let leave: (() => void) | undefined
-    const work = Effect.onExitPrimitive(finalizer, (exit) => {
-      leave?.()
-      return overrun && exit._tag === "Failure"
-        ? reportUnhandled("cleanup", options?.name, exit.cause, reason)
-        : undefined
-    })
-    // A cell of its own: the clean-up stands in the live tree, and it can ask for the reason although its fiber is a
-    // new one, which nobody interrupts.
-    const cell = new CancelCell("cleanup", { name: options?.name, outer: waiter.getRef(CurrentCell) })
-    cell.reason = reason
-    const context = Context.add(waiter.context, CurrentCell, cell) as Context.Context<R>
-    const running = child.startUnsafe(
-      context,
-      Effect.withFiber((own) => {
-        cell.fiber = own
-        return work
-      }),
-      { uninterruptible: true }
-    )
-    running.addObserver(() => cell.unlink())
-    const ended = running.pollUnsafe()
-    if (ended !== undefined) return Effect.map(ended, Option.some)
-    return Effect.callback<Option.Option<A>, E>((resume) => {
-      // Before the timer, which a clock may fire at once when the budget is zero.
-      let timer: Fiber.Fiber<void> | undefined
-      const remove = running.addObserver((exit) => {
-        timer?.interruptUnsafe()
-        resume(Effect.map(exit, Option.some))
-      })
-      if (running.pollUnsafe() !== undefined) return
-      timer = child.startUnsafe(
-        context,
-        Effect.andThen(
-          clock.sleep(within),
-          Effect.sync(() => {
-            overrun = true
-            remove()
-            cell.abandon()
-            leave = enterUnsafe({
-              kind: "finalizer",
-              name: options?.name,
-              reason,
-              span: waiter.cache.span?._tag === "Span" ? waiter.cache.span.name : undefined,
-              startedAt,
-              source: position()
-            })
-            resume(Effect.succeed(Option.none()))
-          })
-        )
-      )
-    })
+/**
+ * Like {@link bounded}, for primitives that run their users' clean-up: `source` is where the user handed it over.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const boundedAt = <A, E, R>(
+  finalizer: Effect.Effect<A, E, R>,
+  options: {
+    readonly within?: Duration.Input | undefined
+    readonly name?: string | undefined
+    readonly source?: (() => string | undefined) | undefined
   }
-}
+): Effect.Effect<Option.Option<A>, E, R> =>
+  bounding(finalizer, options, (cause, reason) => reportUnhandled("cleanup", options.name, cause, reason))

@@ -1,8 +1,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fn from "effect/Function"
 import { DeadlineExceeded } from "./DeadlineExceeded.ts"
-import { type TimeLimitOptions, timeLimit } from "./internal/timeLimit.ts"
+import { type TimeLimitOptions, timeLimited } from "./internal/timeLimit.ts"
 
 /**
  * Fails with {@link DeadlineExceeded} when the work takes longer than the duration.
@@ -60,14 +59,6 @@ export const failAfter: {
     duration: Duration.Input,
     options?: TimeLimitOptions<A, E, R2>
   ): Effect.Effect<A, E | DeadlineExceeded, R | R2>
-} = /* @__PURE__ */ Fn.dual(
-  (args) => Effect.isEffect(args[0]),
-  <A, E, R, R2>(
-    self: Effect.Effect<A, E, R>,
-    duration: Duration.Input,
-    options?: TimeLimitOptions<A, E, R2>
-  ): Effect.Effect<A, E | DeadlineExceeded, R | R2> =>
-    timeLimit(self, duration, options, Effect.succeed, (reason) =>
-      Effect.fail(new DeadlineExceeded({ at: reason.at, scope: reason.scope }))
-    )
+} = /* @__PURE__ */ timeLimited(Effect.succeed, (reason) =>
+  Effect.fail(new DeadlineExceeded({ at: reason.at, scope: reason.scope }))
 )

@@ -4,11 +4,13 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import { nowOf } from "./Instant.ts"
+import { type JsonTree, treeToJson } from "./internal/jsonTree.ts"
 import { renderTree } from "./internal/renderTree.ts"
-import { type StuckRecord, stuck } from "./Stuck.ts"
+import { type StuckRecord, stuckUnsafe } from "./Stuck.ts"
 
 /**
- * What a live thing does: it runs; it takes no new work and runs to its end (`draining`); it was signalled and
+ * What a live thing does: it runs; its end is waited for (`draining`): by a close or a shutdown; it was signalled and
  * cleans up; or it was left behind after its clean-up budget (`stuck`).
  *
  * @stability unstable
@@ -28,6 +30,10 @@ export interface LiveNode {
   readonly state: LiveState
   /** How long it has been alive. */
   readonly age: Duration.Duration
+  /** How long ago its cancel reached it, or its clean-up began. */
+  readonly cleaningUp: Duration.Duration | undefined
+  /** It does not keep its task scope open: nobody waits for it before it is cancelled. */
+  readonly daemon: boolean
   /** What is left until its own deadline, if it has one; negative once that has passed. */
   readonly deadline: Duration.Duration | undefined
   readonly reason: CancelReason | undefined
@@ -44,7 +50,10 @@ export interface LiveTree {
   readonly roots: ReadonlyArray<LiveNode>
   /** Clean-up and tasks that overran their budget, with where they come from. */
   readonly stuck: ReadonlyArray<StuckRecord>
-  /** What an orderly end waits for, by name: the tasks of owners, and what cleans up. */
+  /**
+   * What an orderly end waits for, by name: tasks, calls, shared runs and shields, wherever they hang, and what cleans
+   * up. Neither daemons, which are cancelled when the others have ended, nor what is stuck already.
+   */
   readonly waitingFor: ReadonlyArray<string>
 }
 
@@ -77,12 +86,20 @@ export interface LiveTree {
  * @stability unstable
  * @since 0.1.0
  */
-export const inspect: Effect.Effect<LiveTree> = /* @__PURE__ */ Effect.flatMap(stuck, (records) =>
-  Effect.map(Clock.Clock, (clock) => {
-    const roots = snapshot(Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
-    return { roots, stuck: records, waitingFor: waitingFor(roots) }
-  })
+export const inspect: Effect.Effect<LiveTree> = /* @__PURE__ */ Effect.map(Clock.Clock, (clock) =>
+  inspectUnsafe(clock)
 )
+
+/**
+ * The same from a callback: a signal's, for instance. Deadlines are told by the given clock.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const inspectUnsafe = (clock: Clock.Clock): LiveTree => {
+  const roots = snapshot(nowOf(clock))
+  return { roots, stuck: stuckUnsafe(), waitingFor: waitingFor(roots) }
+}
 
 interface Draft extends LiveNode {
   readonly children: Array<LiveNode>
@@ -115,6 +132,8 @@ const toNode = (cell: CancelCell, now: number): Draft => ({
   name: cell.name,
   state: stateOf(cell),
   age: Duration.millis(cell.age),
+  cleaningUp: cell.cleaningFor === undefined ? undefined : Duration.millis(cell.cleaningFor),
+  daemon: cell.daemon,
   deadline: cell.deadline === Number.POSITIVE_INFINITY ? undefined : Duration.millis(cell.deadline - now),
   reason: cell.reason,
   children: []
@@ -126,19 +145,34 @@ const stateOf = (cell: CancelCell): LiveState => {
   return cell.draining ? "draining" : "running"
 }
 
-/** The names on which an orderly end waits: tasks, wherever they hang, and clean-up. */
+const awaited: ReadonlySet<CellKind> = /* @__PURE__ */ new Set<CellKind>([
+  "task",
+  "call",
+  "shared",
+  "shield",
+  "cleanup"
+])
+
+/**
+ * The names on which an orderly end waits. Not on daemons and what is stuck, nor on what hangs below them; but on a
+ * shield, which is shown where it was started and hangs below its owner.
+ */
 const waitingFor = (roots: ReadonlyArray<LiveNode>): ReadonlyArray<string> => {
   const names: Array<string> = []
-  const open = [...roots].reverse()
-  for (let node = open.pop(); node !== undefined; node = open.pop()) {
-    if (node.kind === "task" || node.kind === "cleanup") names.push(node.name ?? node.kind)
-    for (const child of [...node.children].reverse()) open.push(child)
+  const open = roots.map((node) => ({ node, apart: false })).reverse()
+  for (let step = open.pop(); step !== undefined; step = open.pop()) {
+    const { node } = step
+    const apart = node.daemon || node.state === "stuck" || (step.apart && node.kind !== "shield")
+    if (!apart && awaited.has(node.kind)) names.push(node.name ?? node.kind)
+    for (let i = node.children.length - 1; i >= 0; i--)
+      open.push({ node: node.children[i] as LiveNode, apart })
   }
   return names
 }
 
 /**
- * The tree as text that reads at a glance: what, in which state, how old, why.
+ * The tree as text that reads at a glance: what, in which state and since when, how old, why, with which deadline; then
+ * where what is stuck comes from, how much is alive, and what a shutdown waits for.
  *
  * **Example**
  *
@@ -146,13 +180,49 @@ const waitingFor = (roots: ReadonlyArray<LiveNode>): ReadonlyArray<string> => {
  * import * as Effect from "effect/Effect"
  * import { formatTree, inspect } from "@curfew/scope"
  *
- * Effect.runSync(Effect.map(inspect, formatTree)) // => "nothing is alive"
+ * Effect.runSync(Effect.map(inspect, (tree) => formatTree(tree))) // => "nothing is alive"
  * ```
  *
  * @stability unstable
  * @since 0.1.0
  */
-export const formatTree = (tree: LiveTree): string => renderTree(tree)
+export const formatTree = (tree: LiveTree, options?: FormatOptions): string =>
+  renderTree(tree, options?.colour === true)
+
+/**
+ * How {@link formatTree} prints.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface FormatOptions {
+  /** Colours for a terminal. Default: none. */
+  readonly colour?: boolean | undefined
+}
+
+/**
+ * The tree as plain values for `JSON.stringify`: a flat list, in the order of the text, in which each thing names the
+ * one that it hangs below. Flat, because a tree of ten thousand levels is too deep for a JSON parser.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { CancelScope, inspect, toJson } from "@curfew/scope"
+ *
+ * const program = CancelScope.run(() => CancelScope.run(() => Effect.map(inspect, toJson), { name: "inner" }))
+ * const inner = Effect.map(program, (outer) =>
+ *   outer._tag === "Done" && outer.value._tag === "Done" ? outer.value.value.alive[1] : undefined
+ * )
+ * Effect.runSync(Effect.map(inner, (node) => [node?.below, node?.kind, node?.name])) // => [0, "scope", "inner"]
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const toJson = (tree: LiveTree): JsonTree => treeToJson(tree)
+
+export type { JsonNode, JsonTree } from "./internal/jsonTree.ts"
 
 /**
  * How many things are alive, by the attributes `kind` and `state`.
@@ -165,7 +235,16 @@ export const liveGauge: Metric.Gauge<number> = /* @__PURE__ */ Metric.gauge("cur
   description: "Scopes, tasks, shields and clean-up that are alive now."
 })
 
-const kinds: ReadonlyArray<CellKind> = ["scope", "tasks", "task", "shield", "owner", "shared", "cleanup"]
+const kinds: ReadonlyArray<CellKind> = [
+  "scope",
+  "tasks",
+  "task",
+  "call",
+  "shield",
+  "owner",
+  "shared",
+  "cleanup"
+]
 const states: ReadonlyArray<LiveState> = ["running", "draining", "cleaning up", "stuck"]
 
 /**
@@ -181,7 +260,7 @@ export const updateLiveMetrics: Effect.Effect<void> = /* @__PURE__ */ Effect.fla
   for (let node = open.pop(); node !== undefined; node = open.pop()) {
     const key = `${node.kind}/${node.state}`
     counts.set(key, (counts.get(key) ?? 0) + 1)
-    open.push(...node.children)
+    for (const child of node.children) open.push(child)
   }
   return Effect.forEach(
     kinds.flatMap((kind) => states.map((state) => ({ kind, state }))),

@@ -1,8 +1,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fn from "effect/Function"
 import * as Option from "effect/Option"
-import { type TimeLimitOptions, timeLimit } from "./internal/timeLimit.ts"
+import { type TimeLimitOptions, timeLimited } from "./internal/timeLimit.ts"
 
 /**
  * Gives the work's value, or `None` when it takes longer than the duration.
@@ -47,18 +46,7 @@ export const moveOnAfter: {
     duration: Duration.Input,
     options?: TimeLimitOptions<A, E, R2>
   ): Effect.Effect<Option.Option<A>, E, R | R2>
-} = /* @__PURE__ */ Fn.dual(
-  (args) => Effect.isEffect(args[0]),
-  <A, E, R, R2>(
-    self: Effect.Effect<A, E, R>,
-    duration: Duration.Input,
-    options?: TimeLimitOptions<A, E, R2>
-  ): Effect.Effect<Option.Option<A>, E, R | R2> =>
-    timeLimit(
-      self,
-      duration,
-      options,
-      (value) => Effect.succeed(Option.some(value)),
-      () => Effect.succeed(Option.none())
-    )
+} = /* @__PURE__ */ timeLimited(
+  (value) => Effect.succeed(Option.some(value)),
+  () => Effect.succeed(Option.none())
 )

@@ -2,16 +2,18 @@ import { CancelReason, currentReason } from "@curfew/reason"
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { fiberCount, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
-import { CancelScope, Owner, type OwnerOptions, stuck } from "../src/index.ts"
+import { CancelScope, CleanupBudget, Owner, type OwnerOptions, stuck } from "../src/index.ts"
 
 const reason = CancelReason.Superseded()
 
@@ -134,6 +136,59 @@ describe("Owner.process", () => {
       const next = yield* Effect.provide(Owner, Owner.process)
       expect(next).not.toBe(second)
     })
+  )
+
+  it.effect(
+    "has nothing of the program that came first: neither services, nor log annotations, nor its budget",
+    () =>
+      Effect.gen(function* () {
+        class Name extends Context.Service<Name, string>()("test/Name") {}
+        const { work } = held()
+        const given = yield* Deferred.make<void>()
+        const seen: Array<unknown> = []
+        const leave = yield* Deferred.make<void>()
+        const first = yield* started(
+          Effect.provide(Effect.andThen(Owner, Deferred.await(leave)), Owner.process).pipe(
+            Effect.provideService(Name, "first"),
+            Effect.annotateLogs("request", "first"),
+            Effect.provideService(CleanupBudget, Duration.seconds(1))
+          )
+        )
+        const second = yield* started(
+          Effect.provide(
+            Effect.flatMap(Owner, (owner) =>
+              Effect.andThen(owner.spawn(work, { name: "upload" }), Deferred.await(given))
+            ),
+            Owner.process
+          )
+        )
+        yield* Deferred.succeed(leave, undefined)
+        yield* Fiber.join(first)
+        yield* Deferred.succeed(given, undefined)
+        // Ten seconds of draining, then the budget: the default, and not the first program's.
+        yield* TestClock.adjust("11 seconds")
+        seen.push((yield* stuck).length)
+        yield* TestClock.adjust("9 seconds")
+        seen.push((yield* stuck).length)
+        yield* Fiber.join(second)
+        expect(seen).toEqual([0, 1])
+        const contexts: Array<Context.Context<never>> = []
+        yield* Effect.provide(
+          Effect.flatMap(Owner, (owner) => owner.close),
+          Owner.process
+        ).pipe(
+          Effect.provideService(Name, "first"),
+          Effect.annotateLogs("request", "first"),
+          Effect.provideService(Metric.FiberRuntimeMetrics, {
+            recordFiberStart: (context) => {
+              contexts.push(context as Context.Context<never>)
+            },
+            recordFiberEnd: () => {}
+          })
+        )
+        for (const context of contexts)
+          expect(Context.getOption(context, Name as never)).toEqual(Option.none())
+      })
   )
 
   it.effect("two programs that ask for it at once, on a scheduler that yields early, get one owner", () =>

@@ -10,7 +10,16 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { exitOf, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
-import { CancelScope, CleanupBudget, stuck, TaskScope } from "../src/index.ts"
+import {
+  CancelScope,
+  CleanupBudget,
+  InterruptedElsewhere,
+  NeverReady,
+  stuck,
+  TaskCancelled,
+  TaskScope,
+  TaskScopeClosed
+} from "../src/index.ts"
 
 const reason = CancelReason.Superseded()
 type Tasks<E = never> = TaskScope.TaskScope<E>
@@ -158,4 +167,74 @@ describe("CleanupBudget", () => {
       expect(yield* stuck).toEqual([])
     })
   )
+})
+
+describe("joinOrCancelled", () => {
+  it.effect(
+    "L22: a task that somebody else cancelled is a typed error with the reason, and the joiner lives",
+    () =>
+      TaskScope.use((tasks: Tasks<string>) =>
+        Effect.gen(function* () {
+          const task = yield* tasks.spawn(Effect.never, { name: "mailer" })
+          const joiner = yield* started(Effect.flip(task.joinOrCancelled))
+          yield* task.cancel(reason)
+          const error = yield* Fiber.join(joiner)
+          expect(error).toEqual(new TaskCancelled({ task: "mailer", reason }))
+          expect((error as TaskCancelled).message).toContain('The task "mailer" was cancelled: newer work')
+          // Joined afterwards it says the same.
+          expect(yield* Effect.flip(task.joinOrCancelled)).toEqual(error)
+        })
+      )
+  )
+
+  it.effect(
+    "gives value, failure and defect as join does, a defect of the clean-up after a cancel as well",
+    () =>
+      Effect.gen(function* () {
+        const { around } = receiver()
+        const tasks = yield* TaskScope.make()
+        const joined = <A, E>(work: Effect.Effect<A, E>) =>
+          around(Effect.flatMap(tasks.spawn(work), (task) => exitOf(task.joinOrCancelled)))
+        expect(yield* joined(Effect.succeed(1))).toEqual(Exit.succeed(1))
+        expect(yield* joined(Effect.fail("no"))).toEqual(Exit.fail("no"))
+        expect(yield* joined(Effect.die("broken"))).toEqual(Exit.die("broken"))
+        const task = yield* around(tasks.spawn(Effect.onExit(Effect.never, () => Effect.die("clean-up"))))
+        yield* task.cancel(reason)
+        const exit = yield* exitOf(task.joinOrCancelled)
+        expect(Exit.isFailure(exit) && Cause.hasDies(exit.cause)).toBe(true)
+      })
+  )
+
+  it.effect("the joiner's own cancel is an interrupt, and leaves the task alone", () =>
+    Effect.gen(function* () {
+      const tasks = yield* TaskScope.make()
+      const task = yield* tasks.spawn(Effect.never)
+      const joiner = yield* started(task.joinOrCancelled)
+      yield* Fiber.interrupt(joiner)
+      const exit = joiner.pollUnsafe()
+      expect(exit !== undefined && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
+      expect(yield* task.status).toBe("running")
+    })
+  )
+})
+
+describe("the errors of a task", () => {
+  it("say in a sentence what happened, and to whom when that has a name", () => {
+    expect(new TaskScopeClosed({ scope: "mailers" }).message).toBe(
+      'The task scope "mailers" is closed and takes no new work.'
+    )
+    expect(new TaskScopeClosed({ scope: undefined }).message).toBe(
+      "The task scope is closed and takes no new work."
+    )
+    expect(new NeverReady({ task: "listener" }).message).toBe(
+      'The task "listener" ended before it was ready.'
+    )
+    expect(new NeverReady({ task: undefined }).message).toBe("The task ended before it was ready.")
+    expect(new InterruptedElsewhere({ task: "poll" }).message).toBe(
+      'The task "poll" ended by an interrupt that was not its own cancellation.'
+    )
+    expect(new InterruptedElsewhere({ task: undefined }).message).toBe(
+      "The task ended by an interrupt that was not its own cancellation."
+    )
+  })
 })

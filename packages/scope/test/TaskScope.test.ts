@@ -1,13 +1,25 @@
 import { CancelReason, currentReason } from "@curfew/reason"
 import { describe, expect, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import { exitOf, fiberCount, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
-import { CancelScope, Instant, stuck, TaskScope } from "../src/index.ts"
+import {
+  background,
+  bounded,
+  CancelScope,
+  ForeignTaskScope,
+  Instant,
+  Owner,
+  stuck,
+  TaskScope
+} from "../src/index.ts"
 
 const reason = CancelReason.Superseded()
 type Tasks<E = never> = TaskScope.TaskScope<E>
@@ -159,3 +171,57 @@ for (const [kind, within] of Object.entries(kinds)) {
     )
   })
 }
+
+describe("a task scope that Curfew has not made", () => {
+  it.effect("is refused with a sentence that says what to give, and a copy too", () =>
+    Effect.gen(function* () {
+      const tasks = yield* TaskScope.make()
+      for (const foreign of [{ ...tasks }, {} as TaskScope.TaskScope]) {
+        const spawn = yield* TaskScope.makeRuntime(foreign)
+        expect(() => spawn(Effect.void)).toThrow(ForeignTaskScope)
+        expect(() => spawn(Effect.void)).toThrow("give the one that TaskScope.use")
+        const exit = yield* exitOf(background("index", Effect.void, { owner: foreign }))
+        expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toBeInstanceOf(ForeignTaskScope)
+      }
+    }).pipe(Effect.provide(Owner.layer()))
+  )
+})
+
+describe("a clock that runs other work in the turn in which a timer starts", () => {
+  it.effect("a wait for tasks and a piece of clean-up end once, and no timer stays", () =>
+    Effect.gen(function* () {
+      const real = yield* Clock.Clock
+      const { around, count } = fiberCount()
+      for (const kind of ["scope", "bounded", "start"] as const) {
+        const { gate, work } = held()
+        // The very sleep of the budget lets the work go that the budget is for.
+        const clock: Clock.Clock = {
+          ...real,
+          currentTimeMillisUnsafe: () => real.currentTimeMillisUnsafe(),
+          monotonicTimeNanosUnsafe: () => real.monotonicTimeNanosUnsafe(),
+          sleep: (duration) =>
+            Effect.suspend(() => {
+              Deferred.doneUnsafe(gate, Effect.void)
+              return real.sleep(duration)
+            })
+        }
+        const program = around(
+          kind === "bounded"
+            ? bounded(work)
+            : Effect.scoped(
+                Effect.flatMap(TaskScope.make(), (tasks) =>
+                  kind === "scope"
+                    ? tasks.spawn(work)
+                    : Effect.flatMap(started(tasks.start(() => work)), Fiber.interrupt)
+                )
+              )
+        )
+        const fiber = yield* started(Effect.provideService(program, Clock.Clock, clock))
+        const exit = yield* Fiber.await(fiber)
+        expect(exit._tag, kind).toBe("Success")
+        expect(count.live, kind).toBe(0)
+        expect(yield* stuck).toEqual([])
+      }
+    })
+  )
+})

@@ -10,16 +10,10 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
-import {
-  exitOf,
-  fiberCount,
-  held,
-  receiver,
-  recorder,
-  runs,
-  started
-} from "../../../test/support/recorder.ts"
+import { exitOf, fiberCount, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { bounded, CancelScope, CleanupBudget, failAfter, Instant, stuck, TaskScope } from "../src/index.ts"
+import { takePosition } from "../src/internal/source.ts"
 
 const reason = CancelReason.Superseded()
 
@@ -277,4 +271,23 @@ describe("the quartet of bounded", () => {
       ])
     })
   )
+})
+
+describe("the source position of stuck work", () => {
+  const { captureStackTrace, stackTraceLimit } = Error
+  const named = () => takePosition(named)
+
+  it("is the caller's line, and costs the engine's limit nothing", () => {
+    expect(named()()).toContain("bounded.test.ts")
+    expect(Error.stackTraceLimit).toBe(stackTraceLimit)
+  })
+
+  it("is undefined on an engine that cannot say", () => {
+    try {
+      Object.assign(Error, { captureStackTrace: undefined })
+      expect(named()()).toBeUndefined()
+    } finally {
+      Object.assign(Error, { captureStackTrace })
+    }
+  })
 })

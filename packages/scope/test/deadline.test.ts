@@ -7,7 +7,8 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
-import { fiberCount, runs, started } from "../../../test/support/recorder.ts"
+import { fiberCount, started } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { CancelScope, failAfter, Instant, moveOnAfter, TaskScope } from "../src/index.ts"
 
 const millis = (at: Option.Option<Instant.Instant>) => (Option.isSome(at) ? Math.round(at.value) : undefined)

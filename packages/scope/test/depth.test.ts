@@ -5,7 +5,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { fiberCount, started } from "../../../test/support/recorder.ts"
-import { CancelScope, failAfter, TaskScope } from "../src/index.ts"
+import { bounded, CancelScope, failAfter, TaskScope } from "../src/index.ts"
 
 const deep = 10_000
 const reason = CancelReason.Superseded()
@@ -32,6 +32,8 @@ const nests: Record<string, Nest> = {
     ),
   "tasks that the scope's end waits for": (work) =>
     TaskScope.use((tasks: TaskScope.TaskScope) => tasks.spawn(work)),
+  "clean-up with a budget": (work) => bounded(work),
+  "time limits with a receiver": (work) => failAfter(work, "1 hour", { onLate: () => Effect.void }),
   "scopes inside masks": (work) => Effect.uninterruptible(CancelScope.run(() => work))
 }
 
@@ -65,7 +67,8 @@ describe("L45: any depth", { timeout: 60_000 }, () => {
       })
     )
 
-    if (name === "scopes inside masks") continue
+    // In a mask, and in clean-up, no cancel comes to the bottom.
+    if (name === "scopes inside masks" || name === "clean-up with a budget") continue
     it.effect(
       `L45: ${name}, ten thousand deep, are cancelled from the top and through a native interrupt`,
       () =>
@@ -104,4 +107,38 @@ describe("L45: any depth", { timeout: 60_000 }, () => {
         })
     )
   }
+})
+
+describe("L45: one cancel that sets off the next", { timeout: 60_000 }, () => {
+  it.effect("L45: ten thousand waiters in a row, each of which cancels the next one's scope", () =>
+    Effect.gen(function* () {
+      const { around, count } = fiberCount()
+      const scopes: Array<CancelScope.CancelScope> = []
+      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+      for (let i = 0; i < deep; i++) {
+        yield* started(
+          around(
+            CancelScope.run((scope) => {
+              scopes.push(scope)
+              return Effect.never
+            })
+          )
+        )
+        fibers.push(
+          yield* started(
+            around(
+              Effect.flatMap(
+                Effect.suspend(() => (scopes[i] as CancelScope.CancelScope).awaitCancelled),
+                (why) => scopes[i + 1]?.cancel(why) ?? Effect.void
+              )
+            )
+          )
+        )
+      }
+      yield* (scopes[0] as CancelScope.CancelScope).cancel(reason)
+      for (const fiber of fibers) expect((yield* Fiber.await(fiber))._tag).toBe("Success")
+      yield* Effect.yieldNow
+      expect(count.live).toBe(0)
+    })
+  )
 })

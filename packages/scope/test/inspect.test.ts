@@ -133,6 +133,53 @@ describe("L47: the live tree", () => {
     })
   )
 
+  it.effect(
+    "L47: a shutdown waits neither for daemons, nor for what is stuck, nor for what hangs below them",
+    () =>
+      Effect.gen(function* () {
+        const go = yield* Deferred.make<void>()
+        const inner = Effect.asVoid(
+          TaskScope.use((tasks: TaskScope.TaskScope) =>
+            Effect.andThen(tasks.spawn(Effect.never, { name: "below" }), Effect.never)
+          )
+        )
+        const fiber = yield* Effect.forkChild(
+          TaskScope.use((tasks: TaskScope.TaskScope) =>
+            Effect.gen(function* () {
+              yield* tasks.daemon(inner, { name: "janitor" })
+              yield* tasks.spawn(Deferred.await(go), { name: "upload" })
+              yield* bounded(Deferred.await(go), { within: 0, name: "close the pool" })
+            })
+          )
+        )
+        yield* TestClock.adjust("1 second")
+        const tree = yield* inspect
+        expect(tree.stuck.map(({ name }) => name)).toEqual(["close the pool"])
+        expect(formatTree(tree)).toContain("janitor")
+        expect(tree.waitingFor).toEqual(["upload"])
+        yield* Deferred.succeed(go, undefined)
+        yield* Fiber.join(fiber)
+      })
+  )
+
+  it.effect("L47: two hundred thousand siblings are shown and counted", () =>
+    Effect.gen(function* () {
+      const siblings = 200_000
+      const outcome = yield* CancelScope.run(() =>
+        Effect.gen(function* () {
+          const top = [...CancelCell.roots][0] as CancelCell
+          for (let i = 0; i < siblings; i++) new CancelCell("task", { parent: top })
+          yield* updateLiveMetrics
+          return (yield* inspect).waitingFor.length
+        })
+      )
+      expect(outcome).toMatchObject({ _tag: "Done", value: siblings })
+      for (const cell of [...CancelCell.roots]) cell.unlink()
+      const tasks = Metric.withAttributes(liveGauge, { kind: "task", state: "running" })
+      expect((yield* Metric.value(tasks)).value).toBe(siblings)
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
   it.effect("L47: ten thousand levels are shown without recursion", () =>
     Effect.gen(function* () {
       const nest = (depth: number): Effect.Effect<number> =>
@@ -142,7 +189,8 @@ describe("L47: the live tree", () => {
               CancelScope.run(() => nest(depth - 1)),
               (outcome) => (outcome._tag === "Done" ? outcome.value : -1)
             )
-      expect(yield* nest(10_000)).toBe(10_000)
+      // One line each, and one that counts them.
+      expect(yield* nest(10_000)).toBe(10_001)
       expect(CancelCell.roots.size).toBe(0)
     })
   )

@@ -154,6 +154,59 @@ describe("L44: cancellation crosses a mask by no road", () => {
   )
 })
 
+describe("a wait for the own end", () => {
+  const cases: Record<string, (wait: Effect.Effect<void>) => Effect.Effect<unknown, unknown>> = {
+    "in a scope in a mask": (wait) => Effect.uninterruptible(CancelScope.run(() => wait)),
+    "in a child in a mask": (wait) =>
+      Effect.uninterruptible(Effect.flatMap(Effect.forkChild(wait, { uninterruptible: true }), Fiber.join)),
+    "in a task in a mask": (wait) =>
+      Effect.uninterruptible(
+        TaskScope.use((tasks: TaskScope.TaskScope) => Effect.flatMap(tasks.spawn(wait), (task) => task.join))
+      ),
+    "in clean-up": (wait) => Effect.ensuring(Effect.void, Effect.asVoid(bounded(wait)))
+  }
+  for (const [where, put] of Object.entries(cases)) {
+    it.effect(`cancelAndWait ${where} does not wait for itself`, () =>
+      Effect.gen(function* () {
+        let returned = false
+        const outcome = yield* CancelScope.run((outer) =>
+          put(
+            Effect.andThen(
+              outer.cancelAndWait(reason),
+              Effect.sync(() => (returned = true))
+            ) as never
+          )
+        )
+        expect(outcome._tag).toBe("Cancelled")
+        expect(returned).toBe(true)
+      })
+    )
+
+    it.effect(`the cancel of a task scope ${where} does not wait for itself`, () =>
+      Effect.gen(function* () {
+        let returned = false
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const tasks = yield* TaskScope.make()
+            const task = yield* tasks.spawn(
+              Effect.orDie(
+                put(
+                  Effect.andThen(
+                    tasks.cancel(reason),
+                    Effect.sync(() => (returned = true))
+                  ) as never
+                )
+              )
+            )
+            yield* task.exit
+          })
+        )
+        expect(returned).toBe(true)
+      })
+    )
+  }
+})
+
 describe("L44: what is forked inside a mask", () => {
   it.effect("L44: a time limit inside a time-out in a finalizer runs its clean-up", () =>
     Effect.gen(function* () {

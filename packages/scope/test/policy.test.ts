@@ -9,9 +9,11 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
-import { exitOf, held, receiver, recorder, runs, started } from "../../../test/support/recorder.ts"
+import { exitOf, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { CancelScope, siblingFailures, TaskScope } from "../src/index.ts"
 
+const reason = CancelReason.Superseded()
 type Tasks<E = string> = TaskScope.TaskScope<E>
 
 /** A task waits for its turn and ends as it says; stopped before, its clean-up succeeds or breaks. */
@@ -206,6 +208,75 @@ describe("L25: fail fast", () => {
       yield* Fiber.join(fiber)
       yield* Deferred.fail(gate, "too late")
       expect(seen).toMatchObject([{ origin: "task", name: "upload", cause: Cause.fail("too late") }])
+    })
+  )
+})
+
+describe("L25: the moment of a failure", () => {
+  it.effect(
+    "L25: siblings and body are signalled when the body of a task has failed, not when its children have ended",
+    () =>
+      Effect.gen(function* () {
+        for (const who of ["task", "body"] as const) {
+          const { add, events } = recorder()
+          const { gate, work } = held()
+          const failing = Effect.andThen(
+            started(Effect.ensuring(Effect.never, Effect.andThen(work, add("child")))),
+            Effect.fail("no")
+          )
+          let exit: Effect.Effect<unknown> | undefined
+          const fiber = yield* started(
+            TaskScope.use((tasks: Tasks) =>
+              Effect.gen(function* () {
+                yield* tasks.spawn(Effect.onExit(Effect.never, () => add("sibling")))
+                if (who === "body") return yield* failing
+                const task = yield* tasks.spawn(Effect.andThen(Effect.yieldNow, failing))
+                exit = task.exit
+                return yield* Effect.onExit(Effect.never, () => add("body"))
+              })
+            )
+          )
+          yield* Effect.yieldNow
+          expect([...events].sort()).toEqual(who === "body" ? ["sibling"] : ["body", "sibling"])
+          expect(fiber.pollUnsafe()).toBeUndefined()
+          yield* Deferred.succeed(gate, undefined)
+          expect(yield* Effect.flip(Fiber.join(fiber))).toBe("no")
+          expect(events.at(-1)).toBe("child")
+          // Its own failure is what the task ended with, and not the cancel that came of it.
+          if (exit !== undefined) expect(yield* exit).toEqual(Exit.fail("no"))
+        }
+      })
+  )
+
+  it.effect("L25, L26: a failure is told once, whatever meets the task while its children clean up", () =>
+    Effect.gen(function* () {
+      for (const policy of ["failFast", "supervise"] as const)
+        for (const meets of ["nothing", "cancel", "interrupt"] as const) {
+          const { receive, seen } = receiver()
+          const { gate, work } = held()
+          const failing = Effect.andThen(started(Effect.ensuring(Effect.never, work)), Effect.fail("no"))
+          const body = (tasks: Tasks) =>
+            Effect.gen(function* () {
+              const task = yield* tasks.spawn(failing)
+              if (meets === "cancel") yield* task.cancel(reason)
+              return yield* Effect.never
+            })
+          const fiber = yield* started(
+            CancelScope.run((scope) =>
+              Effect.andThen(
+                started(
+                  Effect.andThen(Effect.yieldNow, Effect.andThen(Effect.yieldNow, scope.cancel(reason)))
+                ),
+                TaskScope.use(body, { policy: policy as "failFast", onUnhandled: receive })
+              )
+            )
+          )
+          if (meets === "interrupt") fiber.interruptUnsafe()
+          yield* Deferred.succeed(gate, undefined)
+          const exit = yield* Fiber.await(fiber)
+          const came = Exit.isFailure(exit) && Cause.squash(exit.cause) === "no" ? 1 : 0
+          expect(came + seen.length, `${policy}, ${meets}`).toBe(1)
+        }
     })
   )
 })

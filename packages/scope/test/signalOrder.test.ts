@@ -5,7 +5,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as fc from "fast-check"
-import { recorder, runs, started } from "../../../test/support/recorder.ts"
+import { recorder, started } from "../../../test/support/recorder.ts"
+import { runs } from "../../../test/support/seed.ts"
 import { CancelScope, TaskScope } from "../src/index.ts"
 
 const reason = CancelReason.Superseded()

@@ -1,15 +1,19 @@
 /** The start handshake: a task that says when it is ready. */
 import { CancelReason, currentReason } from "@curfew/reason"
 import { describe, expect, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { sweepAll } from "../../../test/support/sweep.ts"
+import { TestClock } from "effect/testing"
+import { held, started } from "../../../test/support/recorder.ts"
+import { sweep, sweepAll } from "../../../test/support/sweep.ts"
 import {
   CancelScope,
   NeverReady,
   OnUnhandled,
+  stuck,
   TaskScope,
   TaskScopeClosed,
   type Unhandled
@@ -135,6 +139,111 @@ describe("start", () => {
         expect(yield* tasks.size).toBe(1)
         yield* Deferred.succeed(go, undefined)
         expect(yield* tasks.drain()).toBe(true)
+      })
+  )
+
+  it.effect(
+    "L26: a failure that the cancelled caller can no longer take is told once, by either policy",
+    () =>
+      Effect.gen(function* () {
+        for (const [policy, when] of [
+          ["failFast", "in one turn"],
+          ["failFast", "while its children clean up"],
+          ["supervise", "in one turn"],
+          ["supervise", "while its children clean up"]
+        ]) {
+          const told: Array<Unhandled> = []
+          const onUnhandled = (unhandled: Unhandled) => Effect.sync(() => told.push(unhandled))
+          const { gate: children, work: cleanup } = held()
+          const failed = yield* Deferred.make<never, string>()
+          const inOneTurn = (tasks: TaskScope.TaskScope<string>) =>
+            CancelScope.run((scope) =>
+              TaskScope.use((inner: TaskScope.TaskScope<unknown>) =>
+                Effect.gen(function* () {
+                  // Signalled together with the caller, and the first of the two to run its clean-up.
+                  yield* inner.spawn(Effect.onExit(Effect.never, () => Deferred.fail(failed, "in use")))
+                  yield* inner.spawn(tasks.start((_: Ready<number>) => Deferred.await(failed)))
+                  yield* scope.cancel()
+                })
+              )
+            )
+          const whileChildrenCleanUp = (tasks: TaskScope.TaskScope<string>) =>
+            Effect.gen(function* () {
+              const caller = yield* started(
+                tasks.start((_: Ready<number>) =>
+                  Effect.andThen(started(Effect.ensuring(Effect.never, cleanup)), Effect.fail("in use"))
+                )
+              )
+              caller.interruptUnsafe()
+              yield* Deferred.succeed(children, undefined)
+              yield* Fiber.await(caller)
+            })
+          const body = (tasks: TaskScope.TaskScope<string>): Effect.Effect<unknown, unknown> =>
+            when === "in one turn" ? inOneTurn(tasks) : whileChildrenCleanUp(tasks)
+          const exit = yield* Effect.exit(TaskScope.use(body, { policy: policy as "failFast", onUnhandled }))
+          const came = Exit.isFailure(exit) && Cause.squash(exit.cause) === "in use" ? 1 : 0
+          expect(came + told.length, `${policy}, ${when}`).toBe(1)
+        }
+      })
+  )
+
+  it("L26: cancelled at every step, a failure before the word comes to the caller or to the receiver, once", async () => {
+    for (const cancel of ["native", "scope"] as const) {
+      const make = () => {
+        let failed = 0
+        let heard = 0
+        return {
+          program: Effect.suspend(() => {
+            failed = heard = 0
+            return TaskScope.use(
+              (tasks) =>
+                Effect.catch(
+                  tasks.start((_: Ready<number>) =>
+                    Effect.andThen(
+                      Effect.yieldNow,
+                      Effect.suspend(() => {
+                        failed++
+                        return Effect.fail("in use")
+                      })
+                    )
+                  ),
+                  () =>
+                    Effect.sync(() => {
+                      heard++
+                    })
+                ),
+              {
+                policy: "supervise",
+                onUnhandled: () =>
+                  Effect.sync(() => {
+                    heard++
+                  })
+              }
+            )
+          }),
+          // A caller that is interrupted between the failure and its handler has got it, like any other.
+          after: () => expect(heard).toBeLessThanOrEqual(failed)
+        }
+      }
+      await sweep(make, { cancel })
+    }
+  })
+
+  it.effect(
+    "L24: a task that does not end is left behind after the budget, and the cancelled caller leaves",
+    () =>
+      Effect.gen(function* () {
+        const { gate, work } = held()
+        const tasks = yield* TaskScope.make()
+        const fiber = yield* started(tasks.start((_: Ready<number>) => work, { name: "listener" }))
+        fiber.interruptUnsafe()
+        yield* TestClock.adjust("9 seconds")
+        expect(fiber.pollUnsafe()).toBeUndefined()
+        yield* TestClock.adjust("1 second")
+        expect(fiber.pollUnsafe()?._tag).toBe("Failure")
+        expect(yield* stuck).toMatchObject([{ kind: "task", name: "listener" }])
+        yield* Deferred.succeed(gate, undefined)
+        expect(yield* stuck).toEqual([])
       })
   )
 

@@ -2,11 +2,13 @@
 import { CancelReason } from "@curfew/reason"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { exitOf, receiver, recorder, started } from "../../../test/support/recorder.ts"
-import { TaskScope } from "../src/index.ts"
+import { TestClock } from "effect/testing"
+import { exitOf, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { stuck, TaskScope } from "../src/index.ts"
 
 type Tasks = TaskScope.TaskScope
 
@@ -99,6 +101,71 @@ describe("L26: supervise", () => {
       )
       expect(exit).toEqual(Exit.fail("body"))
       expect(events).toEqual(["stopped"])
+    })
+  )
+})
+
+describe("a receiver that does not end", () => {
+  it.effect("L24, L26: holds a scope open for the budget at most, and is stuck by name", () =>
+    Effect.gen(function* () {
+      const { gate, work } = held()
+      let asked = 0
+      const onUnhandled = () =>
+        Effect.suspend(() => {
+          asked++
+          return work
+        })
+      const broken = Effect.onExit(Effect.never, () => Effect.die("clean-up"))
+      const kinds: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+        TaskScope.use((tasks: Tasks) => tasks.spawn(Effect.fail("no"), { name: "mailer" }), {
+          policy: "supervise",
+          onUnhandled
+        }),
+        // Twenty siblings that fail: their reports cost one budget and not twenty.
+        Effect.exit(
+          TaskScope.use(
+            (tasks: TaskScope.TaskScope<string>) =>
+              Effect.gen(function* () {
+                for (let i = 0; i < 20; i++) yield* tasks.spawn(broken, { name: "mailer" })
+                return yield* Effect.fail("no")
+              }),
+            { onUnhandled }
+          )
+        )
+      ]
+      for (const kind of kinds) {
+        const fiber = yield* started(kind)
+        yield* TestClock.adjust("9 seconds")
+        expect(fiber.pollUnsafe()).toBeUndefined()
+        yield* TestClock.adjust("1 second")
+        expect(fiber.pollUnsafe()?._tag).toBe("Success")
+      }
+      expect(asked).toBe(21)
+      const names = new Set((yield* stuck).map(({ name }) => name))
+      expect(names).toEqual(new Set(['OnUnhandled for task "mailer"', 'OnUnhandled for sibling "mailer"']))
+      yield* Deferred.succeed(gate, undefined)
+      expect(yield* stuck).toEqual([])
+    })
+  )
+
+  it.effect("L26: one that overruns and fails then is logged, and not told of its own failure", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      let asked = 0
+      const onUnhandled = () =>
+        Effect.suspend(() => {
+          asked++
+          return Effect.andThen(Deferred.await(gate), Effect.die("broken"))
+        })
+      const fiber = yield* started(
+        TaskScope.use((tasks: Tasks) => tasks.spawn(Effect.fail("no")), { policy: "supervise", onUnhandled })
+      )
+      yield* TestClock.adjust("10 seconds")
+      yield* Fiber.join(fiber)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Effect.yieldNow
+      expect(asked).toBe(1)
+      expect(yield* stuck).toEqual([])
     })
   )
 })

@@ -2,8 +2,10 @@
 import { getEventListeners } from "node:events"
 import { CancelReason } from "@curfew/reason"
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
 import { describe, expect, test } from "vitest"
@@ -17,6 +19,7 @@ import {
   moveOnAfter,
   OnUnhandled,
   Owner,
+  ownerClosedTotal,
   stuck,
   TaskScope
 } from "../src/index.ts"
@@ -64,6 +67,84 @@ const programs: Record<string, (world: World) => Effect.Effect<unknown, unknown>
   "CancelScope.run with a concurrent all": ({ work }) =>
     CancelScope.run(() => Effect.all([work, CancelScope.run(() => work)], { concurrency: 2 })),
   "CancelScope.run in a mask": ({ work }) => Effect.uninterruptible(CancelScope.run(() => work)),
+  "forked inside a mask: a scope in a time-out": ({ work }) =>
+    Effect.uninterruptible(
+      Effect.timeoutOption(
+        CancelScope.run(() => work),
+        "1 hour"
+      )
+    ),
+  "forked inside a mask: sides of a race with scopes and limits": ({ work }) =>
+    Effect.uninterruptible(
+      Effect.raceFirst(
+        CancelScope.run(() => work),
+        failAfter("1 hour")(work)
+      )
+    ),
+  "forked inside a mask: tasks of a concurrent all": ({ work }) =>
+    Effect.uninterruptible(
+      Effect.all(
+        [
+          TaskScope.use((tasks: Tasks) => Effect.flatMap(tasks.spawn(work), (task) => task.join)),
+          CancelScope.run(() => work)
+        ],
+        { concurrency: 2 }
+      )
+    ),
+  "forked inside a mask: a limit in a time-out in a finalizer": ({ work }) =>
+    Effect.onExit(work, () =>
+      Effect.asVoid(Effect.ignore(Effect.timeout(failAfter(work, "1 hour"), "1 hour")))
+    ),
+  "forked inside a mask: a scope that waits for its own end": ({ work }) =>
+    CancelScope.run((outer) =>
+      Effect.uninterruptible(CancelScope.run(() => Effect.andThen(work, outer.cancelAndWait())))
+    ),
+  "outlives its scope: a task scope made in a time limit": ({ work }) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const tasks = yield* failAfter(TaskScope.make(), "1 hour")
+        yield* tasks.spawn(Effect.andThen(work, Effect.never))
+        const task = yield* tasks.spawn(work)
+        return yield* task.join
+      })
+    ),
+  "outlives its scope: tasks made in a cancelled scope": ({ work }) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const made = yield* Deferred.make<TaskScope.TaskScope>()
+        yield* CancelScope.run((scope) =>
+          Effect.gen(function* () {
+            const tasks = yield* TaskScope.make()
+            yield* tasks.spawn(work)
+            yield* Deferred.succeed(made, tasks)
+            yield* scope.cancel()
+            yield* Effect.never
+          })
+        )
+        const tasks = yield* Deferred.await(made)
+        yield* Effect.ignore(tasks.spawn(work))
+        return yield* tasks.size
+      })
+    ),
+  "outlives its scope: a signal's scope made in a limit": ({ work }) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const scope = yield* failAfter(CancelScope.fromSignal(new AbortController().signal), "1 hour")
+        yield* work
+        yield* scope.cancel()
+        return scope.signal.aborted
+      })
+    ),
+  "outlives its scope: background work of a task": ({ work }) =>
+    Effect.provide(
+      TaskScope.use((tasks: Tasks) =>
+        Effect.gen(function* () {
+          const task = yield* tasks.spawn(background("index", work))
+          return yield* (yield* task.join).join
+        })
+      ),
+      Owner.layer()
+    ),
   "CancelScope.run with cancelAndWait from a task": ({ work }) =>
     CancelScope.run((outer) =>
       TaskScope.use((tasks: Tasks) =>
@@ -269,11 +350,46 @@ describe("L8, L24: cancelled at every step, nothing is left and the next run giv
               }
             }
           },
-          // The first operations of a task are one step: no scheduler holds a fiber up there.
-          { cancel, twice, young: 5 }
+          { cancel, twice }
         )
         expect(kinds).toContain("ran")
       }
+  })
+
+  test("L46: work that a closed owner refused runs, or was never counted", async () => {
+    for (const cancel of ["native", "scope"] as const)
+      await sweep(
+        () => {
+          let ran = 0
+          let registry: typeof Metric.MetricRegistry.Service = new Map()
+          return {
+            program: Effect.suspend(() => {
+              ran = 0
+              registry = new Map()
+              const counting = Effect.gen(function* () {
+                yield* (yield* Owner).close
+                const begun = Effect.sync(() => {
+                  ran++
+                })
+                yield* background("index", begun)
+                return "attached"
+              })
+              return Effect.provideService(
+                Effect.provide(counting, Owner.layer()),
+                Metric.MetricRegistry,
+                registry
+              )
+            }),
+            answer: "attached",
+            after: () =>
+              Effect.map(
+                Effect.provideService(Metric.value(ownerClosedTotal), Metric.MetricRegistry, registry),
+                ({ count }) => expect(ran).toBe(count)
+              )
+          }
+        },
+        { cancel }
+      )
   })
 
   test("L3: whatever the step, the exit is the value, the own Cancelled, or a pure interrupt", async () => {

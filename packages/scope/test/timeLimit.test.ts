@@ -8,8 +8,8 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
-import { fiberCount, receiver, recorder, started } from "../../../test/support/recorder.ts"
-import { CancelScope, DeadlineExceeded, failAfter, moveOnAfter } from "../src/index.ts"
+import { fiberCount, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { CancelScope, DeadlineExceeded, failAfter, moveOnAfter, stuck } from "../src/index.ts"
 
 const reason = CancelReason.Superseded()
 
@@ -230,6 +230,65 @@ for (const [name, limit] of Object.entries(limits)) {
         yield* Deferred.succeed(gate, "value")
         expect(yield* Fiber.join(fiber)).toBe("late")
         expect(seen).toMatchObject([{ origin: "late result", name: "lookup" }])
+      })
+    )
+
+    it.effect(
+      "L4, L42: what came in time is the caller's and not late, although children still clean up at the deadline",
+      () =>
+        Effect.gen(function* () {
+          for (const [end, told] of [
+            [Effect.succeed("value"), "in time: value"],
+            [Effect.fail("no"), "failed: no"]
+          ] as const) {
+            const late: Array<unknown> = []
+            const { gate, work } = held()
+            const fiber = yield* started(
+              limit("1 second", Effect.andThen(started(Effect.ensuring(Effect.never, work)), end), {
+                onLate: (exit) => Effect.sync(() => late.push(exit))
+              })
+            )
+            yield* TestClock.adjust("2 seconds")
+            yield* Deferred.succeed(gate, undefined)
+            expect(yield* Fiber.join(fiber)).toBe(told)
+            expect(late).toEqual([])
+          }
+        })
+    )
+
+    it.effect("L42: a caller that is interrupted after a value that came in time has no late result", () =>
+      Effect.gen(function* () {
+        const late: Array<unknown> = []
+        const { gate, work } = held()
+        const fiber = yield* started(
+          limit("1 second", Effect.as(started(Effect.ensuring(Effect.never, work)), "value"), {
+            onLate: (exit) => Effect.sync(() => late.push(exit))
+          })
+        )
+        yield* TestClock.adjust("2 seconds")
+        fiber.interruptUnsafe()
+        yield* Deferred.succeed(gate, undefined)
+        expect((yield* Fiber.await(fiber))._tag).toBe("Failure")
+        expect(late).toEqual([])
+      })
+    )
+
+    it.effect("L17: a receiver that gets stuck is recorded with the line that gave it", () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<string>()
+        const never = held()
+        const fiber = yield* started(
+          limit("1 second", Effect.uninterruptible(Deferred.await(gate)), { onLate: () => never.work })
+        )
+        yield* TestClock.adjust("2 seconds")
+        yield* Deferred.succeed(gate, "value")
+        yield* TestClock.adjust("10 seconds")
+        expect(yield* Fiber.join(fiber)).toBe("late")
+        expect(
+          (yield* stuck).map(({ name, source }) => [name, source?.includes("timeLimit.test.ts")])
+        ).toEqual([["onLate", true]])
+        yield* Deferred.succeed(never.gate, undefined)
+        expect(yield* stuck).toEqual([])
       })
     )
 

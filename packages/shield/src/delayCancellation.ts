@@ -1,11 +1,13 @@
 import { CancelReason, currentReason, ownInterrupt } from "@curfew/reason"
 import { CancelCell, CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCell"
 import { reportUnhandled } from "@curfew/scope"
+import { millisUnsafe } from "@curfew/scope/Argument"
 import { holdUnsafe } from "@curfew/scope/Caller"
 import * as Child from "@curfew/scope/Child"
+import { receive } from "@curfew/scope/LateResult"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -75,6 +77,10 @@ export const delayCancellation = <A, E, R, R2 = never>(
 ): Effect.Effect<A, E, R | R2> =>
   Effect.withFiber((fiber) => {
     const masked = isMaskedUnsafe(fiber)
+    const grace =
+      options?.grace === undefined
+        ? Number.POSITIVE_INFINITY
+        : millisUnsafe("the grace of delayCancellation", options.grace)
     let cell!: CancelCell
     return Child.startAndAwait<A, E, A, E, R | R2>(
       () => {
@@ -91,17 +97,14 @@ export const delayCancellation = <A, E, R, R2 = never>(
         return Effect.flatMap(ownInterrupt, (own) => {
           // The work ended interrupted by itself: that exit was passed on, and nothing is late.
           if (own === undefined && running.pollUnsafe() !== undefined) return Effect.void
-          const settled =
-            options?.grace === undefined
-              ? Child.awaitEnd(running)
-              : awaitWithGrace(running, cell, options.grace)
+          const settled = awaitWithGrace(running, cell, grace)
           const late = (): Exit.Exit<A, E> => running.pollUnsafe() as Exit.Exit<A, E>
           const onLate = options?.onLate
           return Effect.andThen(
             settled,
             onLate === undefined
               ? Effect.suspend(() => reportFailure(late()))
-              : Child.receive(() => onLate(late()), "delayCancellation")
+              : receive(() => onLate(late()), "delayCancellation")
           )
         })
       },
@@ -115,10 +118,9 @@ const reportFailure = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =
 const awaitWithGrace = (
   running: Fiber.Fiber<unknown, unknown>,
   cell: CancelCell,
-  grace: Duration.Input
+  millis: number
 ): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
-    const millis = Duration.toMillis(Duration.fromInputUnsafe(grace))
     if (running.pollUnsafe() !== undefined || millis === Number.POSITIVE_INFINITY)
       return Child.awaitEnd(running)
     return Effect.flatMap(currentReason, (reason) => {

@@ -3,6 +3,7 @@ import { CancelCell, CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCe
 import { Owner, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
 import { holdUnsafe } from "@curfew/scope/Caller"
 import * as Child from "@curfew/scope/Child"
+import { receive } from "@curfew/scope/LateResult"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -24,6 +25,33 @@ import type * as Exit from "effect/Exit"
  * **When cancelled**
  *
  * Returns at once with the interrupt. The work ends on its own, or by its owner's end.
+ *
+ * **Gotchas**
+ *
+ * The work keeps its caller's services, and its caller's `Scope` closes when the caller has left: what was acquired in it
+ * is released while the work goes on. Work that needs a resource to its end brings its own `Scope`:
+ *
+ * ```ts
+ * import * as Deferred from "effect/Deferred"
+ * import * as Effect from "effect/Effect"
+ * import * as Fiber from "effect/Fiber"
+ * import { Owner } from "@curfew/scope"
+ * import { stopCancellation } from "@curfew/shield"
+ *
+ * const log: Array<string> = []
+ * const note = (text: string) => Effect.sync(() => log.push(text))
+ * const program = Effect.gen(function* () {
+ *   const gate = yield* Deferred.make<void>()
+ *   const file = Effect.acquireRelease(note("open"), () => note("close"))
+ *   const upload = Effect.andThen(file, Effect.andThen(Deferred.await(gate), note("written")))
+ *   const waiter = yield* Effect.forkChild(stopCancellation(Effect.scoped(upload)), { startImmediately: true })
+ *   yield* Fiber.interrupt(waiter)
+ *   yield* note("left")
+ *   yield* Deferred.succeed(gate, undefined)
+ * })
+ * await Effect.runPromise(Effect.provide(program, Owner.layer()))
+ * log // => ["open", "left", "written", "close"]
+ * ```
  *
  * **Example**
  *
@@ -123,4 +151,4 @@ const receiving = <A, E, R>(
   exit: Exit.Exit<A, E>,
   receiver: (exit: Exit.Exit<A, E>) => Effect.Effect<unknown, never, R>,
   name: string | undefined
-): Effect.Effect<void, never, R> => Child.receive(() => receiver(exit), name)
+): Effect.Effect<void, never, R> => receive(() => receiver(exit), name)

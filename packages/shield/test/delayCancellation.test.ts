@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
+import { fiberCount } from "../../../test/support/recorder.ts"
 import { delayCancellation } from "../src/index.ts"
 import {
   cancellable,
@@ -294,6 +295,25 @@ describe("delayCancellation", () => {
       yield* Deferred.fail(gate, "failure")
       yield* running.exit
       expect(heard.causes()).toEqual(["failure"])
+    })
+  )
+})
+
+describe("a grace", () => {
+  it.effect("L8: that never ends starts no timer, and no other outlives the work", () =>
+    Effect.gen(function* () {
+      const { around, count } = fiberCount()
+      for (const grace of ["Infinity", "1 minute"] as const) {
+        const gate = yield* Deferred.make<void>()
+        const fiber = yield* forked(around(delayCancellation(Deferred.await(gate), { grace })))
+        const before = count.started
+        fiber.interruptUnsafe()
+        const timers = count.started - before
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.await(fiber)
+        expect(timers > 0).toBe(grace !== "Infinity")
+        expect(count.live).toBe(0)
+      }
     })
   )
 })

@@ -1,5 +1,5 @@
 import { fromCause, outerReason, ownCancellation } from "@curfew/reason"
-import { CancelScope, failAfter, Instant, Owner, TaskScope } from "@curfew/scope"
+import { CancelScope, failAfter, Instant, inspect, type LiveNode, Owner, TaskScope } from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -432,4 +432,45 @@ describe("reasons", () => {
       expect(fromCause(causeOf(yield* running.exit))).toEqual(Option.some(reasonOf("scope")))
     })
   )
+})
+
+describe("the live tree", () => {
+  const namesIn = (nodes: ReadonlyArray<LiveNode>): ReadonlyArray<string> =>
+    nodes.flatMap(({ children, kind, name }) => [`${kind} ${name}`, ...namesIn(children)])
+  const alive = Effect.map(inspect, ({ roots }) => namesIn(roots).filter((name) => name !== "owner server"))
+
+  const variants = {
+    stopCancellation: { close: false, shown: "task commit" },
+    "stopCancellation with a closed owner": { close: true, shown: "shield commit" },
+    delayCancellation: { close: false, shown: "shield commit" }
+  } as const
+
+  for (const [name, { close, shown }] of Object.entries(variants)) {
+    const shield = (self: Effect.Effect<void, string>) =>
+      name === "delayCancellation"
+        ? delayCancellation(self, { name: "commit" })
+        : stopCancellation(self, { name: "commit" })
+
+    it.effect(
+      `L47: ${name} stands in it while its work runs, also without its waiter, and not afterwards`,
+      () =>
+        Effect.gen(function* () {
+          if (close) yield* (yield* Owner).close
+          for (const end of [Effect.void, Effect.fail("failure"), Effect.die("defect")]) {
+            yield* Effect.exit(shield(end))
+            expect(yield* alive).toEqual([])
+            for (const leaves of [false, true]) {
+              const gate = yield* Deferred.make<void>()
+              const fiber = yield* forked(Effect.exit(shield(Effect.andThen(Deferred.await(gate), end))))
+              if (leaves) fiber.interruptUnsafe()
+              yield* Effect.yieldNow
+              expect(yield* alive).toEqual([shown])
+              yield* Deferred.succeed(gate, undefined)
+              yield* Fiber.await(fiber)
+              expect(yield* alive).toEqual([])
+            }
+          }
+        }).pipe(Effect.provide(Owner.layer({ name: "server" })), hearing().by)
+    )
+  }
 })

@@ -1,9 +1,12 @@
-import { failureOf, type Owner } from "@curfew/scope"
+import { failureOf, formatTree, type Owner, toJson } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
+import { inspectUnsafe } from "@curfew/scope/inspect"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import * as Report from "./Report.ts"
 import * as Shutdown from "./Shutdown.ts"
 import type { Signals } from "./Signals.ts"
@@ -36,6 +39,77 @@ export const processSignals = (
     }
   }
 })
+
+/**
+ * How {@link inspectOnSignal} prints.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface InspectOptions {
+  /** Default: `SIGUSR2`. Node keeps `SIGUSR1` for its debugger. */
+  readonly signal?: "SIGUSR2" | "SIGHUP" | "SIGQUIT" | "SIGINFO" | undefined
+  /** Is given the tree. Default: the error output. */
+  readonly print?: ((text: string) => void) | undefined
+  /** One line of JSON in place of the text. Default: false. */
+  readonly json?: boolean | undefined
+  /** Default: when the error output is a terminal, the default `print` is used and `NO_COLOR` is not set. */
+  readonly colour?: boolean | undefined
+}
+
+/**
+ * Prints the live tree each time the process gets a signal, for as long as the `Scope` is open.
+ *
+ * **Guarantees**
+ *
+ * - **Whatever the program does**: it is printed from the signal's handler, without a fiber, also while the program
+ *   drains or hangs in clean-up.
+ * - **No ear left behind**: the listener goes when the `Scope` closes.
+ * - **Read only**: the program goes on.
+ *
+ * **When cancelled**
+ *
+ * It does not suspend.
+ *
+ * **Gotchas**
+ *
+ * A loop that never yields the thread keeps the signal from being heard. A process that does not listen ends by
+ * SIGUSR2, so send it only to one that does. Windows has no such signal: there nothing is ever printed.
+ *
+ * **Example**
+ *
+ * ```ts no-run
+ * import { inspectOnSignal } from "@curfew/shutdown/Node"
+ * import * as Effect from "effect/Effect"
+ *
+ * // kill -USR2 <pid> prints what is alive, and why it still is
+ * const server = Effect.scoped(Effect.andThen(inspectOnSignal(), Effect.never))
+ * ```
+ *
+ * @see runMain for the option `inspectOnSignal`, which covers the shutdown as well.
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const inspectOnSignal = (options?: InspectOptions): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.flatMap(Clock.Clock, (clock) => {
+    if (process.platform === "win32") return Effect.void
+    const { json, print = toStderr, signal = "SIGUSR2" } = options ?? {}
+    const colour = options?.colour ?? (print === toStderr && process.stderr.isTTY && !process.env["NO_COLOR"])
+    const listener = () => {
+      const tree = inspectUnsafe(clock)
+      print(json === true ? JSON.stringify(toJson(tree)) : formatTree(tree, { colour }))
+    }
+    return Effect.asVoid(
+      Effect.acquireRelease(
+        Effect.sync(() => process.on(signal, listener)),
+        () => Effect.sync(() => process.off(signal, listener))
+      )
+    )
+  })
+
+const toStderr = (text: string): void => {
+  process.stderr.write(`${text}\n`)
+}
 
 /**
  * The exit code of a program that was shut down: 1 when it failed or left anything behind, else 0.
@@ -79,10 +153,17 @@ export const runMain = <A, E>(
     readonly exitCode?: ((ended: Shutdown.Ended<A, E>) => number) | undefined
     /** Is given the lines of the report. Default: the error output. */
     readonly print?: ((text: string) => void) | undefined
+    /** Prints the live tree on SIGUSR2, as {@link inspectOnSignal} does, the shutdown included. Default: false. */
+    readonly inspectOnSignal?: boolean | InspectOptions | undefined
   }
 ): void => {
   const context = Context.empty()
-  const program = Shutdown.run(main, { signals: processSignals(), ...options })
+  const shutDown = Shutdown.run(main, { signals: processSignals(), ...options })
+  const asked = options?.inspectOnSignal ?? false
+  const program =
+    asked === false
+      ? shutDown
+      : Effect.scoped(Effect.andThen(inspectOnSignal(asked === true ? undefined : asked), shutDown))
   // Nothing else may hold the process open while it waits for a signal.
   const awake = Child.startUnsafe(context, Effect.forever(Effect.sleep("1 hour")))
   Child.startUnsafe(context, program).addObserver((exit) => {
@@ -96,8 +177,15 @@ export const runMain = <A, E>(
       const failure = failureOf(ended.exit.value.cause)
       if (failure !== undefined) console.error(Cause.pretty(failure))
     }
-    const print = options?.print ?? ((text: string) => process.stderr.write(`${text}\n`))
-    print(Report.toText(ended.report))
-    process.exit((options?.exitCode ?? exitCode)(ended))
+    // Whatever the program's own callbacks do, the process ends.
+    let code = 1
+    try {
+      const print = options?.print ?? toStderr
+      print(Report.toText(ended.report))
+      code = (options?.exitCode ?? exitCode)(ended)
+    } catch (error) {
+      console.error(error)
+    }
+    process.exit(code)
   })
 }

@@ -38,6 +38,11 @@ export interface ReportItem {
   readonly took: Duration.Duration
   /** It ended with a failure or a defect, which also reached `OnUnhandled`. */
   readonly failed: boolean
+  /**
+   * How many it stands for: tasks of one name that began during the shutdown and ended by themselves are one item, with
+   * the longest of their times. Else 1.
+   */
+  readonly count: number
 }
 
 /**
@@ -85,7 +90,14 @@ export interface Report {
  *   took: Duration.millis(5200),
  *   phases: [{ phase: "drain", took: Duration.seconds(5), endedBy: "limit" }],
  *   items: [
- *     { name: "POST /orders", kind: "task", fate: "cancelled", took: Duration.millis(5100), failed: false }
+ *     {
+ *       name: "POST /orders",
+ *       kind: "task",
+ *       fate: "cancelled",
+ *       took: Duration.millis(5100),
+ *       failed: false,
+ *       count: 1
+ *     }
  *   ]
  * })
  * text.split("\n")[0] // => "Shutdown after SIGTERM in 5.2 s: 0 drained, 1 cancelled, 0 abandoned"

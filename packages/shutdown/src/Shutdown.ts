@@ -28,9 +28,15 @@ export interface ShutdownOptions {
    * clean-up), or gives up at once (`exit`). The report is made in any case.
    */
   readonly secondSignal?: "force" | "exit" | undefined
+  /**
+   * Within this time a further signal of the same name is the same signal, delivered twice: one Ctrl-C reaches a whole
+   * process group, and a wrapper (`npm start`) passes on what it has got itself. Counted from the first one, so that a
+   * key that is held down moves on. Default: 100 milliseconds; zero counts each.
+   */
+  readonly signalWindow?: Duration.Input | undefined
   /** Default: none; the shutdown then begins with the end of the program, by `begin`, or by a cancel. */
   readonly signals?: Signals | undefined
-  /** Is given the report as soon as it is made, also when `run` itself was cancelled. */
+  /** Is given the report as soon as it is made, also when `run` itself was cancelled. What it throws is unhandled. */
   readonly onReport?: ((report: Report) => void) | undefined
 }
 
@@ -59,7 +65,8 @@ export interface Ended<A, E> {
  *
  * - **Bounded (L43)**: it ends within `drain` + `force` whatever handlers do, short of blocking the thread: hooks,
  *   masks and finalizers that hang included.
- * - **Moves on (L43)**: a second signal ends the present phase at once.
+ * - **Moves on (L43)**: a second signal ends the present phase at once. What a terminal and a wrapper both deliver within
+ *   `signalWindow` is one signal.
  * - **One report (L43)**: what was drained, cancelled and abandoned, by name, and how long each took.
  * - **An owner (L24)**: the program gets an {@link Owner} of its own, open until the drain is over.
  * - **Clean-up shrinks (L16)**: the budget of clean-up that begins is at most half of what is left to force.
@@ -70,8 +77,8 @@ export interface Ended<A, E> {
  *
  * **Gotchas**
  *
- * Whoever runs the program through a wrapper (`npm start`) may find that one Ctrl-C arrives twice: from the terminal, and
- * passed on by the wrapper. Run `node` itself where that matters.
+ * The window is one of time: a wrapper that passes a signal on later than that sends a second one. Run `node` itself
+ * where that matters.
  *
  * **Example**
  *

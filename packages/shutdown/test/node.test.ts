@@ -103,7 +103,7 @@ describe("L43: a process that is told to end", () => {
 
   it.live("L43: moves on to force at a second signal", () =>
     Effect.gen(function* () {
-      const ended = yield* run(["slow drain", "60000", "60000"], twice)
+      const ended = yield* run(["slow drain", "60000", "60000", "force", "0"], twice)
       expect(ended.code).toBe(0)
       expect(ended.report).toMatch(/(stop|drain) +0\.\d s +moved on by a signal\n/)
       expect(ended.report).toMatch(/cancelled +0\.\d s +POST \/slow +task\n/)
@@ -113,7 +113,7 @@ describe("L43: a process that is told to end", () => {
 
   it.live("L43: gives up at a second signal when told so, whatever hangs", () =>
     Effect.gen(function* () {
-      const ended = yield* run(["masked hang", "60000", "60000", "exit"], twice)
+      const ended = yield* run(["masked hang", "60000", "60000", "exit", "0"], twice)
       expect(ended.code).toBe(1)
       expect(ended.report).toMatch(/force +0\.\d s +moved on by a signal\n/)
       expect(ended.took).toBeLessThan(slack)

@@ -5,6 +5,7 @@ import {
   bounded,
   CancelScope,
   CleanupBudget,
+  inspect,
   OnUnhandled,
   type Owner,
   stuck,
@@ -20,6 +21,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
+import { runs } from "../../../test/support/seed.ts"
 import { sweep } from "../../../test/support/sweep.ts"
 import { testSignals } from "./support/signals.ts"
 
@@ -115,8 +117,13 @@ describe("L43: a shutdown", () => {
       expect(lines(report)).toEqual(["task commit: abandoned 14000", "main server: abandoned 14000"])
       expect(Duration.toMillis(report.took)).toBe(14_000)
       expect((yield* stuck).map((record) => record.name).sort()).toEqual(["commit", "server"])
+      expect((yield* inspect).roots.map(({ name, state }) => `${name}: ${state}`).sort()).toEqual([
+        "commit: stuck",
+        "server: stuck"
+      ])
       yield* Deferred.succeed(release, undefined)
       expect(yield* stuck).toEqual([])
+      expect((yield* inspect).roots).toEqual([])
     })
   )
 
@@ -329,7 +336,7 @@ describe("L43: a shutdown", () => {
               }).pipe(Effect.provide(TestClock.layer()), Effect.scoped)
             )
         ),
-        { numRuns: Number(process.env["CURFEW_RUNS"] ?? 60) }
+        runs(60)
       )
     )
   )
@@ -362,6 +369,127 @@ describe("L43: a shutdown", () => {
         ].join("\n")
       )
       yield* Deferred.succeed(release, undefined)
+    })
+  )
+})
+
+describe("the live tree", () => {
+  it.effect("L47: shows a program under its shutdown while it runs, and nothing of either afterwards", () =>
+    Effect.gen(function* () {
+      const { ended, signals } = yield* start(Effect.never, { ...limits, name: "server" })
+      expect((yield* inspect).roots.map(({ kind, name }) => `${kind} ${name}`)).toEqual([
+        "scope server",
+        "tasks shutdown"
+      ])
+      signals.send("SIGINT")
+      yield* ended
+      expect((yield* inspect).roots).toEqual([])
+    })
+  )
+})
+
+describe("no time at all", () => {
+  it.effect("L43: a drain of zero is over at once, and what runs is cancelled", () =>
+    Effect.gen(function* () {
+      const main = Effect.andThen(background("GET /feed", Effect.never), Effect.never)
+      const { ended, signals } = yield* start(main, { drain: 0, force: "4 seconds" })
+      signals.send()
+      const { report } = yield* ended
+      expect(phases(report)).toEqual(["stop 0 done", "drain 0 limit", "force 0 done"])
+      expect(lines(report).toSorted()).toEqual(["main main: cancelled 0", "task GET /feed: cancelled 0"])
+    })
+  )
+})
+
+describe("what nobody has named", () => {
+  it.effect("L43: a program without options or signals runs, and its end is reported", () =>
+    Effect.gen(function* () {
+      const { exit, report } = yield* Shutdown.run(Effect.succeed(1))
+      expect(exit).toEqual(Option.some(Exit.succeed(1)))
+      expect(report.trigger).toEqual({ _tag: "MainEnded" })
+      expect(lines(report)).toEqual(["main main: drained 0"])
+    })
+  )
+
+  it.effect("L43: a stuck program says in which span it hangs", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const hang = Effect.uninterruptible(Deferred.await(release))
+      const main = Effect.gen(function* () {
+        yield* background("commit", hang)
+        return yield* Effect.withSpan(hang, "boot")
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("4 seconds")
+      const { report } = yield* ended
+      expect(lines(report)).toEqual(["task commit: abandoned 14000", "main main: abandoned 14000"])
+      expect((yield* stuck).map(({ span }) => span)).toContain("boot")
+      yield* Deferred.succeed(release, undefined)
+      expect(yield* stuck).toEqual([])
+    })
+  )
+})
+
+describe("a report as text", () => {
+  const report = (fields: Partial<Report.Report>): Report.Report => ({
+    trigger: { _tag: "MainEnded" },
+    startedAt: 0,
+    took: Duration.millis(1_250),
+    phases: [],
+    items: [],
+    ...fields
+  })
+
+  it("begins with what began the shutdown and how it went", () => {
+    const head = (trigger: Report.Trigger) => Report.toText(report({ trigger })).split("\n")[0]
+    const counts = "in 1.3 s: 0 drained, 0 cancelled, 0 abandoned"
+    expect(head({ _tag: "MainEnded" })).toBe(`Shutdown at the end of the program ${counts}`)
+    expect(head({ _tag: "Requested" })).toBe(`Shutdown on request ${counts}`)
+    expect(head({ _tag: "Signal", signal: "SIGTERM" })).toBe(`Shutdown after SIGTERM ${counts}`)
+    expect(head({ _tag: "Cancelled", reason: CancelReason.Superseded() })).toBe(
+      `Shutdown because newer work has taken its place ${counts}`
+    )
+  })
+
+  it("is that line alone when there was nothing to end", () => {
+    expect(Report.toText(report({})).split("\n")).toHaveLength(1)
+  })
+
+  it("marks what failed, and a line break in a name does not break the table", () => {
+    const item = { kind: "task", fate: "cancelled", took: Duration.seconds(1), count: 1 } as const
+    const text = Report.toText(
+      report({
+        items: [
+          { ...item, name: "line one\nline two", failed: true },
+          { ...item, name: "b", failed: false }
+        ]
+      })
+    )
+    expect(text.split("\n").slice(1)).toEqual([
+      "",
+      "  cancelled  1.0 s  line one line two  task, failed",
+      "  cancelled  1.0 s  b                  task"
+    ])
+  })
+})
+
+describe("without a shutdown", () => {
+  it.effect("hooks never run, nothing begins, and the stage is running", () =>
+    Effect.gen(function* () {
+      const ran: Array<string> = []
+      const note = (what: string) => Effect.sync(() => ran.push(what))
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* Shutdown.onStop("stop", note("stop"))
+          yield* Shutdown.onDrain("drain", note("drain"))
+          yield* Shutdown.onForce("force", note("force"))
+          yield* Shutdown.begin
+          expect(yield* Shutdown.stage).toBe("running")
+        })
+      )
+      expect(ran).toEqual([])
     })
   )
 })

@@ -75,8 +75,10 @@ export interface Options<A, E> extends SharedOptions {
  *
  * **Gotchas**
  *
- * A run that waits for its own `get`, directly or through another's, waits for ever. A retained exit expires when somebody
- * looks: no timer keeps the process alive, and none frees the memory.
+ * A run that waits for its own `get`, directly or by way of others, gets the defect {@link SharedSelfWait}, even where a
+ * time-out around it would have ended the wait. Node's `AsyncLocalStorage` is no service: a run is in the store of the
+ * observer that started it. A retained exit expires when somebody looks: no timer keeps the process alive, and none
+ * frees the memory.
  *
  * **Example**
  *

@@ -1,5 +1,6 @@
 import { CancelReason } from "@curfew/reason"
 import type { Owner, TaskScope } from "@curfew/scope"
+import { countUnsafe } from "@curfew/scope/Argument"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -145,8 +146,9 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E> {
  *
  * **Gotchas**
  *
- * Do not change a key that is an object: its hash is remembered. And as with {@link Shared.make}, a run must not wait for
- * itself, and a retained exit expires when somebody looks.
+ * Do not change a key that is an object: its hash is remembered. A key that throws when it is looked at is a defect of the
+ * observer. And as with {@link Shared.make}, a run that waits for itself is refused, and a retained exit expires when
+ * somebody looks.
  *
  * **Example**
  *
@@ -196,7 +198,10 @@ export const make: {
       options?.retain,
       options
     )
-    return new SharedMapImpl(settings, Math.max(0, options?.capacity ?? Number.POSITIVE_INFINITY))
+    return new SharedMapImpl(
+      settings,
+      countUnsafe("the capacity of the shared map", options?.capacity ?? Number.POSITIVE_INFINITY, 0)
+    )
   })
 
 const naming = <K>(name: string | ((key: K) => string)): ((key: K) => string) =>

@@ -8,6 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
 import { describe, expect, test } from "vitest"
+import { runs as casesOf } from "../../../test/support/seed.ts"
 import { exitOf, Lab, observing, owner, primeTestClock } from "./support/lab.ts"
 
 // Commands come at whole milliseconds. Clean-up and budget end between them, so that no two events coincide.
@@ -301,7 +302,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   }
 )
 
-const runs = Number(process.env["CURFEW_RUNS"] ?? 300)
+const { numRuns: runs } = casesOf(300)
 
 describe("shared work against its model", () => {
   test("L29 L30 L31 L32 L33: every interleaving of observing, leaving, ending, cancelling and waiting goes as the model says", async () => {

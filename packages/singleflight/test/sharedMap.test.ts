@@ -1,5 +1,5 @@
 import { CancelReason } from "@curfew/reason"
-import { SharedCancelled, SharedMap } from "@curfew/singleflight"
+import { SharedCancelled, SharedMap, SharedStuck } from "@curfew/singleflight"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -249,4 +249,15 @@ describe("the quartet", () => {
       expect([yield* map.size, yield* tasks.size, lab.active]).toEqual([0, 0, 0])
     })
   )
+})
+
+describe("the errors of shared work", () => {
+  it("say in a sentence which run it was and why", () => {
+    expect(new SharedCancelled({ name: "rates[EUR]", reason: CancelReason.Superseded() }).message).toBe(
+      'The shared work "rates[EUR]" was cancelled: newer work has taken its place.'
+    )
+    expect(new SharedStuck({ name: "rates[EUR]", reason: undefined }).message).toBe(
+      'The clean-up of the shared work "rates[EUR]" overran its budget; a new run may start beside it.'
+    )
+  })
 })

@@ -24,9 +24,17 @@ const handler = {
 
 const timed = async (what: string, options: SweepOptions) => {
   const started = performance.now()
+  const before = process.cpuUsage()
   const report = await Effect.runPromise(sweep(handler, options))
-  console.log(`${formatSweep(report)}\n  ${what}: ${((performance.now() - started) / 1000).toFixed(2)} s`)
+  const { system, user } = process.cpuUsage(before)
+  const seconds = ((performance.now() - started) / 1000).toFixed(2)
+  console.log(
+    `${formatSweep(report)}\n  ${what}: ${seconds} s, ${((user + system) / 1e6).toFixed(2)} s of the processor`
+  )
 }
 
 await timed("every mode by default", {})
 await timed("one cancel, fresh and kept state", { modes: ["root"] })
+await timed("any fiber", { modes: ["any"] })
+await timed("twice", { modes: ["twice"] })
+await timed("during finalizers", { modes: ["finalizers"] })

@@ -69,8 +69,20 @@ export interface Finding {
   readonly step: number
   /** How many steps after the first cancel the second one was sent. */
   readonly second: number | undefined
-  /** Who was cancelled, and how often. */
-  readonly mode: "none" | "root" | "any" | "twice" | "finalizers" | "schedule"
+  /** Who was cancelled, and how often; over a connection, how the client left. */
+  readonly mode:
+    | "none"
+    | "root"
+    | "any"
+    | "twice"
+    | "finalizers"
+    | "schedule"
+    | "reset"
+    | "abort"
+    | "halfClose"
+    | "response"
+    | "cancel"
+    | "disconnect"
   /** Whether the state was made for this run or kept over the runs. */
   readonly state: "fresh" | "kept"
   /** Where the fiber stood that was at the step of the (last) cancel. */

@@ -38,7 +38,13 @@ const cancelled: Record<Finding["mode"], string> = {
   any: "the running fiber cancelled",
   twice: "root cancelled twice",
   finalizers: "root cancelled, then a fiber of its clean-up",
-  schedule: "in this schedule"
+  schedule: "in this schedule",
+  reset: "the client's socket reset",
+  abort: "the request aborted by its client",
+  halfClose: "the client's side of the connection closed",
+  response: "the client's socket reset at a part of the answer",
+  cancel: "the call cancelled by its client",
+  disconnect: "the client's connection destroyed"
 }
 
 /**

@@ -29,6 +29,21 @@ export class NotSwept extends /* @__PURE__ */ Data.TaggedError("NotSwept")<{
 }
 
 /**
+ * Routes can be cancelled, and the sweep that covers them has shown that this does harm.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export class NotClean extends /* @__PURE__ */ Data.TaggedError("NotClean")<{
+  readonly names: ReadonlyArray<string>
+}> {
+  /** One sentence. */
+  override get message(): string {
+    return `Marked cancellable, and broken by a cancel, as their sweeps have found: ${this.names.join(", ")}.`
+  }
+}
+
+/**
  * The reports of the named sweeps that have ended in this process, by name.
  *
  * @stability unstable
@@ -56,13 +71,26 @@ export const unswept = (routes: Iterable<SweepableRoute>): ReadonlyArray<string>
   [...routes].filter(({ cancellable, name }) => cancellable && !swept.has(name)).map(({ name }) => name)
 
 /**
+ * The names of the routes that are marked cancellable and whose last sweep has found something.
+ *
+ * @see expectSwept to fail on them, with `clean`.
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const unclean = (routes: Iterable<SweepableRoute>): ReadonlyArray<string> =>
+  [...routes]
+    .filter(({ cancellable, name }) => cancellable && swept.get(name)?.ok === false)
+    .map(({ name }) => name)
+
+/**
  * Throws {@link NotSwept} when a route is marked cancellable and no sweep has covered it: the last test of a suite
  * that sweeps its handlers.
  *
  * **Guarantees**
  *
  * - **By name**: a sweep covers the route that has the sweep's name.
- * - **Covered is not clean**: what a sweep found is the business of its own test.
+ * - **Covered is not clean**: what a sweep found is the business of its own test, unless `clean` is asked for: then it
+ *   throws {@link NotClean} when the last sweep of a route found something.
  *
  * **Gotchas**
  *
@@ -85,7 +113,16 @@ export const unswept = (routes: Iterable<SweepableRoute>): ReadonlyArray<string>
  * @stability unstable
  * @since 0.1.0
  */
-export const expectSwept = (routes: Iterable<SweepableRoute>): void => {
-  const names = unswept(routes)
+export const expectSwept = (
+  routes: Iterable<SweepableRoute>,
+  options: {
+    /** Whether the sweeps must have found nothing. Default: false. */
+    readonly clean?: boolean | undefined
+  } = {}
+): void => {
+  const all = [...routes]
+  const names = unswept(all)
   if (names.length > 0) throw new NotSwept({ names })
+  const broken = options.clean === true ? unclean(all) : []
+  if (broken.length > 0) throw new NotClean({ names: broken })
 }

@@ -31,6 +31,11 @@ export interface ExploreOptions {
   readonly preemptions?: number | undefined
   /** How likely a forced yield is at each operation, when random. Default: 0.1. */
   readonly probability?: number | undefined
+  /**
+   * How many operations at the start of each fiber but the root a forced yield leaves alone: what hands a thing to a
+   * new fiber may rely on its first few being one step. Default: none.
+   */
+  readonly young?: number | undefined
   /** Virtual time that work may go on after its run before it counts as left. Default: none. */
   readonly settle?: Duration.Input | undefined
 }

@@ -4,7 +4,26 @@
  * @since 0.1.0
  */
 export { countSteps } from "./countSteps.ts"
-export { expectSwept, NotSwept, type SweepableRoute, sweptReports, unswept } from "./expectSwept.ts"
+export {
+  type ConformanceCase,
+  type Departure,
+  type DisconnectCall,
+  type DisconnectDriver,
+  type DisconnectEndpoint,
+  type Meeting,
+  NotConformant,
+  type Policy
+} from "./Disconnects.ts"
+export { disconnectMatrix } from "./disconnectMatrix.ts"
+export {
+  expectSwept,
+  NotClean,
+  NotSwept,
+  type SweepableRoute,
+  sweptReports,
+  unclean,
+  unswept
+} from "./expectSwept.ts"
 export {
   type ExploreOptions,
   type ExploreReport,

@@ -41,6 +41,12 @@ export interface SweepOptions {
   readonly maxRuns?: number | undefined
   /** The last step at which a run is cancelled. Default: 20,000. */
   readonly maxSteps?: number | undefined
+  /**
+   * How many operations at the start of each fiber but the root are no steps. A scheduler holds a fiber up only after
+   * thousands of operations, and what hands a thing to a new fiber may rely on its first few being one step.
+   * Default: none.
+   */
+  readonly young?: number | undefined
   /** Called before each run, or group of runs. */
   readonly onProgress?: ((progress: SweepProgress) => void) | undefined
 }

@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import type {} from "vitest"
-import { type SweepableRoute, unswept } from "./expectSwept.ts"
+import { type SweepableRoute, unclean, unswept } from "./expectSwept.ts"
 import type { ExploreOptions } from "./explore.ts"
 import { explore, formatExplore } from "./explore.ts"
 import { toPromise } from "./internal/runner.ts"
@@ -34,7 +34,7 @@ const needsProgram = (received: unknown): Effect.Effect<Sweepable> =>
  * | --- | --- |
  * | `await expect(program).toSurviveSweep(options?)` | `sweep` finds nothing |
  * | `await expect(program).toSurviveSchedules(options?)` | `explore` finds nothing |
- * | `expect(routes).toBeSwept()` | a sweep has covered every route that is marked cancellable |
+ * | `expect(routes).toBeSwept(options?)` | a sweep has covered every route that is marked cancellable; with `clean`, and has found nothing |
  *
  * **Example**
  *
@@ -66,14 +66,21 @@ export const matchers = {
         (report) => ({ pass: report.ok, message: () => formatExplore(report) })
       )
     ),
-  toBeSwept: (received: Iterable<SweepableRoute>): MatcherResult => {
-    const names = unswept(received)
+  toBeSwept: (
+    received: Iterable<SweepableRoute>,
+    options?: { readonly clean?: boolean | undefined }
+  ): MatcherResult => {
+    const routes = [...received]
+    const names = unswept(routes)
+    const broken = options?.clean === true ? unclean(routes) : []
     return {
-      pass: names.length === 0,
+      pass: names.length + broken.length === 0,
       message: () =>
-        names.length === 0
-          ? "every route that is marked cancellable has been swept"
-          : `marked cancellable, and covered by no sweep: ${names.join(", ")}`
+        names.length > 0
+          ? `marked cancellable, and covered by no sweep: ${names.join(", ")}`
+          : broken.length > 0
+            ? `marked cancellable, and broken by a cancel: ${broken.join(", ")}`
+            : "every route that is marked cancellable has been swept"
     }
   }
 }
@@ -83,6 +90,8 @@ declare module "vitest" {
   interface Matchers<R extends void | Promise<void> = void | Promise<void>, T = unknown> {
     readonly toSurviveSweep: (options?: SweepOptions) => Promise<void>
     readonly toSurviveSchedules: (options?: ExploreOptions) => Promise<void>
-    readonly toBeSwept: () => T extends Iterable<SweepableRoute> ? R : never
+    readonly toBeSwept: (options?: {
+      readonly clean?: boolean | undefined
+    }) => T extends Iterable<SweepableRoute> ? R : never
   }
 }

@@ -53,6 +53,9 @@ describe("the command", { timeout: 60_000 }, () => {
     expect(run("sweep", join(root, "test/fixtures/none.ts")).stderr).toContain(
       "exports neither an Effect nor"
     )
+    const missing = run("sweep", "missing.ts")
+    expect(missing.status).toBe(2)
+    expect(missing.stderr).toMatch(/^missing\.ts cannot be imported: Cannot find module .*\n$/)
     expect(run("sweep", "x.ts", "--wrong").stderr).toContain("unknown or incomplete option: --wrong")
   })
 })

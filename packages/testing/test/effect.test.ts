@@ -126,6 +126,28 @@ const semaphoreTake: Setup = Effect.gen(function* () {
   )
 })
 
+/** Some items are put, and counted when they are consumed. */
+const queueOf = (
+  items: number,
+  use: (queue: Queue.Queue<number>, consumed: () => void) => Effect.Effect<unknown, unknown>
+): Setup =>
+  Effect.gen(function* () {
+    const queue = yield* Queue.unbounded<number>()
+    const counts = { put: 0, consumed: 0 }
+    yield* Probe.invariant("no item lost", () =>
+      Effect.map(Queue.size(queue), (left) => left + counts.consumed === counts.put)
+    )
+    const put = Effect.sync(() => {
+      for (let i = 0; i < items; i++) if (Queue.offerUnsafe(queue, i)) counts.put++
+    })
+    return Effect.andThen(
+      put,
+      use(queue, () => {
+        counts.consumed++
+      })
+    )
+  })
+
 describe("Effect 4.1.0 loses, when cancelled at a step", () => {
   const root: SweepOptions = { modes: ["root"] }
   const partitioned: Setup = Effect.gen(function* () {
@@ -199,7 +221,19 @@ describe("Effect 4.1.0 loses, when cancelled at a step", () => {
       "Invariant",
       [10]
     ],
-    ["the permits of a restored Semaphore.take", semaphoreTake, "PermitLost", [6]]
+    ["the permits of a restored Semaphore.take", semaphoreTake, "PermitLost", [6]],
+    [
+      "the items of Stream.fromQueue that are taken in one go and not yet consumed",
+      // The run afterwards would take what this one left, and lose the rest of that.
+      Effect.tap(
+        queueOf(2, (q, consumed) =>
+          Stream.runForEach(Stream.take(Stream.fromQueue(q), 2), () => Effect.sync(consumed))
+        ),
+        () => Probe.answer("no run afterwards", Effect.succeed(1), 1)
+      ),
+      "Invariant",
+      [18, 19, 20, 21]
+    ]
   ])("%s", async (_, setup, kind, steps) => {
     expect(await stepsOf(setup, kind, root)).toEqual(steps)
   })
@@ -430,6 +464,75 @@ const sound: Record<string, Setup> = {
     const stream = Stream.scoped(Stream.fromEffect(item.scoped))
     return Stream.runDrain(Stream.buffer(Stream.merge(stream, stream), { capacity: 1 }))
   }),
+  "Stream.share": Effect.map(Probe.resource("item"), (item) =>
+    Effect.scoped(
+      Effect.flatMap(
+        Stream.share(
+          Stream.mapEffect(Stream.range(1, 3), () => item.around(yieldNow)),
+          { capacity: 2 }
+        ),
+        (stream) => two(Stream.runDrain(stream))
+      )
+    )
+  ),
+  "Stream.switchMap": Effect.map(Probe.resource("item"), (item) =>
+    Stream.runDrain(
+      Stream.switchMap(Stream.range(1, 3), () =>
+        Stream.flatMap(Stream.scoped(Stream.fromEffect(item.scoped)), () => Stream.fromEffect(yieldNow))
+      )
+    )
+  ),
+  "Stream.zipLatest": Effect.map(Probe.resource("item"), (item) => {
+    const stream = Stream.mapEffect(Stream.range(1, 2), () => item.around(yieldNow))
+    return Stream.runDrain(Stream.zipLatest(stream, stream))
+  }),
+  "Stream.debounce and groupedWithin": Effect.map(Probe.resource("item"), (item) =>
+    Stream.mapEffect(Stream.range(1, 3), () => item.around(Effect.sleep("1 second"))).pipe(
+      Stream.groupedWithin(2, "1500 millis"),
+      Stream.debounce("2 seconds"),
+      Stream.runDrain
+    )
+  ),
+  "Stream.interruptWhen": Effect.map(Probe.resource("item"), (item) =>
+    Stream.mapEffect(Stream.range(1, 5), () => item.around(yieldNow)).pipe(
+      Stream.interruptWhen(Effect.sleep("1 second")),
+      Stream.runDrain
+    )
+  ),
+  "Queue.takeAll": queueOf(2, (queue, consumed) =>
+    Effect.map(Queue.takeAll(queue), (items) => items.forEach(consumed))
+  ),
+  "Queue.takeN": queueOf(2, (queue, consumed) =>
+    Effect.map(Queue.takeN(queue, 2), (items) => items.forEach(consumed))
+  ),
+  "Queue.takeBetween": queueOf(2, (queue, consumed) =>
+    Effect.map(Queue.takeBetween(queue, 1, 2), (items) => items.forEach(consumed))
+  ),
+  "Pool.makeWithTTL, with more users than items": Effect.gen(function* () {
+    const item = yield* Probe.resource("item", { until: "end" })
+    const acquire = Effect.andThen(yieldNow, item.scoped)
+    const pool = yield* Pool.makeWithTTL({ acquire, min: 0, max: 1, timeToLive: "1 minute" })
+    return two(Effect.scoped(Effect.andThen(Pool.get(pool), yieldNow)))
+  }),
+  "RcMap.invalidate": Effect.gen(function* () {
+    const item = yield* Probe.resource("item", { until: "end" })
+    const lookup = (key: number) => Effect.as(Effect.andThen(yieldNow, item.scoped), key)
+    const map = yield* RcMap.make({ lookup, idleTimeToLive: "1 second" })
+    return Effect.andThen(Effect.scoped(RcMap.get(map, 1)), RcMap.invalidate(map, 1))
+  }),
+  "Cache.refresh": Effect.gen(function* () {
+    const item = yield* Probe.resource("item")
+    const lookup = (key: number) => Effect.as(item.around(yieldNow), key)
+    const cache = yield* Cache.make({ lookup, capacity: 2 })
+    return Effect.all([Cache.get(cache, 1), Cache.refresh(cache, 1)], { concurrency: "unbounded" })
+  }),
+  "Deferred.into": Effect.map(Probe.resource("item"), (item) =>
+    Effect.flatMap(Deferred.make<void>(), (deferred) =>
+      Effect.all([Deferred.into(item.around(yieldNow), deferred), Deferred.await(deferred)], {
+        concurrency: 2
+      })
+    )
+  ),
   Layer: Effect.map(Probe.resource("item"), (item) => {
     const layer = Layer.effectDiscard(Effect.andThen(yieldNow, item.scoped))
     return Effect.provide(yieldNow, Layer.merge(layer, Layer.fresh(layer)))

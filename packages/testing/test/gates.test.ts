@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import { describe, expect, test } from "vitest"
-import { expectSwept, LeakGate, sweep, sweptReports, unswept } from "../src/index.ts"
+import { expectSwept, LeakGate, sweep, sweptReports, unclean, unswept } from "../src/index.ts"
 import { matchers } from "../src/vitest.ts"
 
 expect.extend(matchers)
@@ -78,6 +78,24 @@ describe("the routes that are marked cancellable", () => {
   test("fail the test that expects them to be swept", () => {
     expect(() => expectSwept(routes)).toThrow("covered by no sweep: GET /not-swept.")
     expect(() => expectSwept(routes.slice(2))).not.toThrow()
+  })
+
+  test("fail it for what their sweeps found, when it expects them to be clean", async () => {
+    const leaky = { name: "GET /leaky", cancellable: true }
+    const sound = { name: "GET /sound", cancellable: true }
+    await Effect.runPromise(sweep(Effect.forkDetach(Effect.never), { name: leaky.name }))
+    await Effect.runPromise(sweep(Effect.yieldNow, { name: sound.name }))
+    const uncancellable = { ...leaky, cancellable: false }
+    expect(unclean([leaky, sound, uncancellable])).toEqual(["GET /leaky"])
+    expect(() => expectSwept([leaky, sound])).not.toThrow()
+    expect(() => expectSwept([sound, uncancellable], { clean: true })).not.toThrow()
+    expect(() => expectSwept([leaky, sound], { clean: true })).toThrow(
+      "broken by a cancel, as their sweeps have found: GET /leaky."
+    )
+    expect(() => expect([leaky]).toBeSwept({ clean: true })).toThrow("broken by a cancel: GET /leaky")
+    // The last sweep counts: a route that was mended is clean.
+    await Effect.runPromise(sweep(Effect.yieldNow, { name: leaky.name }))
+    expect(() => expectSwept([leaky], { clean: true })).not.toThrow()
   })
 })
 

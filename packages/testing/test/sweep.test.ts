@@ -379,6 +379,35 @@ describe("a sweep", () => {
     )
   }
 
+  test("uses the runs it may for two cancels, however short the clean-up is", async () => {
+    const long = Effect.forEach(Array.from({ length: 400 }), () => Effect.yieldNow, { discard: true })
+    const report = await swept(long, { modes: ["twice"], maxRuns: 400 })
+    expect(report.steps).toBeGreaterThan(300)
+    expect(report.runs).toBeGreaterThan(200)
+    expect((await swept(long, { modes: ["twice"], maxRuns: 20_000 })).complete).toBe(true)
+  })
+
+  test("leaves the young alone when it is told to", async () => {
+    // Handed over by a fork and taken by the child's first operations: one step for every scheduler there is.
+    const handover = {
+      setup: Effect.map(Probe.resource("item"), (item) =>
+        Effect.uninterruptible(
+          Effect.flatMap(
+            Effect.andThen(
+              item.acquire,
+              Effect.forkChild(Effect.andThen(Effect.void, Effect.ensuring(Effect.yieldNow, item.release)), {
+                startImmediately: true
+              })
+            ),
+            Fiber.await
+          )
+        )
+      )
+    }
+    expect(await kinds(handover, { modes: ["any"] })).toEqual(["NotReleased"])
+    expect(await kinds(handover, { modes: ["any"], young: 3 })).toEqual([])
+  })
+
   test("gives the same report every time", async () => {
     expect(await swept(leaky)).toEqual(await swept(leaky))
   })

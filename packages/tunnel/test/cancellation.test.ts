@@ -84,6 +84,32 @@ describe.each(kinds)("cancelling over a %s tunnel", (kind) => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("says why with the event itself, and the call says that it came through a tunnel", () =>
+    Effect.gen(function* () {
+      const happened = recorder()
+      const told = (call: grpc.ServerDuplexStream<Buffer, Buffer> | Parameters<UnaryHandler>[0]): void => {
+        const transport = (call as unknown as Record<symbol, unknown>)[Symbol.for("curfew.transport")]
+        call.on("cancelled", (reason: { readonly _tag: string }) =>
+          happened.note(`${reason._tag} over ${transport}`)
+        )
+        happened.note("started")
+      }
+      const { client } = yield* tunnelPair(kind, { handlers: { Unary: told, Bidi: told } })
+      const single = client.Unary(Buffer.from("q"), new grpc.Metadata(), {}, () => undefined)
+      yield* happened.awaits("started")
+      single.cancel()
+      yield* happened.awaits("ClientGone over tunnel")
+      const stream = client.Bidi()
+      stream.on("error", () => undefined)
+      stream.write(Buffer.from("q"))
+      yield* Effect.repeat(Effect.yieldNow, { until: () => happened.seen.length >= 3 })
+      stream.cancel()
+      yield* Effect.repeat(Effect.yieldNow, { until: () => happened.seen.length >= 4 })
+      const one = ["started", "ClientGone over tunnel"]
+      expect(happened.seen).toEqual([...one, ...one])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("is not told to a handler that answered: completion is not cancellation", () =>
     Effect.gen(function* () {
       const happened = recorder()

@@ -9,6 +9,7 @@
  *    nothing alive ends what does not stop by itself.
  */
 import { stuck } from "@curfew/scope"
+import { inspectOnSignal } from "@curfew/shutdown/Node"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -131,7 +132,8 @@ export const runProcess = ({ lane, parent, program, show }: Setup): void => {
       else parent.send({ type: "closing", closing }, exitNow)
     })
 
-  Effect.runForkWith(context)(program).addObserver(end)
+  const seen = inspectOnSignal({ print: (tree) => console.error(`what lives in the ${lane}:\n${tree}`) })
+  Effect.runForkWith(context)(Effect.scoped(Effect.andThen(seen, program))).addObserver(end)
 }
 
 /** Tells why a program failed: a sentence as it is, and anything else as the mistake of this program that it is. */

@@ -8,7 +8,8 @@
  *    of one more interrupt: the exit stays a pure interrupt.
  */
 import type { CancelReason } from "@curfew/reason"
-import { bounded, reportUnhandled } from "@curfew/scope"
+import { reportUnhandled } from "@curfew/scope"
+import { boundedAt } from "@curfew/scope/bounded"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { CleanupDefect } from "../CleanupDefect.ts"
@@ -16,13 +17,15 @@ import { CleanupDefect } from "../CleanupDefect.ts"
 export const cleanUp = <R>(
   cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R>,
   reason: CancelReason,
-  cause: Cause.Cause<unknown>
+  cause: Cause.Cause<unknown>,
+  /** Where the guard was set up, for the record of one that gets stuck. */
+  source: () => string | undefined
 ): Effect.Effect<void, never, R> =>
   Effect.catchCause(
     Effect.asVoid(
-      bounded(
+      boundedAt(
         Effect.suspend(() => cleanup(reason)),
-        { name: "guard" }
+        { name: "guard", source }
       )
     ),
     (defect) =>

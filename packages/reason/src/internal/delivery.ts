@@ -6,7 +6,7 @@
  * which then runs on as if nobody had cancelled it. So the interrupt is first made pending in all of them.
  *
  * This is the only module that looks behind Effect's public interface (`interruptible`, `_running`,
- * `_deferredInterrupt`, `evaluate` of the fiber). `test/pinned.test.ts` fails when an upgrade changes them.
+ * `_deferredInterrupt`, `_interruptedCause`, `evaluate` of the fiber, and `evaluate` of an effect). `test/pinned.test.ts` fails when an upgrade changes them.
  *
  * Invariants
  * 1. After `pend` the fiber cannot run an ordinary operation outside a mask before it meets the interrupt.
@@ -16,7 +16,9 @@
  * 4. Where the fiber does not look as expected, both steps fall back to the public call, and the order between
  *    the fibers of one cancel is then Effect's.
  */
+import type * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 
@@ -24,11 +26,34 @@ interface FiberInternals {
   readonly interruptible?: boolean
   _running?: boolean
   _deferredInterrupt?: boolean
+  readonly _interruptedCause?: Cause.Cause<never> | undefined
   readonly evaluate?: (effect: unknown) => void
 }
 
 export const isMasked = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
   (fiber as FiberInternals).interruptible === false
+
+/** The interrupts that were aimed at the fiber so far. */
+export const interruptsOf = (fiber: Fiber.Fiber<unknown, unknown>): Cause.Cause<never> | undefined =>
+  (fiber as FiberInternals)._interruptedCause
+
+const evaluate = "~effect/Effect/evaluate"
+
+/**
+ * Work that calls back when it begins: the call and the first operation of the work are one operation, so that no
+ * scheduler holds the fiber up between them. Where an effect does not look as expected they are two.
+ */
+export const tellingBegin = <A, E, R>(
+  work: Effect.Effect<A, E, R>,
+  begun: () => void
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    begun()
+    const primitive = work as unknown as {
+      readonly [evaluate]?: (fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<A, E, R>
+    }
+    return typeof primitive[evaluate] === "function" ? primitive[evaluate](fiber) : work
+  })
 
 /** Returns true when `deliver` has to follow. */
 export const pend = (fiber: Fiber.Fiber<unknown, unknown>, annotations: Context.Context<never>): boolean => {

@@ -14,9 +14,11 @@
  * 6. Timers, ears and the lease end with the handler.
  */
 import { CancelReason, currentReason, fromCause, ownInterrupt } from "@curfew/reason"
-import { CancelCell, CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCell"
+import { CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { bounded, failureOf, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
+import { receive } from "@curfew/scope/LateResult"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -79,7 +81,7 @@ export class CallState<A, E> implements Call {
     this.#context = waiter.context
     // First, because it may throw: a request that has ended can forbid its use.
     this.#release = waiter.getRef(CurrentRequest)?.hold(options.method)
-    this.#cell = new CancelCell("task", { name: options.method, outer: waiter.getRef(CurrentCell) })
+    this.#cell = new CancelCell("call", { name: options.method, outer: waiter.getRef(CurrentCell) })
   }
 
   /** An answer at a cancel goes out at once: the handler was not written to be interrupted. */
@@ -99,7 +101,7 @@ export class CallState<A, E> implements Call {
       this.peer.goneOnce.listen(() => this.#onGone()),
       this.peer.stopOnce.listen((reason) => cell.cancel(reason))
     )
-    if (!isMaskedUnsafe(this.#waiter)) {
+    if (!startsApartUnsafe(this.#waiter)) {
       const outer = this.#waiter.getRef(CurrentCell)
       // A cancel that says nothing comes as an interrupt as well; `abandon` asks what it means.
       if (outer !== undefined)
@@ -181,7 +183,7 @@ export class CallState<A, E> implements Call {
       Metric.withAttributes(droppedTotal, { method, transport }).updateUnsafe(1, this.#context)
     }
     const { onDropped } = this.#options
-    if (onDropped !== undefined) return Child.receive(() => onDropped(exit), this.method)
+    if (onDropped !== undefined) return receive(() => onDropped(exit), this.method)
     return failure === undefined
       ? Effect.void
       : reportUnhandled("abandoned work", this.method, failure, this.#cell.reason)
@@ -276,10 +278,17 @@ export class CallState<A, E> implements Call {
     return Effect.flatMap(Effect.zip(ownInterrupt, currentReason), ([cause, reason]) => {
       const told = cause === undefined ? reason : Option.orElse(fromCause(cause), () => reason)
       const says = Option.filter(told, ({ _tag }) => _tag !== "Unknown")
-      const meant = cause === undefined ? undefined : this.#options.classify?.(cause)
+      // Whatever becomes of `classify`, the handler hears of the interrupt, and is waited for.
+      let meant: CancelReason | undefined
+      let broken: Effect.Effect<void> = Effect.void
+      try {
+        meant = cause === undefined ? undefined : this.#options.classify?.(cause)
+      } catch (error) {
+        broken = reportUnhandled("cleanup", `classify of ${this.method}`, Cause.die(error))
+      }
       this.#fromOutside(Option.getOrUndefined(says) ?? meant ?? CancelReason.Unknown())
       return Effect.andThen(
-        this.#awaitReady,
+        Effect.andThen(broken, this.#awaitReady),
         Effect.andThen(
           Effect.suspend(() => this.conclude()),
           Effect.suspend(() => this.#dropUntaken())

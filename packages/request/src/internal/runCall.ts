@@ -6,8 +6,9 @@
  * 2. What was over before it began does not start.
  */
 import { toCause } from "@curfew/reason"
-import { CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCell"
-import { Instant, Owner } from "@curfew/scope"
+import { cancelledAboveUnsafe } from "@curfew/reason/CancelCell"
+import { IllegalArgument, Instant, Owner } from "@curfew/scope"
+import { instantUnsafe, millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -25,9 +26,11 @@ export const runCall = <A, E, R, R2>(
   options: EndpointOptions<A, E, R2>
 ): Effect.Effect<Answer<A, E>, never, R | R2 | Owner> =>
   Effect.withFiber((waiter) => {
-    const ancestor = isMaskedUnsafe(waiter) ? undefined : waiter.getRef(CurrentCell)?.reason
+    const ancestor = cancelledAboveUnsafe(waiter)
     if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
     const policy = options.policy ?? policyOf(handler) ?? waiter.getRef(DefaultOnDisconnect)(options)
+    check(policy)
+    if (options.deadline !== undefined) instantUnsafe("the deadline of the call", options.deadline)
     const over = overBefore(waiter, options, policy)
     if (over !== undefined) return Effect.succeed(over)
     // The waiter's context has what handler and receiver need; from here on the types need not say so.
@@ -48,6 +51,20 @@ export const runCall = <A, E, R, R2>(
       return Effect.suspend(() => call.abandon())
     })
   })
+
+/** A policy comes from a mark or a function of the program's; what is none must not be taken for one. */
+const check = (policy: OnDisconnect): void => {
+  if (policy === "cancel" || policy === "shield" || policy === "detach") return
+  if (typeof policy === "object" && policy !== null && "grace" in policy) {
+    millisUnsafe("the grace of the call", policy.grace)
+    return
+  }
+  throw new IllegalArgument({
+    argument: "the policy of the call",
+    value: policy,
+    expected: '"cancel", "shield", "detach", or { grace: "30 seconds" }'
+  })
+}
 
 const overBefore = (
   waiter: Fiber.Fiber<unknown, unknown>,

@@ -26,6 +26,8 @@ export const sendTo = <A, E, R>(peer: Peer, write: Effect.Effect<A, E, R>): Effe
       () => {
         cell = forkCellUnsafe(fiber, "scope", "send")
         const forget = peer.goneOnce.listen((reason) => cell.cancel(reason))
+        // The fiber may have been held up between the look above and this turn, and nobody calls back for the past.
+        if (peer.goneOnce.value !== undefined) cell.cancel(peer.goneOnce.value)
         const running = Child.forkUnsafe(fiber.context as Context.Context<R>, cell, write)
         running.addObserver(() => {
           forget()

@@ -3,25 +3,33 @@
  *
  * Invariants
  * 1. Waiting leaves no listener behind, whether it is answered or interrupted.
+ * 2. Nobody waits for himself: from inside the scope, behind a mask or a shield as well, a wait for its end returns.
  */
 import type { CancelReason } from "@curfew/reason"
-import type { CancelCell } from "@curfew/reason/CancelCell"
+import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import * as Effect from "effect/Effect"
-import { awaitEnd } from "./child.ts"
+import type * as Fiber from "effect/Fiber"
+import { awaitEnd, resumeWith } from "./child.ts"
+
+/** Whether the fiber works inside the cell: the cell's end may then have to wait for the fiber's. */
+export const standsIn = (fiber: Fiber.Fiber<unknown, unknown>, cell: CancelCell): boolean =>
+  fiber === cell.fiber || fiber.getRef(CurrentCell)?.isInside(cell) === true
 
 export const awaitCancelled = (cell: CancelCell): Effect.Effect<CancelReason> =>
-  Effect.callback((resume) => {
-    if (cell.reason !== undefined) {
-      resume(Effect.succeed(cell.reason))
-      return
-    }
-    return Effect.sync(cell.listen((reason) => resume(Effect.succeed(reason))))
-  })
+  Effect.withFiber((waiter) =>
+    Effect.callback((resume) => {
+      if (cell.reason !== undefined) {
+        resume(Effect.succeed(cell.reason))
+        return
+      }
+      return Effect.sync(cell.listen((reason) => resumeWith(waiter, resume, Effect.succeed(reason))))
+    })
+  )
 
 export const cancelAndWait = (cell: CancelCell, reason: CancelReason): Effect.Effect<void> =>
   Effect.withFiber((waiter) => {
     const { fiber } = cell
     cell.cancel(reason)
-    // A fiber that waits for its own end would wait for ever; the cancel ends it at its next operation instead.
-    return fiber === undefined || fiber === waiter ? Effect.void : awaitEnd(fiber)
+    // Who waits for his own end waits for ever; the cancel ends him at his next operation outside a mask instead.
+    return fiber === undefined || standsIn(waiter, cell) ? Effect.void : awaitEnd(fiber)
   })

@@ -7,7 +7,8 @@
  *    once is interrupted like any other; a cancel that comes still earlier ends the fiber before that operation.
  * 3. Starting a child and beginning to wait for it are one operation (`startAndAwait`): an interrupt cannot fall
  *    between them.
- * 4. Depth costs no stack: after `maxNested` synchronous starts or ends inside one another the next one goes
+ * 4. The cell of a forked child leaves the tree when the child's fiber has ended.
+ * 5. Depth costs no stack: after `maxNested` synchronous starts or ends inside one another the next one goes
  *    through the dispatcher.
  */
 import { type CancelCell, CurrentCell, Interruption } from "@curfew/reason/CancelCell"
@@ -30,7 +31,7 @@ export const forkUnsafe = <A, E, R>(
   /** Put around the work and around the turn of the dispatcher that a deep start takes first. */
   around: (work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = Fn.identity
 ): Fiber.Fiber<A, E> => {
-  const deep = nested >= maxNested
+  const deep = isDeep()
   const entered = Effect.withFiber<A, E, R>((fiber) => {
     cell.fiber = fiber
     // A scheduler may hold the fiber up before this operation; a cancel that came meanwhile found no fiber.
@@ -38,8 +39,13 @@ export const forkUnsafe = <A, E, R>(
       fiber.interruptUnsafe(undefined, Interruption.context(cell.reason) as never)
     return deep ? Effect.andThen(Effect.yieldNow, work) : work
   })
-  return startUnsafe(Context.add(context, CurrentCell, cell) as Context.Context<R>, around(entered))
+  const running = startUnsafe(Context.add(context, CurrentCell, cell) as Context.Context<R>, around(entered))
+  running.addObserver(() => cell.unlink())
+  return running
 }
+
+/** Whether a start would come too deep on the stack to run its work at once. */
+export const isDeep = (): boolean => nested >= maxNested
 
 /** Starts an effect at once in a fiber of its own that nothing interrupts: for clean-up and for timers. */
 export const startUnsafe = <A, E, R>(
@@ -104,7 +110,7 @@ export const startAndAwait = <A, E, B, E2, R2>(
     })
   )
 
-/** Waits until the fiber has ended, whatever its exit. */
+/** Waits until the fiber has ended, whatever its exit. One that leaves does so in O(1), however many wait. */
 export const awaitEnd = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
   Effect.withFiber((waiter) =>
     Effect.callback<void>((resume) => {
@@ -112,9 +118,39 @@ export const awaitEnd = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<vo
         resume(Effect.void)
         return
       }
-      return Effect.sync(fiber.addObserver(() => resumeWith(waiter, resume, Exit.void)))
+      const { waiters, forget } = waiting.get(fiber) ?? waitFor(fiber)
+      const ended = () => resumeWith(waiter, resume, Exit.void)
+      waiters.add(ended)
+      return Effect.sync(() => {
+        waiters.delete(ended)
+        if (waiters.size === 0) forget()
+      })
     })
   )
+
+interface Waiting {
+  readonly waiters: Set<() => void>
+  readonly forget: () => void
+}
+
+// A fiber keeps its observers in an array: taking out one of ten thousand would look at all before it.
+const waiting = /* @__PURE__ */ new WeakMap<Fiber.Fiber<unknown, unknown>, Waiting>()
+
+const waitFor = (fiber: Fiber.Fiber<unknown, unknown>): Waiting => {
+  const waiters = new Set<() => void>()
+  const remove = fiber.addObserver(() => {
+    for (const ended of waiters) ended()
+  })
+  const entry = {
+    waiters,
+    forget: () => {
+      remove()
+      waiting.delete(fiber)
+    }
+  }
+  waiting.set(fiber, entry)
+  return entry
+}
 
 /** Waits until the fiber has ended and ends like it. */
 export const join = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E> =>

@@ -5,8 +5,8 @@
  * 1. The body's fiber, the deadline's timer and the signal's listener end before the caller goes on: they are taken
  *    down in the observer of the body's exit, whatever that exit is.
  * 2. When the caller is interrupted, the cell takes over the caller's reason and the caller waits for the body.
- * 3. A value that the body gave before the cancel stays its outcome, although Effect replaces it by the interrupt
- *    while the body's children still clean up.
+ * 3. A value or a failure that the body gave before the cancel stays its outcome, although Effect replaces it by the
+ *    interrupt while the body's children still clean up.
  * 4. A defect or failure that comes out of a cancelled body is never absorbed into the cancellation.
  */
 import { CancelReason, currentReason, fromAbort, toCause } from "@curfew/reason"
@@ -20,21 +20,20 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { nowUnsafe } from "../Instant.ts"
-import { failureOf } from "../OnUnhandled.ts"
+import { instantUnsafe } from "../Argument.ts"
+import { failureOf } from "../failureOf.ts"
+import { nowOf, nowUnsafe } from "../Instant.ts"
 import * as child from "./child.ts"
 import { holdBack } from "./lateInterrupt.ts"
 import { armUnsafe } from "./timer.ts"
 
-const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-
 /** The reason for a deadline: its instant told as wall-clock time, and the name of its scope. */
 const deadlineReason = (clock: Clock.Clock, at: number, name: string | undefined): CancelReason =>
   CancelReason.Deadline({
-    at: Math.round(clock.currentTimeMillisUnsafe() + (at - monotonicMillis(clock))),
+    at: Math.round(clock.currentTimeMillisUnsafe() + (at - nowOf(clock))),
     origin: "local",
     ...(name === undefined ? {} : { scope: name })
   })
@@ -55,14 +54,18 @@ export class ScopeState {
   }
 
   setDeadline(at: number): void {
+    instantUnsafe("the deadline of the scope", at)
     if (this.cell.reason !== undefined || this.#ended) return
     this.disarm()
     this.cell.deadline = at
     if (at === Number.POSITIVE_INFINITY) return
-    this.#disarm = armUnsafe(this.context, this.clock, at - monotonicMillis(this.clock), () => {
+    let fired = false
+    const disarm = armUnsafe(this.context, this.clock, at - nowOf(this.clock), () => {
+      fired = true
       this.#disarm = undefined
       this.cell.cancel(deadlineReason(this.clock, at, this.cell.name))
     })
+    if (!fired) this.#disarm = disarm
   }
 
   disarm(): void {
@@ -97,20 +100,29 @@ export interface Limits {
   readonly keepLate?: boolean
 }
 
+/** A body that has ended. */
+export interface Ended<A, E> {
+  readonly _tag: "Ended"
+  readonly exit: Exit.Exit<A, E>
+  readonly cell: CancelCell
+  /** The body gave this exit before its cell was cancelled: only its children's clean-up came after that. */
+  readonly inTime: boolean
+}
+
 /** What became of the body, before it is told to the caller. */
-export type Settled<A, E> =
-  | { readonly _tag: "NotStarted"; readonly reason: CancelReason }
-  | { readonly _tag: "Ended"; readonly exit: Exit.Exit<A, E>; readonly cell: CancelCell }
+export type Settled<A, E> = { readonly _tag: "NotStarted"; readonly reason: CancelReason } | Ended<A, E>
 
 export const runBody = <A, E, R, B, E2, R2>(
   body: (state: ScopeState) => Effect.Effect<A, E, R>,
   limits: Limits,
   settle: (settled: Settled<A, E>) => Effect.Effect<B, E2, R2>,
   /** Takes the exit of a body whose caller was interrupted before `settle` was through; `undefined` to decline. */
-  leave?: (exit: Exit.Exit<A, E>, cell: CancelCell) => Effect.Effect<void, never, R2> | undefined
+  leave?: (ended: Ended<A, E>) => Effect.Effect<void, never, R2> | undefined
 ): Effect.Effect<B, E2, R | R2> =>
   Effect.withFiber((fiber) => {
-    const { deadline, signal } = limits
+    const { signal } = limits
+    const deadline =
+      limits.deadline === undefined ? undefined : instantUnsafe("the deadline of the scope", limits.deadline)
     const ancestor = cancelledAboveUnsafe(fiber)
     if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
     if (signal?.aborted === true) return settle({ _tag: "NotStarted", reason: fromAbort(signal.reason) })
@@ -123,26 +135,29 @@ export const runBody = <A, E, R, B, E2, R2>(
     let cell!: CancelCell
     // Once the outcome is being told, an interrupt in it is somebody else's and nothing is left to take over.
     let told = false
-    // The body's value, once nothing but its children's clean-up stands between it and the caller.
-    let reached: Exit.Exit<A> | undefined
-    const reach = (value: A): A => {
-      if (cell.reason === undefined) reached = Exit.succeed(value)
-      return value
+    // What the body gave, once nothing but its children's clean-up stands between it and the caller.
+    let reached: Exit.Exit<A, E> | undefined
+    const reach = (exit: Exit.Exit<A, E>): undefined => {
+      if (cell.reason === undefined && (exit._tag === "Success" || failureOf(exit.cause) !== undefined))
+        reached = exit
+    }
+    const end = (exit: Exit.Exit<A, E>): Ended<A, E> => {
+      const beaten = reached !== undefined && exit._tag === "Failure" && endedByOwnCancel(exit.cause, cell)
+      const inTime = beaten || (reached !== undefined && exit._tag === reached._tag)
+      return { _tag: "Ended", exit: beaten ? (reached as Exit.Exit<A, E>) : exit, cell, inTime }
     }
     return child.startAndAwait(
       () => {
         cell = forkCellUnsafe(fiber, "scope", limits.name)
-        return startBody(fiber, cell, (state) => Effect.map(body(state), reach), limits)
+        return startBody(fiber, cell, (state) => Effect.onExitPrimitive(body(state), reach), limits)
       },
       (exit) =>
         Effect.suspend(() => {
           told = true
-          const beaten =
-            reached !== undefined && exit._tag === "Failure" && endedByOwnCancel(exit.cause, cell)
-          return settle({ _tag: "Ended", exit: beaten ? (reached as Exit.Exit<A>) : exit, cell })
+          return settle(end(exit))
         }),
       (running): Effect.Effect<void, unknown, R | R2> => {
-        const left = () => leave?.(running.pollUnsafe() as Exit.Exit<A, E>, cell)
+        const left = () => leave?.(end(running.pollUnsafe() as Exit.Exit<A, E>))
         return told ? (left() ?? Effect.void) : takeOver(running, cell, left)
       }
     )
@@ -171,7 +186,6 @@ const startBody = <A, E, R>(
   running.addObserver(() => {
     state.end()
     forget?.()
-    cell.unlink()
   })
   return running
 }

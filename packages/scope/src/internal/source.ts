@@ -16,9 +16,34 @@ export const takePosition = (skip: (...args: never) => unknown): (() => string |
   const engine = Error as StackCapture
   if (engine.captureStackTrace === undefined) return () => undefined
   const limit = engine.stackTraceLimit
-  engine.stackTraceLimit = 1
-  const holder: { readonly stack?: string } = {}
-  engine.captureStackTrace(holder, skip)
-  if (limit !== undefined) engine.stackTraceLimit = limit
-  return () => holder.stack?.split("\n")[1]?.trim().replace(/^at /, "")
+  const holder: { readonly stack?: unknown } = {}
+  try {
+    engine.stackTraceLimit = 1
+    engine.captureStackTrace(holder, skip)
+  } catch {
+    // `Error` may be frozen.
+    return () => undefined
+  } finally {
+    restore(engine, limit)
+  }
+  return () => readLine(holder)
+}
+
+const restore = (engine: StackCapture, limit: number | undefined): void => {
+  try {
+    if (limit === undefined) delete engine.stackTraceLimit
+    else engine.stackTraceLimit = limit
+  } catch {
+    // Frozen: then it was not changed either.
+  }
+}
+
+const readLine = (holder: { readonly stack?: unknown }): string | undefined => {
+  try {
+    // A program's own `prepareStackTrace` runs here, and may give anything.
+    const { stack } = holder
+    return typeof stack === "string" ? stack.split("\n")[1]?.trim().replace(/^at /, "") : undefined
+  } catch {
+    return undefined
+  }
 }

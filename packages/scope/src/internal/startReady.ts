@@ -3,15 +3,19 @@
  *
  * Invariants
  * 1. Starting the task and beginning to wait for it are one operation.
- * 2. Before its word a failure is the caller's alone; after it, the policy's of the scope. Never both.
- * 3. A caller that is interrupted before the word takes the task with it, and waits for its end.
+ * 2. Before its word a failure is the caller's alone; after it, the policy's of the scope. Never both. The failure
+ *    that a caller can no longer take, because it was interrupted in the same turn, is the policy's too.
+ * 3. A caller that is interrupted before the word takes the task with it, and waits for its end within the clean-up
+ *    budget; what overruns that is stuck.
  */
 import { CancelReason, currentReason } from "@curfew/reason"
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import { failureOf } from "../OnUnhandled.ts"
+import { CleanupBudget } from "../CleanupBudget.ts"
+import { failureOf } from "../failureOf.ts"
 import { NeverReady, type Task, TaskScopeClosed } from "../Task.ts"
 import * as child from "./child.ts"
 import type { TaskSet } from "./taskScope.ts"
@@ -53,9 +57,11 @@ export const startReady = <A, E, R, V>(
     })
     return Effect.onExitPrimitive(waited, (exit) => {
       if (exit._tag === "Success" || word !== undefined || task === undefined) return undefined
+      // The caller has got what the task failed with, or that it was never ready.
+      if (!Cause.hasInterruptsOnly(exit.cause)) return undefined
       // From here on nobody waits for its failure but the scope's policy.
       left = true
-      return stop(task)
+      return stop(set, task)
     })
   })
 
@@ -67,8 +73,12 @@ const unready = <E>(
   return failure === undefined ? Effect.fail(new NeverReady({ task: name })) : Effect.failCause(failure)
 }
 
-const stop = (task: NonNullable<ReturnType<TaskSet["spawnUnsafe"]>>): Effect.Effect<void> =>
-  Effect.flatMap(currentReason, (reason) => {
-    task.cancelUnsafe(Option.getOrElse(reason, CancelReason.Unknown))
-    return child.awaitEnd(task.fiber)
-  })
+const stop = (set: TaskSet, task: Started): Effect.Effect<void> =>
+  Effect.flatMap(CleanupBudget, (budget) =>
+    Effect.flatMap(currentReason, (reason) => {
+      task.cancelUnsafe(Option.getOrElse(reason, CancelReason.Unknown))
+      return Effect.andThen(set.awaitTask(task, budget), set.tellUntold(task))
+    })
+  )
+
+type Started = NonNullable<ReturnType<TaskSet["spawnUnsafe"]>>

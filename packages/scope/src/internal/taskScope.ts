@@ -4,25 +4,29 @@
  * Invariants
  * 1. A task is in the set from before its first operation until its fiber has ended or it was left behind as stuck.
  * 2. An accepted task runs its body, or its `onNeverStarted`: there is no third way.
- * 3. A failure is recorded exactly once: by the first-failure slot, as a sibling, or by the receiver.
+ * 3. A failure is told exactly once, at the moment the body of the task has failed and not when its children have
+ *    cleaned up: to the group's failures, to the receiver, or to whoever starts it and waits for its word.
  * 4. Waiting for tasks after a cancel is limited by the budget; what overruns it leaves the set and enters the
  *    stuck registry until it ends after all.
  * 5. All waiting is by observers of the set; a wait that is interrupted takes its observer with it.
  */
-import { CancelReason } from "@curfew/reason"
-import { CancelCell, type CellKind } from "@curfew/reason/CancelCell"
+import { CancelReason, fromCause } from "@curfew/reason"
+import { CancelCell, type CellKind, tellingBegin } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
-import { bounded } from "../bounded.ts"
-import { failureOf, OnUnhandled, reportUnhandled, type Unhandled } from "../OnUnhandled.ts"
-import { enterUnsafe } from "../Stuck.ts"
-import { InterruptedElsewhere, type Task, type TaskStatus } from "../Task.ts"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { boundedAt } from "../bounded.ts"
+import { failureOf } from "../failureOf.ts"
+import { OnUnhandled, reportUnhandled, type Unhandled } from "../OnUnhandled.ts"
+import { enterUnsafe, logStuck, type StuckRecord } from "../Stuck.ts"
+import { InterruptedElsewhere, type Task, TaskCancelled, type TaskStatus } from "../Task.ts"
 import * as child from "./child.ts"
+import { Failures } from "./failures.ts"
 import { armUnsafe } from "./timer.ts"
 
 export type Policy = "failFast" | "supervise"
@@ -33,19 +37,24 @@ export interface SpawnOptions {
   readonly name?: string | undefined
   /** The cell of the caller, for work that may ask outwards although nothing comes down from there. */
   readonly outer?: CancelCell | undefined
-  /** Asked when the task fails. True: somebody else is told the failure, and the policy does not apply. */
+  /** Asked when the body fails. True: somebody else is told the failure, and the policy does not apply. */
   readonly observed?: (() => boolean) | undefined
   readonly onNeverStarted?: Effect.Effect<unknown> | undefined
 }
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
 
-class TaskState<A, E> implements Task<A, E> {
+/** What is taken over is told its failures by the giver. */
+const always = (): boolean => true
+
+export class TaskState<A, E> implements Task<A, E> {
   readonly name: string | undefined
   readonly cell: CancelCell
   readonly daemon: boolean
-  /** What it failed with under `failFast`, while its own children still clean up. */
-  failed: Cause.Cause<unknown> | undefined
+  /** What it failed with, when that was left to somebody else to tell. */
+  untold: Cause.Cause<unknown> | undefined
+  /** Its failure has been told, or left to somebody else. */
+  settled = false
   // Set by the scope right after the fork, before anyone else can see the task.
   fiber!: Fiber.Fiber<A, E>
 
@@ -53,14 +62,24 @@ class TaskState<A, E> implements Task<A, E> {
     this.name = name
     this.cell = cell
     this.daemon = daemon
+    cell.daemon = daemon
   }
 
   get join(): Effect.Effect<A, E> {
     return child.join(this.fiber)
   }
 
+  get joinOrCancelled(): Effect.Effect<A, E | TaskCancelled> {
+    return Effect.flatMap(child.awaitEnd(this.fiber), (): Effect.Effect<A, E | TaskCancelled> => {
+      const exit = this.fiber.pollUnsafe() as Exit.Exit<A, E>
+      if (exit._tag === "Success" || !Cause.hasInterruptsOnly(exit.cause)) return exit
+      const reason = this.cell.reason ?? Option.getOrElse(fromCause(exit.cause), CancelReason.Unknown)
+      return Effect.fail(new TaskCancelled({ task: this.name, reason }))
+    })
+  }
+
   get exit(): Effect.Effect<Exit.Exit<A, E>> {
-    return Fiber.await(this.fiber)
+    return Effect.map(child.awaitEnd(this.fiber), () => this.fiber.pollUnsafe() as Exit.Exit<A, E>)
   }
 
   readonly cancelUnsafe = (reason: CancelReason = requested): boolean =>
@@ -83,17 +102,12 @@ export class TaskSet {
   readonly cell: CancelCell
   readonly #onFirstFailure: ((cause: Cause.Cause<unknown>) => void) | undefined
   readonly #onUnhandled: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
+  readonly #onTask: ((cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) => void) | undefined
   readonly #tasks = new Set<TaskState<unknown, unknown>>()
   readonly #observers = new Set<() => void>()
   #open = true
-  /** The first failure in time, under `failFast`. */
-  first: Cause.Cause<unknown> | undefined
-  firstName: string | undefined
-  /** Those that came after it. */
-  readonly siblings: Array<{ readonly name: string | undefined; readonly cause: Cause.Cause<unknown> }> = []
-
-  /** How many of the siblings have been told to the receiver. */
-  told = 0
+  /** What failed under `failFast`. */
+  readonly failures = new Failures()
 
   constructor(options: {
     readonly name: string | undefined
@@ -101,12 +115,15 @@ export class TaskSet {
     readonly cell: CancelCell
     readonly onFirstFailure?: ((cause: Cause.Cause<unknown>) => void) | undefined
     readonly onUnhandled?: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
+    /** Told each task once it has started; it may have ended by then. */
+    readonly onTask?: ((cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) => void) | undefined
   }) {
     this.name = options.name
     this.policy = options.policy
     this.cell = options.cell
     this.#onFirstFailure = options.onFirstFailure
     this.#onUnhandled = options.onUnhandled
+    this.#onTask = options.onTask
   }
 
   get open(): boolean {
@@ -132,29 +149,90 @@ export class TaskSet {
     if (!this.open) return undefined
     const name = options?.name
     const cell = new CancelCell(options?.kind ?? "task", { name, parent: this.cell, outer: options?.outer })
+    cell.daemon = daemon
     const task = new TaskState<A, E>(name, cell, daemon)
     this.#tasks.add(task as TaskState<unknown, unknown>)
-    let started = false
-    const body = Effect.suspend(() => {
-      started = true
-      return work
+    let started = options?.onNeverStarted === undefined
+    const body = started
+      ? work
+      : tellingBegin(work, () => {
+          started = true
+        })
+    let settled = false
+    const settle = (exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined => {
+      settled = true
+      if (!started) return options?.onNeverStarted && this.#neverStarted(options.onNeverStarted, name)
+      if (exit._tag === "Success") return undefined
+      const failure = this.#failure(task, exit.cause)
+      if (failure === undefined) return undefined
+      if (options?.observed?.() !== true) return this.#tell(task, failure)
+      task.settled = true
+      task.untold = failure
+      return undefined
+    }
+    task.fiber = child.forkUnsafe(context, cell, body, (inner) => Effect.onExitPrimitive(inner, settle))
+    task.fiber.addObserver((exit) => {
+      // A fiber that was held up before its first operation and interrupted there has run no finalizer.
+      const rest = settled ? undefined : settle(exit)
+      const ended = () => this.#ended(task as TaskState<unknown, unknown>, exit, options?.observed)
+      if (rest === undefined) ended()
+      else child.startUnsafe(context, rest, { uninterruptible: true }).addObserver(ended)
     })
-    task.fiber = child.forkUnsafe(context, cell, body, (inner) =>
-      Effect.onExitPrimitive(inner, (exit) => {
-        if (!started) return options?.onNeverStarted && this.#neverStarted(options.onNeverStarted, name)
-        // Nobody waits for a stuck task any more, so its failure has no other receiver under `failFast` either.
-        const told = this.policy === "supervise" || cell.stuck
-        if (exit._tag === "Failure" && !told && options?.observed?.() !== true)
-          task.failed = this.#failure(task, exit.cause)
-        if (exit._tag === "Success" || !told || options?.observed?.() === true) return undefined
-        const failure = this.#failure(task, exit.cause)
-        return failure && this.receiving(reportUnhandled("task", name, failure, cell.reason))
-      })
-    )
-    task.fiber.addObserver((exit) =>
-      this.#ended(task as TaskState<unknown, unknown>, exit, options?.observed)
-    )
+    this.#onTask?.(cell, task.fiber)
     return task
+  }
+
+  /** Tells a failure to whom the policy says; under `failFast` that cancels the siblings at once. */
+  #tell(task: TaskState<never, never> | TaskState<unknown, unknown>, failure: Cause.Cause<unknown>) {
+    task.settled = true
+    // Nobody waits for a stuck task any more, so its failure has no other receiver under `failFast` either.
+    if (this.policy === "supervise" || task.cell.stuck)
+      return this.receiving(reportUnhandled("task", task.name, failure, task.cell.reason))
+    // Its body has ended: the cancel that its own failure sends must not replace the exit while its children clean up.
+    task.cell.fiber = undefined
+    this.fail(failure, task.name)
+    return undefined
+  }
+
+  /** Tells a failure that was left to somebody who can no longer take it. */
+  tellUntold(task: TaskState<never, never> | TaskState<unknown, unknown>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const failure = task.untold
+      task.untold = undefined
+      return (failure && this.#tell(task, failure)) ?? Effect.void
+    })
+  }
+
+  /**
+   * Waits, masked, until one task has ended, at most for the budget; it is stuck then, and nobody waits for it any more.
+   * To be called after a cancel.
+   */
+  awaitTask(task: TaskState<never, never> | TaskState<unknown, unknown>, budget: Duration.Duration) {
+    return Effect.withFiber((fiber) => {
+      const clock = fiber.getRef(Clock.Clock)
+      const startedAt = clock.currentTimeMillisUnsafe()
+      return Effect.uninterruptible(
+        Effect.callback<void>((resume) => {
+          if (task.fiber.pollUnsafe() !== undefined) return resume(Effect.void)
+          let disarm: (() => void) | undefined
+          let over = false
+          const forget = task.fiber.addObserver(() => {
+            over = true
+            disarm?.()
+            child.resumeWith(fiber, resume, Effect.void)
+          })
+          const millis = Duration.toMillis(budget)
+          if (millis === Number.POSITIVE_INFINITY) return
+          disarm = armUnsafe(fiber.context, clock, millis, () => {
+            if (over) return
+            forget()
+            const left = this.leaveBehind(task as TaskState<unknown, unknown>, startedAt)
+            resume(left === undefined ? Effect.void : logStuck(left))
+          })
+          if (over) disarm()
+        })
+      )
+    })
   }
 
   /** Takes over work that already runs, with its cell; false when the set takes none. Failures are the giver's. */
@@ -164,7 +242,8 @@ export class TaskSet {
     task.fiber = fiber
     this.#tasks.add(task)
     cell.moveTo(this.cell)
-    fiber.addObserver((exit) => this.#ended(task, exit))
+    fiber.addObserver((exit) => this.#ended(task, exit, always))
+    this.#onTask?.(cell, fiber)
     return true
   }
 
@@ -178,7 +257,7 @@ export class TaskSet {
   #neverStarted(onNeverStarted: Effect.Effect<unknown>, name: string | undefined): Effect.Effect<void> {
     return Effect.catchCause(
       Effect.asVoid(
-        bounded(onNeverStarted, { name: `onNeverStarted${name === undefined ? "" : ` of ${name}`}` })
+        boundedAt(onNeverStarted, { name: `onNeverStarted${name === undefined ? "" : ` of ${name}`}` })
       ),
       (cause) => reportUnhandled("cleanup", name, cause)
     )
@@ -196,9 +275,9 @@ export class TaskSet {
     observed?: (() => boolean) | undefined
   ): void {
     this.#tasks.delete(task)
-    task.cell.unlink()
-    const applies = this.policy === "failFast" && !task.cell.stuck && observed?.() !== true
+    const applies = this.policy === "failFast" && !task.settled && !task.cell.stuck && observed?.() !== true
     if (exit._tag === "Failure" && applies) {
+      // An interrupt that met it only after its body, while its children cleaned up, or before its first operation.
       const cause = this.#failure(task, exit.cause)
       if (cause !== undefined) this.fail(cause, task.name)
     }
@@ -207,36 +286,26 @@ export class TaskSet {
 
   /** Records a failure under `failFast`: the first one cancels, the others are kept beside it. */
   fail(cause: Cause.Cause<unknown>, name: string | undefined): void {
-    if (this.first === undefined) {
-      this.first = cause
-      this.firstName = name
-      this.#onFirstFailure?.(cause)
-    } else {
-      this.siblings.push({ name, cause })
-    }
+    if (this.failures.add(cause, name)) this.#onFirstFailure?.(cause)
   }
 
   #notify(): void {
+    // Nobody waits for less than that: with ten thousand who drain, asking each at each end would be a square.
+    if (this.cell.reason === undefined && !this.idle) return
     for (const observer of [...this.#observers]) observer()
   }
 
   /** No task is left but daemons. */
   get idle(): boolean {
-    return !this.#busy(false)
+    for (const task of this.#tasks) if (!task.daemon) return false
+    return true
   }
 
-  #busy(daemonsToo: boolean): boolean {
-    if (daemonsToo) return this.#tasks.size > 0
-    for (const task of this.#tasks) if (!task.daemon) return true
-    return false
-  }
-
-  /** Waits until no task (or none but daemons) is left, or, with `orCancelled`, until the set is cancelled. */
-  awaitIdle(options: { readonly daemonsToo: boolean; readonly orCancelled: boolean }): Effect.Effect<void> {
+  /** Waits until no task is left but daemons, or, with `orCancelled`, until the set is cancelled. */
+  awaitIdle(options: { readonly orCancelled: boolean }): Effect.Effect<void> {
     return Effect.withFiber((waiter) =>
       Effect.callback<void>((resume) => {
-        const idle = () =>
-          !this.#busy(options.daemonsToo) || (options.orCancelled && this.cell.reason !== undefined)
+        const idle = () => this.idle || (options.orCancelled && this.cell.reason !== undefined)
         if (idle()) {
           resume(Effect.void)
           return
@@ -269,51 +338,56 @@ export class TaskSet {
         return Effect.callback<void>((resume) => {
           // Asked here, in the operation that begins to wait: before it, the last task may still end unheard.
           if (this.#tasks.size === 0) return resume(Effect.void)
+          let disarm: (() => void) | undefined
           const done = () => {
             if (this.#tasks.size > 0) return
             this.#observers.delete(done)
-            disarm()
+            disarm?.()
             child.resumeWith(fiber, resume, Effect.void)
           }
           this.#observers.add(done)
-          const disarm = Duration.isFinite(budget)
-            ? armUnsafe(fiber.context, clock, Duration.toMillis(budget), () => {
-                this.#observers.delete(done)
-                this.#abandon(startedAt)
-                resume(Effect.void)
-              })
-            : () => {}
+          const millis = Duration.toMillis(budget)
+          if (millis === Number.POSITIVE_INFINITY) return
+          const armed = armUnsafe(fiber.context, clock, millis, () => {
+            if (!this.#observers.delete(done)) return
+            const left = this.#abandon(startedAt)
+            resume(Effect.forEach(left, logStuck, { discard: true }))
+          })
+          // A clock may have ended the last task, or this wait, in the turn in which the timer started.
+          if (this.#observers.has(done)) disarm = armed
+          else armed()
         })
       })
     )
   }
 
-  #abandon(startedAt: number): void {
-    for (const task of this.#tasks) this.#leave(task, startedAt)
+  #abandon(startedAt: number): ReadonlyArray<Omit<StuckRecord, "id">> {
+    const left = [...this.#tasks].map((task) => this.#leave(task, startedAt))
     this.#notify()
+    return left
   }
 
   /** Gives a task up before the set itself ends: it is stuck from now on, and nobody waits for it. */
-  leaveBehind(task: Task<unknown, unknown>, startedAt: number): void {
+  leaveBehind(task: Task<unknown, unknown>, startedAt: number): Omit<StuckRecord, "id"> | undefined {
     const own = task as TaskState<unknown, unknown>
-    if (!this.#tasks.has(own)) return
-    this.#leave(own, startedAt)
+    if (!this.#tasks.has(own)) return undefined
+    const left = this.#leave(own, startedAt)
     this.#notify()
+    return left
   }
 
-  #leave(task: TaskState<unknown, unknown>, startedAt: number): void {
+  #leave(task: TaskState<unknown, unknown>, startedAt: number): Omit<StuckRecord, "id"> {
     this.#tasks.delete(task)
-    if (task.failed !== undefined) this.fail(task.failed, task.name)
     task.cell.abandon()
-    task.fiber.addObserver(
-      enterUnsafe({
-        kind: "task",
-        name: task.name ?? this.name,
-        reason: task.cell.reason,
-        span: task.fiber.cache.span?._tag === "Span" ? task.fiber.cache.span.name : undefined,
-        startedAt,
-        source: undefined
-      })
-    )
+    const record = {
+      kind: "task",
+      name: task.name ?? this.name,
+      reason: task.cell.reason,
+      span: task.fiber.cache.span?._tag === "Span" ? task.fiber.cache.span.name : undefined,
+      startedAt,
+      source: undefined
+    } as const
+    task.fiber.addObserver(enterUnsafe(record, task.fiber.context))
+    return record
   }
 }

@@ -4,7 +4,8 @@
  * Invariants
  * 1. A timer belongs to the scope that armed it; `disarm` ends its fiber before it returns.
  * 2. No deadline, or an infinite one, costs neither fiber nor timer.
- * 3. A timer never fires early by more than the clock's own resolution, and fires once.
+ * 3. A clock may fire within `armUnsafe`: before the disarm is in the caller's hands.
+ * 4. A timer never fires early by more than the clock's own resolution, and fires once.
  */
 
 import type * as Clock from "effect/Clock"

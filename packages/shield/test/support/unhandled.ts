@@ -2,6 +2,7 @@
 import { OnUnhandled, type Unhandled } from "@curfew/scope"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { runs } from "../../../../test/support/seed.ts"
 
 export interface Heard {
   readonly all: Array<Unhandled>
@@ -25,4 +26,4 @@ export const hearing = (): Heard => {
 }
 
 /** How many random cases a property is tried with. */
-export const numRuns = Number(process.env["CURFEW_RUNS"] ?? 60)
+export const { numRuns } = runs(60)

@@ -2,7 +2,8 @@
  * What a shutdown waits for, by name, and what became of it.
  *
  * Invariants
- * 1. Each fiber is entered once, however often it is seen.
+ * 1. Each fiber is entered once, however often it is seen. A task that began during the shutdown and ended by itself is
+ *    kept as a number beside its name: a server that still answers thousands while it drains does not fill the memory.
  * 2. It is cancelled iff its cell was when it ended; abandoned iff it had not ended when the report was made. The
  *    program, which does not end by itself, counts as drained when nothing had to be forced.
  * 3. Clean-up that overran its budget is listed from the registry of stuck work, without the tasks that are listed here
@@ -26,9 +27,17 @@ interface Entry {
   failed: boolean
 }
 
+interface Folded {
+  count: number
+  longest: number
+}
+
 export class Ledger {
   readonly #now: () => number
   readonly #entries = new Map<Fiber.Fiber<unknown, unknown>, Entry>()
+  /** By name, the tasks that began and ended by themselves during the shutdown. */
+  readonly #folded = new Map<string, Folded>()
+
   constructor(now: () => number) {
     this.#now = now
   }
@@ -37,7 +46,8 @@ export class Ledger {
     kind: Entry["kind"],
     name: string,
     fiber: Fiber.Fiber<unknown, unknown>,
-    cell: CancelCell | undefined
+    cell: CancelCell | undefined,
+    late = false
   ): void {
     if (this.#entries.has(fiber)) return
     const entry: Entry = {
@@ -56,7 +66,19 @@ export class Ledger {
       const reason = cell?.reason
       entry.cancelled = reason !== undefined && !(kind === "main" && drainedByShutdown(reason))
       entry.failed = exit._tag === "Failure" && failureOf(exit.cause) !== undefined
+      if (late && !entry.cancelled && !entry.failed) this.#fold(entry)
     })
+  }
+
+  #fold(entry: Entry): void {
+    this.#entries.delete(entry.fiber)
+    const took = (entry.endedAt as number) - entry.since
+    const folded = this.#folded.get(entry.name)
+    if (folded === undefined) this.#folded.set(entry.name, { count: 1, longest: took })
+    else {
+      folded.count++
+      folded.longest = Math.max(folded.longest, took)
+    }
   }
 
   /** Waits until everything entered has ended, what is entered meanwhile included. */
@@ -77,8 +99,12 @@ export class Ledger {
       const fate: Fate = entry.endedAt === undefined ? "abandoned" : entry.cancelled ? "cancelled" : "drained"
       if (fate === "abandoned") listed.push(entry.name)
       const took = Duration.millis((entry.endedAt ?? now) - entry.since)
-      return { name: entry.name, kind: entry.kind, fate, took, failed: entry.failed }
+      return { name: entry.name, kind: entry.kind, fate, took, failed: entry.failed, count: 1 }
     })
+    for (const [name, { count, longest }] of this.#folded) {
+      const took = Duration.millis(longest)
+      items.push({ name, kind: "task", fate: "drained", took, failed: false, count })
+    }
     for (const { kind, name = "unnamed", startedAt } of stuck) {
       const at = kind === "task" ? listed.indexOf(name) : -1
       if (at >= 0) {
@@ -91,7 +117,8 @@ export class Ledger {
         kind: kind === "task" ? "task" : "clean-up",
         fate: "abandoned",
         took,
-        failed: false
+        failed: false,
+        count: 1
       })
     }
     return items.sort(byUrgency)

@@ -10,7 +10,7 @@
  */
 import { CancelReason, currentReason, fromCause } from "@curfew/reason"
 import { CancelCell } from "@curfew/reason/CancelCell"
-import { CleanupBudget, Owner, stuck, TaskScope } from "@curfew/scope"
+import { CleanupBudget, Owner, reportUnhandled, stuck, TaskScope } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import { enterUnsafe } from "@curfew/scope/Stuck"
 import * as Context from "effect/Context"
@@ -33,18 +33,18 @@ export const runStaged = <A, E, R>(
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber((waiter) => {
       const stages = new Stages(waiter, options)
+      const unsubscribe = subscribe(stages)
       const scope = Scope.makeUnsafe()
       return Effect.gen(function* () {
         const known = new Set((yield* stuck).map((record) => record.id))
         stages.owner = yield* Scope.provide(
-          TaskScope.makeIn(() => stages.ownerCell, { name: stages.name }),
+          TaskScope.makeIn(() => stages.ownerCell, { name: stages.name, onTask: stages.onTask }),
           scope
         )
         stages.hooks = yield* Scope.provide(
           TaskScope.makeIn(() => stages.hooksCell, { name: "shutdown" }),
           scope
         )
-        const unsubscribe = options.signals?.subscribe((signal) => stages.signal(signal))
         const running = startMain(stages, main)
         yield* awaitBegin(stages, restore(stages.awaitTrigger))
         const began = stages.now
@@ -52,7 +52,7 @@ export const runStaged = <A, E, R>(
         stages.ledger.enter("main", stages.name, running, stages.mainCell)
         yield* stages.forced(yield* stages.drained)
         stages.registry.stage = "ended"
-        unsubscribe?.()
+        yield* calling("the removal of the signals", () => unsubscribe?.())
         const exit = running.pollUnsafe()
         if (exit === undefined) abandon(stages, running, startedAt)
         yield* Effect.provideService(Scope.close(scope, Exit.void), CleanupBudget, Duration.zero)
@@ -65,11 +65,25 @@ export const runStaged = <A, E, R>(
           phases: stages.phases,
           items: stages.ledger.items(left, stages.clock.currentTimeMillisUnsafe())
         }
-        options.onReport?.(report)
+        yield* calling("onReport", () => options.onReport?.(report))
         return { exit: Option.fromUndefinedOr(exit), report }
       })
     })
   )
+
+/** Listens to the signals before anything else stands: where that throws there is nothing to end. */
+const subscribe = (stages: Stages): (() => unknown) | undefined => {
+  try {
+    return stages.options.signals?.subscribe((signal) => stages.signal(signal))
+  } catch (error) {
+    stages.dismiss()
+    throw error
+  }
+}
+
+/** A callback of the program's that throws is told, and changes nothing. */
+const calling = (name: string, callback: () => unknown): Effect.Effect<void> =>
+  Effect.catchCause(Effect.asVoid(Effect.sync(callback)), (cause) => reportUnhandled("cleanup", name, cause))
 
 const startMain = <A, E, R>(stages: Stages, main: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> => {
   const { context } = stages.waiter
@@ -113,13 +127,16 @@ const awaitBegin = (stages: Stages, awaitTrigger: Effect.Effect<void>): Effect.E
 const abandon = (stages: Stages, running: Fiber.Fiber<unknown, unknown>, startedAt: number): void => {
   stages.mainCell.abandon()
   running.addObserver(
-    enterUnsafe({
-      kind: "task",
-      name: stages.name,
-      reason: stages.mainCell.reason,
-      span: running.cache.span?._tag === "Span" ? running.cache.span.name : undefined,
-      startedAt,
-      source: undefined
-    })
+    enterUnsafe(
+      {
+        kind: "task",
+        name: stages.name,
+        reason: stages.mainCell.reason,
+        span: running.cache.span?._tag === "Span" ? running.cache.span.name : undefined,
+        startedAt,
+        source: undefined
+      },
+      running.context
+    )
   )
 }

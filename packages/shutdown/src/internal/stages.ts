@@ -6,11 +6,13 @@
  * 2. Stop and drain share one limit, force has its own: together they bound the whole, whatever is waited for.
  * 3. Owned work is cancelled first, the program when that has ended, at the latest at half of the time to force: its
  *    edges have answers to send. Hooks hang beside both; those that break off by force start with the program's cancel.
- * 4. A signal after the first ends the phase it arrives in; with `exit` it ends all of them.
+ * 4. A signal after the first ends the phase it arrives in; with `exit` it ends all of them. One that follows another
+ *    of its name within the window is the same signal, delivered twice.
  */
 import { CancelReason } from "@curfew/reason"
 import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import { moveOnAfter, TaskScope } from "@curfew/scope"
+import { millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -26,8 +28,8 @@ const forceReason: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase:
 
 const waitOver: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "the phase has ended" })
 
-const toMillis = (input: Duration.Input | undefined, otherwise: number): number =>
-  input === undefined ? otherwise : Duration.toMillis(Duration.fromInputUnsafe(input))
+const toMillis = (argument: string, input: Duration.Input | undefined, otherwise: number): number =>
+  input === undefined ? otherwise : Math.max(0, millisUnsafe(argument, input))
 
 /** The cell of a task that has not ended yet. */
 const cellOf = (tasks: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): CancelCell | undefined => {
@@ -42,13 +44,16 @@ export class Stages {
   readonly name: string
   readonly drain: number
   readonly force: number
+  readonly #window: number
+  /** When a signal of a name was last counted. */
+  readonly #heard = new Map<string, number>()
   readonly ledger = new Ledger(() => this.now)
   readonly registry: Registry
   /** The program and its owner. */
   readonly whole: CancelCell
   readonly ownerCell: CancelCell
   mainCell!: CancelCell
-  readonly hooksCell = new CancelCell("tasks", { name: "shutdown" })
+  readonly hooksCell: CancelCell
   readonly phases: Array<ReportPhase> = []
   owner!: TaskScope.TaskScope
   hooks!: TaskScope.TaskScope
@@ -65,9 +70,12 @@ export class Stages {
     this.options = options
     this.clock = waiter.getRef(Clock.Clock)
     this.name = options.name ?? "main"
-    this.drain = toMillis(options.drain, 20_000)
-    this.force = toMillis(options.force, 8_000)
+    // First, because it may throw: nothing stands in the live tree yet.
+    this.drain = toMillis("the drain of the shutdown", options.drain, 20_000)
+    this.force = toMillis("the force of the shutdown", options.force, 8_000)
+    this.#window = toMillis("the signalWindow of the shutdown", options.signalWindow, 100)
     this.whole = new CancelCell("scope", { name: this.name, outer: waiter.getRef(CurrentCell) })
+    this.hooksCell = new CancelCell("tasks", { name: "shutdown" })
     this.ownerCell = new CancelCell("owner", { name: this.name, parent: this.whole })
     this.registry = new Registry({
       start: (hook) => this.startHook(hook),
@@ -100,6 +108,9 @@ export class Stages {
   }
 
   signal(name: string): void {
+    const last = this.#heard.get(name)
+    if (last !== undefined && this.now - last < this.#window) return
+    this.#heard.set(name, this.now)
     this.#signals++
     if (this.#signals === 1) {
       this.begin({ _tag: "Signal", signal: name })
@@ -129,11 +140,27 @@ export class Stages {
     }
   }
 
+  /** A task that the owner has started. */
+  readonly onTask = (cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void => {
+    if (this.trigger !== undefined) {
+      this.ledger.enter("task", cell.name ?? "unnamed", fiber, cell, true)
+    }
+  }
+
+  /** Takes everything of it out of the tree: it never began. */
+  dismiss(): void {
+    for (const cell of [this.ownerCell, this.hooksCell, this.whole]) cell.unlink()
+  }
+
   /** Waits until the work is done, the present limit has passed, or a signal moves on. */
   phase(phase: ReportPhase["phase"], work: Effect.Effect<unknown>): Effect.Effect<ReportPhase["endedBy"]> {
     return Effect.suspend(() => {
       const began = this.now
-      const task = TaskScope.spawnUnsafe(this.hooks, this.waiter.context, work, { name: phase })
+      // A scope in the live tree: the phase is what waits, not what is waited for.
+      const task = TaskScope.spawnUnsafe(this.hooks, this.waiter.context, work, {
+        name: phase,
+        kind: "scope"
+      })
       return Effect.map(
         Effect.callback<ReportPhase["endedBy"]>((resume) => {
           const fiber = task?.fiber
@@ -175,6 +202,7 @@ export class Stages {
   readonly drained: Effect.Effect<boolean> = Effect.suspend(() => {
     this.until = this.now + this.drain
     this.registry.stage = "stop"
+    for (const cell of [this.whole, this.ownerCell, this.mainCell]) cell.draining = true
     this.enterTasks()
     for (const hook of this.registry.takeHooks("stop")) this.startHook(hook)
     return Effect.flatMap(this.phase("stop", this.ledger.awaitAll(["hook"])), (stopped) => {

@@ -19,7 +19,8 @@ const kinds = {
   failing: Effect.fail("no port")
 } as const
 
-const [kind, drain = "400", force = "400", secondSignal = "force"] = process.argv.slice(2)
+const [kind, drain = "400", force = "400", secondSignal = "force", signalWindow = "100"] =
+  process.argv.slice(2)
 
 const say = (text: string) => Effect.sync(() => process.stdout.write(`${text}\n`))
 
@@ -34,5 +35,6 @@ const main = Effect.scoped(
 runMain(main, {
   drain: Number(drain),
   force: Number(force),
-  secondSignal: secondSignal as "force" | "exit"
+  secondSignal: secondSignal as "force" | "exit",
+  signalWindow: Number(signalWindow)
 })

@@ -18,6 +18,7 @@
 import { CancelReason, fromCause } from "@curfew/reason"
 import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import { failureOf, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
+import { millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
 import { enterUnsafe } from "@curfew/scope/Stuck"
 import * as Cause from "effect/Cause"
@@ -30,12 +31,15 @@ import type * as Tracer from "effect/Tracer"
 import { SharedCancelled } from "../SharedCancelled.ts"
 import { SharedStuck } from "../SharedStuck.ts"
 import type { Settings } from "./settings.ts"
+import { enterRun, type Run } from "./waits.ts"
 
 export type Phase = "waiting" | "running" | "cleaningUp" | "stuck" | "over"
 
 export interface Observer<A, E> {
   readonly fiber: Fiber.Fiber<unknown, unknown>
   readonly resume: (exit: Effect.Effect<A, E | SharedCancelled>) => void
+  /** The runs that it waits inside of. */
+  readonly inside: ReadonlyArray<Run>
 }
 
 /** Where a generation stands: the slot of its key. */
@@ -48,13 +52,17 @@ export interface Place<K, A, E> {
   readonly settle: (generation: object, exit: Exit.Exit<A, E | SharedCancelled>, millis: number) => void
   /** The generation is no longer in the way of another. */
   readonly release: (generation: object) => void
+  /** The runs that a generation which waits for its turn waits for. */
+  readonly ahead: Iterable<Run>
 }
 
-export class Generation<K, A, E> {
+export class Generation<K, A, E> implements Run {
   phase: Phase = "waiting"
   readonly #settings: Settings<K, A, E>
   readonly #place: Place<K, A, E>
   readonly #observers = new Set<Observer<A, E>>()
+  /** What fibers inside the run wait for, and how many of them. */
+  readonly #awaits = new Map<Run, number>()
   #cell: CancelCell | undefined
   #task: TaskScope.Task<A, E> | undefined
   #span: Tracer.AnySpan | undefined
@@ -78,6 +86,24 @@ export class Generation<K, A, E> {
     return this.#observers.size
   }
 
+  get name(): string {
+    return this.#place.name
+  }
+
+  get needs(): Iterable<Run> {
+    return this.#is("waiting") ? this.#place.ahead : this.#awaits.keys()
+  }
+
+  awaits(run: Run): void {
+    this.#awaits.set(run, (this.#awaits.get(run) ?? 0) + 1)
+  }
+
+  awaitsNoMore(run: Run): void {
+    const count = this.#awaits.get(run) ?? 0
+    if (count > 1) this.#awaits.set(run, count - 1)
+    else this.#awaits.delete(run)
+  }
+
   // The phase changes in calls; a comparison with the field itself would be narrowed across them.
   #is(phase: Phase): boolean {
     return this.phase === phase
@@ -86,13 +112,20 @@ export class Generation<K, A, E> {
   add(observer: Observer<A, E>): void {
     this.#disarm()
     this.#observers.add(observer)
+    for (const run of observer.inside) run.awaits(this)
     if (this.#span !== undefined) link(this.#span, observer.fiber)
   }
 
   /** An observer was interrupted: it goes at once, unless the run is attached to it. */
   leave(observer: Observer<A, E>): Effect.Effect<void> {
-    if (this.#observers.delete(observer) && this.#observers.size === 0) this.#unobserved(observer.fiber)
+    if (this.#remove(observer) && this.#observers.size === 0) this.#unobserved(observer.fiber)
     return observer === this.#host ? this.#awaitOver(observer.fiber) : Effect.void
+  }
+
+  #remove(observer: Observer<A, E>): boolean {
+    if (!this.#observers.delete(observer)) return false
+    for (const run of observer.inside) run.awaitsNoMore(this)
+    return true
   }
 
   #unobserved(last: Fiber.Fiber<unknown, unknown>): void {
@@ -154,6 +187,7 @@ export class Generation<K, A, E> {
     )
     const entered = Effect.withFiber<A, E>((fiber) => {
       this.#cell = fiber.getRef(CurrentCell)
+      if (this.#cell !== undefined) enterRun(this.#cell, this)
       this.#cell?.listen((reason) => this.#cancelled(reason))
       if (linked && fiber.cache.span !== undefined) {
         this.#span = fiber.cache.span
@@ -173,7 +207,7 @@ export class Generation<K, A, E> {
     this.#exit = Exit.isSuccess(exit) ? exit : this.#failed(exit.cause, failure)
     if (retain !== undefined && (failure !== undefined || Exit.isSuccess(exit))) {
       try {
-        this.#retainFor = Duration.toMillis(Duration.fromInputUnsafe(retain(exit, this.#place.key)))
+        this.#retainFor = millisUnsafe("what retain gives", retain(exit, this.#place.key))
       } catch (error) {
         this.#exit = Exit.die(error)
       }
@@ -243,7 +277,7 @@ export class Generation<K, A, E> {
 
   #deliver(exit: Exit.Exit<A, E | SharedCancelled>): void {
     for (const observer of this.#observers) {
-      this.#observers.delete(observer)
+      this.#remove(observer)
       const { fiber, resume } = observer
       const go = () => Child.resumeWith(fiber, resume, exit)
       if (observer === this.#host && !this.#is("over")) this.#whenOver = go
@@ -266,7 +300,7 @@ export class Generation<K, A, E> {
 
   #startWatch(): void {
     const { budget, clock, context } = this.#settings
-    if (this.#watch !== undefined || !Duration.isFinite(budget)) return
+    if (this.#watch !== undefined || Duration.toMillis(budget) === Number.POSITIVE_INFINITY) return
     const startedAt = clock.currentTimeMillisUnsafe()
     this.#watch = Child.startUnsafe(
       context,
@@ -300,14 +334,10 @@ export class Generation<K, A, E> {
     const reason = this.#cell?.reason
     const span = this.#span?._tag === "Span" ? this.#span.name : undefined
     this.#cell?.abandon()
-    this.#leaveStuck = enterUnsafe({
-      kind: "task",
-      name: this.#place.name,
-      reason,
-      span,
-      startedAt,
-      source: undefined
-    })
+    this.#leaveStuck = enterUnsafe(
+      { kind: "task", name: this.#place.name, reason, span, startedAt, source: undefined },
+      this.#settings.context
+    )
   }
 }
 

@@ -9,15 +9,17 @@
  */
 import { CurrentCell } from "@curfew/reason/CancelCell"
 import { CleanupBudget, Owner, type TaskScope } from "@curfew/scope"
+import { millisUnsafe } from "@curfew/scope/Argument"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { SharedOptions } from "../SharedOptions.ts"
+import { InRun } from "./waits.ts"
 
 export interface Settings<K, A, E> {
   readonly lookup: (key: K) => Effect.Effect<A, E, Scope.Scope>
@@ -55,7 +57,7 @@ export const makeSettings = <K, A, E>(
         ? Number.POSITIVE_INFINITY
         : whenUnobserved === "cancel"
           ? 0
-          : Duration.toMillis(Duration.fromInputUnsafe(whenUnobserved.linger)),
+          : Math.max(0, millisUnsafe("the linger of the shared work", whenUnobserved.linger)),
     exclusive: options?.generations !== "overlap",
     linked: options?.context === "linked",
     counts: { started: 0, joined: 0, hits: 0, stuck: 0 }
@@ -72,5 +74,6 @@ const strip = (made: Context.Context<never>): Context.Context<never> =>
     Tracer.ParentSpan
   )(made as Context.Context<Scope.Scope>).pipe(
     Context.add(References.CurrentLogSpans, []),
-    Context.add(CurrentCell, undefined)
+    Context.add(CurrentCell, undefined),
+    Context.add(InRun, true)
   ) as Context.Context<never>

@@ -15,9 +15,11 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type { SharedCancelled } from "../SharedCancelled.ts"
 import type { SharedStatistics } from "../SharedOptions.ts"
+import { SharedSelfWait } from "../SharedSelfWait.ts"
 import { Generation, type Observer, type Place } from "./generation.ts"
 import type { Kept, Retention } from "./retention.ts"
 import { nowOf, type Settings } from "./settings.ts"
+import { type Run, runsAround, wayTo } from "./waits.ts"
 
 export class Slot<K, A, E> implements Place<K, A, E>, Kept {
   readonly key: K
@@ -52,6 +54,17 @@ export class Slot<K, A, E> implements Place<K, A, E>, Kept {
     this.#retention.used(this)
     this.#settings.counts.hits++
     return held
+  }
+
+  get ahead(): Iterable<Run> {
+    return this.#settings.exclusive ? this.#live : []
+  }
+
+  /** Why an observer inside these runs would wait for itself, if it would. */
+  selfWait(inside: ReadonlyArray<Run>): SharedSelfWait | undefined {
+    if (inside.length === 0) return undefined
+    const path = wayTo(this.#current === undefined ? this.ahead : [this.#current], inside)
+    return path && new SharedSelfWait({ name: this.name, path })
   }
 
   /** Joins the generation, or begins one. */
@@ -181,7 +194,13 @@ export const observe = <K, A, E>(
         resume(since)
         return
       }
-      const observer: Observer<A, E> = { fiber, resume }
+      const inside = runsAround(fiber)
+      const selfWait = slot.selfWait(inside)
+      if (selfWait !== undefined) {
+        resume(Effect.die(selfWait))
+        return
+      }
+      const observer: Observer<A, E> = { fiber, resume, inside }
       const generation = slot.join(observer)
       return Effect.suspend(() => generation.leave(observer))
     })

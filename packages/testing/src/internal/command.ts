@@ -29,6 +29,18 @@ probes and returns the program.
   --out <file>      where the page goes when something is broken; default: curfew-sweep.html
   --json            print the reports as JSON`
 
+/** Why a file could not be imported: in one line, when it is not there, and with the stack when its own code failed. */
+class Unreadable {
+  readonly why: string
+
+  constructor(cause: unknown) {
+    const { code, message, stack } = (cause instanceof Error ? cause : new Error(String(cause))) as Error & {
+      readonly code?: string
+    }
+    this.why = code === "ERR_MODULE_NOT_FOUND" ? message : (stack ?? message)
+  }
+}
+
 interface Arguments {
   readonly file: string | undefined
   readonly named: Readonly<Record<string, string>>
@@ -105,10 +117,15 @@ export const command = (args: ReadonlyArray<string>): Effect.Effect<number, unkn
       process[help ? "stdout" : "stderr"].write(`${help ? "" : `${wrong}\n\n`}${usage}\n`)
       return help ? 0 : 2
     }
-    const exported: Record<string, unknown> = yield* Effect.tryPromise({
-      try: () => import(pathToFileURL(resolve(file)).href),
-      catch: (cause) => cause
-    })
+    const imported: Record<string, unknown> | Unreadable = yield* Effect.tryPromise({
+      try: (): Promise<Record<string, unknown>> => import(pathToFileURL(resolve(file)).href),
+      catch: (cause) => new Unreadable(cause)
+    }).pipe(Effect.catch(Effect.succeed))
+    if (imported instanceof Unreadable) {
+      process.stderr.write(`${file} cannot be imported: ${imported.why}\n`)
+      return 2
+    }
+    const exported = imported
     const only = named["export"]
     const names = only !== undefined ? [only] : "default" in exported ? ["default"] : Object.keys(exported)
     const programs = names.flatMap((name) => {

@@ -11,11 +11,15 @@ export const defaults = (options: {
   readonly settle?: Duration.Input | undefined
   readonly patience?: Duration.Input | undefined
   readonly maxOperations?: number | undefined
+  readonly young?: number | undefined
 }): StageOptions => ({
   settle: options.settle === undefined ? 0 : Duration.toMillis(options.settle),
   patience: options.patience === undefined ? 0 : Duration.toMillis(options.patience),
   live: false,
   watchful: true,
   maxOperations: options.maxOperations ?? 1_000_000,
-  maxJumps: 10_000
+  maxJumps: 10_000,
+  young: options.young ?? 0,
+  quietTurns: 3,
+  deadlockPatience: 0
 })

@@ -15,7 +15,8 @@ import type { Raw, Sweeping } from "./sweeping.ts"
 
 const mostLocated = 200
 
-const inWords = (raw: ReadonlyArray<Raw>): ReadonlyArray<Finding> =>
+/** The findings, without what one more run would tell. */
+export const inWords = (raw: ReadonlyArray<Raw>): ReadonlyArray<Finding> =>
   located((locate) =>
     raw.map(({ broken, hit, mode, plan, state, waiting }, index) => {
       const find = index < mostLocated ? locate : () => undefined

@@ -21,6 +21,8 @@ export interface FiberRecord {
   /** The step of the run in which it was created. */
   readonly born: number
   fiber: AnyFiber | undefined
+  /** How many operations it has come to. */
+  operations: number
 }
 
 export class FiberTable {
@@ -37,7 +39,8 @@ export class FiberTable {
       phase,
       parent: parent === undefined ? undefined : this.#byId.get(parent.id),
       born,
-      fiber: undefined
+      fiber: undefined,
+      operations: 0
     }
     this.#live++
     this.#records.push(record)

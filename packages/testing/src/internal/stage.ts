@@ -112,7 +112,7 @@ export class Stage {
           broken: [...this.registry.noted(), { kind: "NotTerminated", probe: undefined, message }]
         } satisfies RunResult
       }
-      broken.push(...this.registry.noted())
+      for (const noted of this.registry.noted()) broken.push(noted)
       for (const check of checks) {
         if (this.broken) break
         const checked = yield* this.#complete(check.after({ exit, cancelled: cancelled() }), "check")
@@ -121,7 +121,7 @@ export class Stage {
         } else if (Exit.isFailure(checked.exit)) {
           const message = `${check.name} failed: ${Cause.pretty(checked.exit.cause).split("\n")[0]}`
           broken.push({ kind: "Invariant", probe: check.name, message })
-        } else broken.push(...checked.exit.value)
+        } else for (const found of checked.exit.value) broken.push(found)
       }
       return { ended, exit, steps, broken } satisfies RunResult
     })
@@ -137,7 +137,7 @@ export class Stage {
     }
     yield* this.#settle
     const broken: Array<Broken> = [...this.registry.noted()]
-    for (const check of this.registry.checks) broken.push(...check.atEnd())
+    for (const check of this.registry.checks) for (const found of check.atEnd()) broken.push(found)
     const left = this.world.fibers.alive()
     if (left.length > 0) {
       broken.push({ kind: "FiberLeft", probe: undefined, message: fibersLeft(left) })

@@ -19,6 +19,9 @@ import type { Broken } from "./registry.ts"
 import { open, type Stage, type StageOptions } from "./stage.ts"
 import { type Baseline, limited, measure, type Plan, type Trial, trial, withoutKnown } from "./trial.ts"
 
+// Runs by which the length of a clean-up is judged.
+const samples = 16
+
 type Mode = "root" | "any" | "twice" | "finalizers"
 type State = "fresh" | "kept"
 
@@ -85,6 +88,8 @@ export const sweeping = <E2>(self: Sweeping<E2>): Effect.Effect<Swept, E2> =>
 
     /** What one cancel at a step breaks: a second cancel is not blamed for it. */
     const byOne = new Map<number, ReadonlyArray<Broken>>()
+    /** How many places there are after one cancel at a step. */
+    const lengths = new Map<number, number>()
 
     /** A trial on a stage of its own. */
     const alone = (mode: Mode, plan: Plan): Effect.Effect<Trial, E2> =>
@@ -94,11 +99,29 @@ export const sweeping = <E2>(self: Sweeping<E2>): Effect.Effect<Swept, E2> =>
         const tried = yield* trial(stage, plan, baseline, self.cancel)
         const left = withoutKnown(yield* stage.close, baseline.broken)
         const broken = [...tried.broken, ...left]
-        if (mode === "root") byOne.set(plan.at, broken)
+        if (mode === "root") {
+          byOne.set(plan.at, broken)
+          lengths.set(plan.at, Math.max(0, tried.steps - plan.at))
+        }
         const blamed = plan.second === undefined ? broken : withoutKnown(broken, byOne.get(plan.at) ?? [])
         add(stage, mode, "fresh", plan, tried.hit, blamed)
         return tried
       })
+
+    /** How many runs two cancels take, judged by the runs with one: by some, where those are still to be done. */
+    const estimated: Effect.Effect<number, E2> = Effect.gen(function* () {
+      const apart = Math.max(1, Math.floor(baseline.steps / samples))
+      for (let at = 1; at <= baseline.steps; at += apart) {
+        if (lengths.has(at)) continue
+        runs++
+        const stage = yield* fresh
+        const { steps } = yield* trial(stage, { at, victim: "root" }, baseline, self.cancel)
+        lengths.set(at, Math.max(0, steps - at))
+        yield* stage.close
+      }
+      const places = [...lengths.values()].reduce((sum, length) => sum + length + 1, 0)
+      return (places / Math.max(1, lengths.size)) * baseline.steps
+    })
 
     for (const mode of self.modes) {
       const single = mode === "root" || mode === "any"
@@ -137,8 +160,7 @@ export const sweeping = <E2>(self: Sweeping<E2>): Effect.Effect<Swept, E2> =>
         }
       }
       if (!single && self.states.includes("fresh")) {
-        // On average the second cancel can fall on half as many places as the run has steps.
-        const estimate = (baseline.steps * (baseline.steps + 20)) / 2
+        const estimate = yield* estimated
         const stride = Math.max(1, Math.ceil(Math.sqrt(estimate / self.maxRuns)))
         if (stride > 1) complete = false
         const victim = mode === "twice" ? "root" : "running"

@@ -51,7 +51,7 @@ export const withoutKnown = (broken: ReadonlyArray<Broken>, known: ReadonlyArray
   return broken.filter((one) => !keys.has(keyOf(one)))
 }
 
-const hasDefect = (exit: Exit.Exit<unknown, unknown>): boolean =>
+export const hasDefect = (exit: Exit.Exit<unknown, unknown>): boolean =>
   exit._tag === "Failure" && Cause.hasDies(exit.cause)
 
 /** Runs the program with the plan's cancels. */
@@ -97,7 +97,7 @@ const cancelAt = (
   })
 
 /** Asks what has to be right after a run: the questions of the probes, or the program itself once more. */
-const askAfter = (
+export const askAfter = (
   stage: Stage,
   answers: ReadonlyArray<Exit.Exit<unknown, unknown>>
 ): Effect.Effect<ReadonlyArray<Broken>> =>

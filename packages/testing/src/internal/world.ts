@@ -14,7 +14,8 @@
  *    which never ran an operation.
  * 5. Time moves only when nothing is runnable. A world that was woken from outside (a promise, a socket) is `live`, and
  *    from then on waits some turns of the event loop before it moves the time.
- * 6. A dead world runs nothing: every fiber yields at its next operation, and the queue is never taken from again.
+ * 6. While something that was sent to the outside has not arrived, nothing runs and time stands still.
+ * 7. A dead world runs nothing: every fiber yields at its next operation, and the queue is never taken from again.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -40,6 +41,12 @@ export interface WorldOptions {
   readonly maxOperations: number
   /** Jumps of the clock, per drive, after which the world is stopped. */
   readonly maxJumps: number
+  /** How many operations at the start of each fiber but the root are no places for a cancel. */
+  readonly young: number
+  /** Turns of the event loop without any operation after which a live world counts as quiet. */
+  readonly quietTurns: number
+  /** Real milliseconds to wait before a standstill in which nothing sleeps is called a deadlock. */
+  readonly deadlockPatience: number
 }
 
 /** How a drive ended: what was waited for is there, nothing can happen any more, or it goes on for too long. */
@@ -47,7 +54,6 @@ export type Ended = "Done" | "Deadlock" | "Endless"
 
 // As in Effect's own scheduler: a loop that never suspends lets the others run.
 const operationsBetweenYields = 2048
-const quietTurns = 3
 const evaluate = "~effect/Effect/evaluate"
 const realClock = Clock.Clock.defaultValue()
 
@@ -61,8 +67,12 @@ export class World {
   /** Operations of all phases so far. */
   operations = 0
   live: boolean
+  /** Turns of the event loop that the world has waited for the outside. */
+  turns = 0
   readonly fibers: FiberTable = new FiberTable()
   root: FiberRecord | undefined
+  /** Says whether the operations of a fiber are steps. Default: those of every fiber are. */
+  counts: ((fiber: AnyFiber) => boolean) | undefined
   /** Asked at each step; true lets the fiber yield there. */
   onStep: ((fiber: AnyFiber, record: FiberRecord) => boolean) | undefined
   /** Told each operation that is about to be evaluated, of whatever phase. */
@@ -73,6 +83,8 @@ export class World {
   onFirst: ((record: FiberRecord, fiber: AnyFiber) => void) | undefined
   /** Chooses among several runnable tasks. Default: the first. */
   choose: ((runnable: number) => number) | undefined
+  /** While this says no, nothing of the world runs: something was sent to the outside and has not arrived. */
+  arrived: (() => boolean) | undefined
   readonly #queue = new RunQueue()
   readonly #soon: Array<() => void> = []
   #limit = Number.POSITIVE_INFINITY
@@ -144,7 +156,13 @@ export class World {
     }
     if (this.#outermost === undefined) this.#outermost = fiber
     if (this.operations > this.#limit) return true
-    if (this.phase === "run" && (fiber.currentOpCount > 1 || (record === this.root && this.steps === 0))) {
+    record.operations++
+    if (
+      this.phase === "run" &&
+      (fiber.currentOpCount > 1 || (record === this.root && this.steps === 0)) &&
+      (record.operations > this.options.young || record === this.root) &&
+      (this.counts === undefined || this.counts(fiber))
+    ) {
       this.steps++
       if (this.onStep?.(fiber, record) === true) return true
     }
@@ -197,6 +215,7 @@ export class World {
           urgent()
           continue
         }
+        if (this.arrived !== undefined) return "Idle"
         if (done()) return "Done"
         if (this.operations > this.#limit) return "Endless"
         const task = this.#queue.take(this.choose)
@@ -227,6 +246,11 @@ export class World {
       while (true) {
         const ended = this.#drain(done)
         if (ended !== "Idle") return Effect.succeed(ended)
+        if (this.arrived !== undefined) {
+          if (!this.arrived()) return Effect.andThen(Effect.yieldNow, turn)
+          this.arrived = undefined
+          continue
+        }
         if (this.operations !== seen) {
           seen = this.operations
           turns = 0
@@ -235,11 +259,17 @@ export class World {
         const next = this.clock.next
         const sleeps = next !== undefined && next <= until
         const quiet = this.live || (options?.quiet ?? !sleeps)
-        if (quiet && turns < quietTurns) {
+        // Where only the outside can go on, there is no hurry to sleep.
+        if (quiet && turns < this.options.quietTurns * (sleeps ? 1 : 20)) {
           turns++
+          this.turns++
           return Effect.andThen(Effect.yieldNow, turn)
         }
         if (waited < this.options.patience && options?.quiet !== false) {
+          waited++
+          return Effect.andThen(oneMilli, turn)
+        }
+        if (!sleeps && options?.quiet !== false && waited < this.options.deadlockPatience) {
           waited++
           return Effect.andThen(oneMilli, turn)
         }

@@ -2,8 +2,9 @@
  * The call objects that a handler written for `grpc.Server` gets: the same names, events and methods as there.
  *
  * What differs is what grpc-js gets wrong. `cancelled` is emitted only when the call was really cancelled, never
- * after an answer. A write that is pending when the peer leaves has its callback called, with `PeerGone`. The request
- * stream of a cancelled call is destroyed rather than ended, so a cut-off upload cannot look like a complete one.
+ * after an answer, and its argument is the reason. A write that is pending when the peer leaves has its callback
+ * called, with `PeerGone`. The request stream of a cancelled call is destroyed rather than ended, so a cut-off upload
+ * cannot look like a complete one.
  *
  * **Invariants**
  * 1. `cancelled` is set before the event is emitted, and the event comes before `close`.
@@ -12,6 +13,7 @@
  */
 import { EventEmitter } from "node:events"
 import { Duplex, Readable, Writable } from "node:stream"
+import type { CancelReason } from "@curfew/reason"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import { isMetadata } from "./metadata.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
@@ -34,8 +36,8 @@ export interface Host {
 export interface CallObject {
   cancelled: boolean
   readonly emit: (event: string, ...args: Array<unknown>) => boolean
-  /** The peer left: tells listeners, then ends the streams. */
-  readonly tellCancelled: () => void
+  /** The call was cancelled: tells listeners why, then ends the streams. */
+  readonly tellCancelled: (reason: CancelReason) => void
 }
 
 /** The status of what a handler threw, rejected with, emitted or passed to its callback. */
@@ -53,8 +55,12 @@ export const statusOfError = (error: unknown, trailers?: Metadata | null): RpcSt
   return makeStatus(code, typeof details === "string" ? details : text, carried)
 }
 
+// A registered symbol: whoever handles calls of both kinds can tell them apart without this package.
+const transport = /* @__PURE__ */ Symbol.for("curfew.transport")
+
 /** The part that all four kinds share; grpc-js calls it the surface. */
 const surface = (host: Host) => ({
+  [transport]: "tunnel" as const,
   metadata: host.metadata,
   cancelled: false,
   getPeer: () => host.peer,
@@ -87,9 +93,9 @@ const failing = <E extends EventEmitter>(call: E, host: Host): E =>
 export const unaryCall = (host: Host, request: unknown): CallObject => {
   const call = Object.assign(failing(new EventEmitter(), host), surface(host), { request })
   return Object.assign(call, {
-    tellCancelled: () => {
+    tellCancelled: (reason: CancelReason) => {
       call.cancelled = true
-      call.emit("cancelled", "cancelled")
+      call.emit("cancelled", reason)
     }
   })
 }
@@ -98,9 +104,9 @@ export const unaryCall = (host: Host, request: unknown): CallObject => {
 const cancellable = <S extends Readable | Writable | Duplex>(stream: S, host: Host) => {
   const call = Object.assign(stream, surface(host))
   return Object.assign(call, {
-    tellCancelled: () => {
+    tellCancelled: (reason: CancelReason) => {
       call.cancelled = true
-      call.emit("cancelled", "cancelled")
+      call.emit("cancelled", reason)
       call.destroy()
     }
   })

@@ -358,7 +358,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.info.reason = reason
     this.link.guard(`abort listener of ${this.path}`, () => this.info.abort?.abort(reason))
     const { call } = this
-    if (call !== undefined) this.link.guard(`cancelled listener of ${this.path}`, () => call.tellCancelled())
+    if (call !== undefined)
+      this.link.guard(`cancelled listener of ${this.path}`, () => call.tellCancelled(reason))
     this.neverWritten()
   }
 

@@ -1,0 +1,448 @@
+/**
+ * One call, from the channel's callbacks to what a fiber waits for.
+ *
+ * Invariants
+ * 1. `outcome` is set once: by the status, by the call's own deadline, by the request stream, or by a start that
+ *    failed. It is what the caller gets when it has read what came before it.
+ * 2. Whoever leaves before the status came cancels the call, once, and waits for the status within the clean-up budget.
+ * 3. At most one message is being read beyond `readAhead`, and at most one is being written; the next write waits for
+ *    the callback of the last. A status completes a write whose callback never comes.
+ * 4. A pull takes messages in the operation that gives them to the fiber: an interrupted pull has taken none.
+ * 5. Nothing is sent after the outcome, and a status ends the request stream at once.
+ * 6. A cancel that comes in the turn of the start is said twice: grpc-js makes the call on the wire a few microtasks
+ *    after its start, whether or not it was cancelled meanwhile, and only a cancel after that ends it at the server.
+ * 7. Nothing that a callback of the user's throws goes up into the channel.
+ */
+import { CancelReason, currentReason, describe, toCause } from "@curfew/reason"
+import { type CancelCell, cancelledAboveUnsafe } from "@curfew/reason/CancelCell"
+import { bounded, Instant } from "@curfew/scope"
+import { armUnsafe } from "@curfew/scope/Child"
+import {
+  type CallOptions as ChannelCallOptions,
+  type ChannelInterface,
+  type Interceptor,
+  type Metadata,
+  type StatusObject,
+  status as statusCodes
+} from "@grpc/grpc-js"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { GrpcError } from "../GrpcError.ts"
+import { type CallDeadline, isScopes, remaining, wireDeadline } from "./callDeadline.ts"
+import { type AnyMethod, connect, type InterceptingCall, serialize, type Why } from "./channelCall.ts"
+import type { Telemetry } from "./clientTelemetry.ts"
+
+/** Messages that are kept for a reader that is slower than its server: as many as a Node stream of objects keeps. */
+const readAhead = 16
+
+export interface Outgoing {
+  readonly method: AnyMethod
+  readonly channel: ChannelInterface
+  readonly interceptors: ReadonlyArray<Interceptor>
+  readonly credentials: ChannelCallOptions["credentials"] | undefined
+  readonly onHeaders: ((headers: Metadata) => void) | undefined
+  readonly onTrailers: ((trailers: Metadata, status: StatusObject) => void) | undefined
+}
+
+const left: CancelReason = CancelReason.Requested({ message: "the caller left before the call had ended" })
+const answered: CancelReason = CancelReason.Requested({ message: "the call has ended" })
+
+export class ClientCall<Request, Response, E> {
+  readonly #outgoing: Outgoing
+  readonly #telemetry: Telemetry
+  readonly #why: Why = { reason: undefined }
+  /** The cell of the request stream, where there is one. */
+  requests: CancelCell | undefined
+  #call: InterceptingCall | undefined
+  #deadline: CallDeadline | undefined
+  #disarm: (() => void) | undefined
+  #clock: Clock.Clock | undefined
+  #buffer: Array<Response> = []
+  #received = 0
+  #reading = false
+  #outcome: Effect.Effect<void, GrpcError | E> | undefined
+  /** No status is to come: it has come, or the call was never made. */
+  #ended = true
+  /** Cancels on the wire. */
+  #say: (() => void) | undefined
+  /** The channel has told something, so the call is on the wire. */
+  #onWire = false
+  #reader: (() => void) | undefined
+  #writer: (() => void) | undefined
+  #ender: (() => void) | undefined
+
+  constructor(outgoing: Outgoing, telemetry: Telemetry) {
+    this.#outgoing = outgoing
+    this.#telemetry = telemetry
+  }
+
+  get #path(): string {
+    return this.#outgoing.method.path
+  }
+
+  get #single(): boolean {
+    return !this.#outgoing.method.responseStream
+  }
+
+  /** The outcome stands. */
+  get over(): boolean {
+    return this.#outcome !== undefined
+  }
+
+  // ── the start ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Makes the call. `request` is the one message of a method whose requests do not stream. */
+  start(
+    fiber: Fiber.Fiber<unknown, unknown>,
+    deadline: CallDeadline | GrpcError,
+    metadata: Metadata | GrpcError,
+    request: { readonly message: Request } | undefined
+  ): void {
+    if (deadline instanceof GrpcError) {
+      this.refuse(deadline)
+      return
+    }
+    if (metadata instanceof GrpcError) {
+      this.refuse(metadata)
+      return
+    }
+    const above = cancelledAboveUnsafe(fiber)
+    if (above !== undefined) {
+      this.#outcome = Effect.failCause(toCause(above))
+      this.#telemetry.cancelled(above)
+      return
+    }
+    this.#deadline = deadline
+    this.#clock = fiber.getRef(Clock.Clock)
+    const millis = remaining(deadline, Instant.nowUnsafe(fiber))
+    if (millis <= 0) {
+      this.#tooLate()
+      return
+    }
+    const { interceptors, method } = this.#outgoing
+    // Without interceptors nobody changes the message any more, so a bad one need not open a call.
+    if (request !== undefined && interceptors.length === 0) {
+      const bytes = serialize(method, request.message)
+      if (typeof bytes === "string") {
+        this.refuse(GrpcError.make("INTERNAL", bytes, { method: this.#path }))
+        return
+      }
+    }
+    try {
+      this.#connect(metadata, millis, request)
+    } catch (error) {
+      this.#unconnected(error)
+      return
+    }
+    if (deadline.own !== Number.POSITIVE_INFINITY && this.#outcome === undefined) {
+      const delay = deadline.own - Instant.nowUnsafe(fiber)
+      this.#disarm = armUnsafe(fiber.context, this.#clock, delay, () => this.#expire())
+    }
+  }
+
+  #connect(metadata: Metadata, millis: number, request: { readonly message: Request } | undefined): void {
+    const { channel, credentials, interceptors, method } = this.#outgoing
+    const options: ChannelCallOptions = {
+      deadline: wireDeadline(millis),
+      ...(credentials === undefined ? {} : { credentials })
+    }
+    const call = connect(channel, method, interceptors, options, this.#why)
+    this.#call = call
+    this.#ended = false
+    call.start(metadata, {
+      onReceiveMetadata: (headers) => {
+        this.#onWire = true
+        this.#attempt(() => this.#outgoing.onHeaders?.(headers))
+      },
+      onReceiveMessage: (message) => this.#message(message as Response),
+      onReceiveStatus: (status) => this.#status(status)
+    })
+    this.#read()
+    if (request === undefined) return
+    call.sendMessageWithContext({}, request.message)
+    call.halfClose()
+  }
+
+  /** The call is over before it began. */
+  refuse(error: GrpcError): void {
+    this.#outcome ??= Effect.fail(error)
+    this.#telemetry.completed(error.code)
+  }
+
+  #tooLate(): void {
+    if (this.#scopes) {
+      this.#telemetry.cancelled(CancelReason.Deadline({ at: 0, origin: "local" }))
+      this.#outcome = this.#scopeEnds
+      return
+    }
+    const details = "The deadline had passed before the call was made."
+    this.refuse(GrpcError.make("DEADLINE_EXCEEDED", details, { method: this.#path }))
+  }
+
+  #unconnected(error: unknown): void {
+    const said = error instanceof Error ? error.message : String(error)
+    const details = `The channel took no call (${said}): make the client again, and use it inside the scope that it was made in.`
+    const failure = GrpcError.make("UNAVAILABLE", details, { method: this.#path })
+    // An interceptor may throw after the call was made below it.
+    if (this.#ended) {
+      this.refuse(failure)
+      return
+    }
+    this.#telemetry.completed(failure.code)
+    this.#abort(Effect.fail(failure), statusCodes.CANCELLED, details, left)
+  }
+
+  // ── deadlines ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  get #scopes(): boolean {
+    const { cell } = this.#deadline ?? {}
+    return cell !== undefined && isScopes(this.#deadline as CallDeadline, this.#now)
+  }
+
+  get #now(): number {
+    return Number((this.#clock as Clock.Clock).monotonicTimeNanosUnsafe()) / 1e6
+  }
+
+  /** The scope's deadline is the scope's to tell: its cancel is due, and comes from its own timer. */
+  get #scopeEnds(): Effect.Effect<never, GrpcError> {
+    const cell = (this.#deadline as CallDeadline).cell as CancelCell
+    const cancelled = Effect.callback<never>((resume) => {
+      const interrupt = (reason: CancelReason) => resume(Effect.failCause(toCause(reason)))
+      if (cell.reason !== undefined) return interrupt(cell.reason)
+      return Effect.sync(cell.listen(interrupt))
+    })
+    // A fiber that outlived the scope hears no cancel any more.
+    return Effect.timeoutOrElse(cancelled, {
+      duration: "1 second",
+      orElse: () =>
+        Effect.fail(
+          GrpcError.make("DEADLINE_EXCEEDED", "The deadline of the surrounding scope has passed.", {
+            method: this.#path
+          })
+        )
+    })
+  }
+
+  #expire(): void {
+    this.#disarm = undefined
+    const details = "The deadline of the call has passed."
+    this.#telemetry.completed(statusCodes.DEADLINE_EXCEEDED)
+    this.#abort(
+      Effect.fail(GrpcError.make("DEADLINE_EXCEEDED", details, { method: this.#path })),
+      statusCodes.DEADLINE_EXCEEDED,
+      details,
+      CancelReason.Deadline({
+        at: Math.round((this.#clock as Clock.Clock).currentTimeMillisUnsafe()),
+        origin: "local",
+        scope: this.#path
+      })
+    )
+  }
+
+  // ── what the channel tells ─────────────────────────────────────────────────────────────────────────────────
+
+  #attempt(callback: () => void): void {
+    try {
+      callback()
+    } catch (error) {
+      this.#telemetry.cancelled(left)
+      this.#abort(Effect.die(error), statusCodes.CANCELLED, "The caller failed", left)
+    }
+  }
+
+  #message(message: Response): void {
+    this.#reading = false
+    if (this.#outcome !== undefined) return
+    this.#received++
+    if (this.#single && this.#received > 1) {
+      const details = `The server sent more than one message to ${this.#path}: its definition says that it answers with one, so compare the definitions of both ends.`
+      const error = GrpcError.make("UNIMPLEMENTED", details, { method: this.#path })
+      this.#telemetry.completed(error.code)
+      this.#abort(Effect.fail(error), statusCodes.UNIMPLEMENTED, details, left)
+      return
+    }
+    this.#buffer.push(message)
+    this.#read()
+    this.#reader?.()
+  }
+
+  #status(status: StatusObject): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#disarm?.()
+    this.#disarm = undefined
+    if (this.#outcome === undefined) {
+      this.#outcome = this.#outcomeOf(status)
+      this.#attempt(() => this.#outgoing.onTrailers?.(status.metadata, status))
+    }
+    this.requests?.cancel(answered)
+    this.#writer?.()
+    this.#reader?.()
+    this.#ender?.()
+  }
+
+  #outcomeOf(status: StatusObject): Effect.Effect<void, GrpcError> {
+    if (status.code === statusCodes.DEADLINE_EXCEEDED && this.#scopes) {
+      this.#telemetry.cancelled(CancelReason.Deadline({ at: 0, origin: "local" }))
+      return this.#scopeEnds
+    }
+    if (status.code === statusCodes.OK && this.#single && this.#received === 0) {
+      const details = `The server answered ${this.#path} with OK and no message: its definition says that it answers with one, so compare the definitions of both ends.`
+      this.#telemetry.completed(statusCodes.UNIMPLEMENTED)
+      return Effect.fail(
+        GrpcError.make("UNIMPLEMENTED", details, { method: this.#path, metadata: status.metadata })
+      )
+    }
+    this.#telemetry.completed(status.code)
+    return status.code === statusCodes.OK
+      ? Effect.void
+      : Effect.fail(GrpcError.fromStatus(status, this.#path))
+  }
+
+  // ── reading ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #read(): void {
+    if (this.#reading || this.#ended || this.#outcome !== undefined || this.#buffer.length >= readAhead)
+      return
+    this.#reading = true
+    this.#call?.startRead()
+  }
+
+  #await<A, E2>(ready: () => boolean, next: Effect.Effect<A, E2>): Effect.Effect<A, E2> {
+    return Effect.callback<A, E2>((resume) => {
+      if (ready()) return resume(next)
+      const wake = () => {
+        if (!ready()) return
+        this.#reader = undefined
+        resume(next)
+      }
+      this.#reader = wake
+      return Effect.sync(() => {
+        if (this.#reader === wake) this.#reader = undefined
+      })
+    })
+  }
+
+  /** The messages that have come, at least one, or the end. */
+  readonly pull: Effect.Effect<readonly [Response, ...Array<Response>], GrpcError | E | Cause.Done<void>> =
+    Effect.suspend(() => {
+      if (this.#buffer.length > 0) {
+        const taken = this.#buffer as [Response, ...Array<Response>]
+        this.#buffer = []
+        this.#read()
+        return Effect.succeed(taken)
+      }
+      if (this.#outcome !== undefined) return Effect.flatMap(this.#outcome, () => Cause.done())
+      return this.#await(() => this.#buffer.length > 0 || this.#outcome !== undefined, this.pull)
+    })
+
+  /** The one answer. */
+  readonly answer: Effect.Effect<Response, GrpcError | E> = Effect.suspend(() => {
+    if (this.#outcome === undefined) return this.#await(() => this.#outcome !== undefined, this.answer)
+    return Effect.map(this.#outcome, () => this.#buffer[0] as Response)
+  })
+
+  // ── writing ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Sends one message and waits until the channel has taken it. Ends by an interrupt when nothing may be sent. */
+  readonly send = (message: Request): Effect.Effect<void> =>
+    Effect.callback<void>((resume) => {
+      if (this.#outcome !== undefined) return resume(Effect.interrupt)
+      this.#writer = () => {
+        this.#writer = undefined
+        resume(this.#outcome === undefined ? Effect.void : Effect.interrupt)
+      }
+      const written = this.#writer
+      const callback = (): void => {
+        this.#onWire = true
+        if (this.#writer === written) written()
+      }
+      this.#call?.sendMessageWithContext({ callback }, message)
+      return Effect.sync(() => {
+        if (this.#writer === written) this.#writer = undefined
+      })
+    })
+
+  readonly halfClose: Effect.Effect<void> = Effect.sync(() => {
+    if (this.#outcome === undefined) this.#call?.halfClose()
+  })
+
+  /** The request stream failed, died, or was interrupted from elsewhere. False when the outcome stood already. */
+  requestsFailed(cause: Cause.Cause<E>): boolean {
+    if (this.#outcome !== undefined || this.#why.reason !== undefined) return false
+    const reason = CancelReason.SiblingFailed({ cause })
+    this.#telemetry.cancelled(reason)
+    this.#abort(Effect.failCause(cause), statusCodes.CANCELLED, "The request stream failed", reason)
+    return true
+  }
+
+  // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #abort(
+    outcome: Effect.Effect<void, GrpcError | E>,
+    code: number,
+    details: string,
+    reason: CancelReason
+  ): void {
+    if (this.#ended) {
+      // The status is there: only what the caller itself threw still comes before it.
+      this.#outcome = outcome
+      return
+    }
+    if (this.#outcome !== undefined) return
+    this.#outcome = outcome
+    this.#buffer = []
+    this.#cancel(code, details, reason)
+    this.requests?.cancel(answered)
+    this.#reader?.()
+  }
+
+  #cancel(code: number, details: string, reason: CancelReason): void {
+    if (this.#ended || this.#why.reason !== undefined) return
+    this.#disarm?.()
+    this.#disarm = undefined
+    this.#why.reason = reason
+    this.#say = () => this.#call?.cancelWithStatus(code, details)
+    this.#say()
+  }
+
+  /** Cancels what has not ended. The first finalizer that runs. */
+  readonly leave: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.#ended) return Effect.void
+    return Effect.map(currentReason, (given) => {
+      const reason = Option.getOrElse(given, () => left)
+      this.#telemetry.cancelled(reason)
+      this.#cancel(statusCodes.CANCELLED, describe(reason), reason)
+    })
+  })
+
+  /** Waits for the status. The last finalizer that runs. */
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.#why.reason === undefined) return this.#finished
+    const status = Effect.callback<void>((resume) => {
+      if (this.#ended) return resume(Effect.void)
+      this.#ender = () => resume(Effect.void)
+    })
+    const limited = this.#ended ? Effect.void : bounded(status, { name: `end of ${this.#path}` })
+    return Effect.andThen(Effect.andThen(limited, this.#again), this.#finished)
+  })
+
+  /** Says the cancel once more, in a later turn. */
+  readonly #again: Effect.Effect<void> = Effect.suspend(() =>
+    this.#onWire
+      ? Effect.void
+      : Effect.andThen(
+          Effect.yieldNow,
+          Effect.sync(() => this.#say?.())
+        )
+  )
+
+  readonly #finished: Effect.Effect<void> = Effect.sync(() => {
+    this.#disarm?.()
+    this.#disarm = undefined
+    this.#telemetry.finished()
+  })
+}

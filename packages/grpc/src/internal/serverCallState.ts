@@ -1,0 +1,326 @@
+/**
+ * One call of a grpc-js style call object: what came from the transport, what went to it, and why it ends.
+ *
+ * The same object comes from `grpc.Server` and from a tunnel. What a tunnel knows better it says itself: `cancelled`
+ * with the `CancelReason` as argument, and its name under a registered symbol.
+ *
+ * Invariants
+ * 1. The events of the transport become a `PeerSignal` here and nowhere else.
+ * 2. One status goes out. It is marked as sent before it is handed over, so that the `cancelled` which grpc-js emits
+ *    after every answer is not heard as a cancellation.
+ * 3. The first reason stands, from wherever it came, and is told once to the table.
+ * 4. Nothing is written once the transport said that the call is over, and nothing that it could not write.
+ * 5. Every call object has an `error` listener: without one an error of the stream ends the process.
+ */
+import type { EventEmitter } from "node:events"
+import { CancelReason, isCancelReason } from "@curfew/reason"
+import { awaitPeerGone, completed, onPeerGone, PeerSignal, send } from "@curfew/request"
+import { CurrentCall } from "@curfew/request/Endpoint"
+import type { Transport } from "@curfew/request/OnDisconnect"
+import { status as Code, type Metadata } from "@grpc/grpc-js"
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { GrpcError } from "../GrpcError.ts"
+import type { ServerCall } from "../ServerCall.ts"
+import type { CallLimits, LimitName } from "../ServerLimits.ts"
+import type { MethodKind } from "../Service.ts"
+import type { CallTable, Entry } from "./serverCallTable.ts"
+import { BadMetadata, checked, type MetadataInput } from "./serverMetadata.ts"
+import { type Outgoing, statusOfError } from "./serverStatus.ts"
+
+/** What grpc-js and the tunnel hand to a handler. */
+export interface RawCall extends EventEmitter {
+  readonly metadata: Metadata
+  readonly cancelled: boolean
+  readonly request?: unknown
+  readonly readableEnded?: boolean
+  readonly writableNeedDrain?: boolean
+  readonly getPeer: () => string
+  readonly getDeadline: () => Date | number
+  readonly sendMetadata: (metadata: Metadata) => void
+  readonly read?: () => unknown
+  readonly write?: (message: Buffer) => boolean
+  readonly end?: (trailers?: Metadata) => void
+}
+
+/** The callback of a unary and of a client-streaming handler. */
+export type Respond = (
+  error: { readonly code: number; readonly details: string; readonly metadata?: Metadata } | null,
+  value?: Buffer | null,
+  trailers?: Metadata
+) => void
+
+const transportKey = /* @__PURE__ */ Symbol.for("curfew.transport")
+
+const transportOf = (raw: object): "grpc" | "tunnel" =>
+  (raw as { readonly [transportKey]?: unknown })[transportKey] === "tunnel" ? "tunnel" : "grpc"
+
+const calls = new WeakMap<object, CallState>()
+
+/** The call of a peer signal. It is kept beside the signal, so that no work but the call's own finds it. */
+export const callOf = (peer: object): ServerCall | undefined => calls.get(peer)
+
+export interface ResolvedLimits {
+  readonly requests: number
+  readonly requestBytes: number
+  readonly responses: number
+  readonly responseBytes: number
+  readonly time: number
+  readonly work: number
+}
+
+export const resolveLimits = (...given: ReadonlyArray<CallLimits | undefined>): ResolvedLimits => {
+  const pick = <K extends keyof CallLimits>(key: K): CallLimits[K] | undefined =>
+    given.find((limits) => limits?.[key] !== undefined)?.[key]
+  return {
+    requests: pick("requests") ?? 1_000_000,
+    requestBytes: pick("requestBytes") ?? 2 ** 30,
+    responses: pick("responses") ?? 10_000_000,
+    responseBytes: pick("responseBytes") ?? 2 ** 32,
+    time: Duration.toMillis(Duration.fromInputUnsafe(pick("time") ?? Duration.days(1))),
+    work: pick("work") ?? 1_000_000_000
+  }
+}
+
+export class CallState implements ServerCall, Entry {
+  readonly id: string
+  readonly method: string
+  readonly kind: MethodKind
+  readonly transport: Transport
+  readonly peer: string
+  readonly raw: RawCall
+  readonly signal = PeerSignal.makeUnsafe()
+  readonly limits: ResolvedLimits
+  readonly deadline: Option.Option<number>
+  /** A status was handed over. */
+  answered = false
+  /** The transport said that the call has ended. */
+  over = false
+  phase: "waiting" | "running" | "responding" = "waiting"
+  ended: CancelReason | undefined
+  /** What the observer of cancellations threw. */
+  observerFailure: unknown
+  trailers: Metadata | undefined
+  /** The status that `cancel` was given. */
+  chosen: Outgoing | undefined
+  requestMessages = 0
+  requestBytes = 0
+  #responses = 0
+  #responseBytes = 0
+  #spent = 0
+  readonly #table: CallTable
+  readonly #respond: Respond | undefined
+  readonly #clock: Clock.Clock
+
+  constructor(options: {
+    readonly raw: RawCall
+    readonly respond: Respond | undefined
+    readonly method: string
+    readonly kind: MethodKind
+    readonly limits: ResolvedLimits
+    readonly table: CallTable
+    readonly clock: Clock.Clock
+  }) {
+    const { raw } = options
+    this.raw = raw
+    this.method = options.method
+    this.kind = options.kind
+    this.limits = options.limits
+    this.#table = options.table
+    this.#respond = options.respond
+    this.#clock = options.clock
+    this.id = options.table.nextId()
+    this.transport = transportOf(raw)
+    this.peer = raw.getPeer()
+    const deadline = Number(raw.getDeadline())
+    this.deadline = Number.isFinite(deadline) ? Option.some(deadline) : Option.none()
+    calls.set(this.signal, this)
+    raw.on("error", ignore)
+    raw.on("cancelled", (reason: unknown) => this.#onCancelled(reason))
+    if (raw.cancelled) this.#onCancelled(undefined)
+  }
+
+  get metadata(): Metadata {
+    return this.raw.metadata
+  }
+
+  // ── from the transport ─────────────────────────────────────────────────────────────────────────────────────
+
+  #onCancelled(told: unknown): void {
+    this.over = true
+    if (this.answered) return
+    const reason = isCancelReason(told) ? told : this.#guessed()
+    if (reason._tag !== "ClientGone") {
+      this.stop(reason)
+      return
+    }
+    this.#note(reason)
+    this.signal.goneUnsafe(reason)
+  }
+
+  /** grpc-js says nothing: past the deadline it was the deadline, and otherwise the peer. */
+  #guessed(): CancelReason {
+    const at = Option.getOrUndefined(this.deadline)
+    return at !== undefined && this.#clock.currentTimeMillisUnsafe() >= at
+      ? CancelReason.Deadline({ at, origin: "remote", scope: this.method })
+      : CancelReason.ClientGone({ transport: this.transport })
+  }
+
+  // ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+  readonly stop = (reason: CancelReason): void => {
+    if (this.answered) return
+    this.#note(reason)
+    this.signal.stopUnsafe(reason)
+  }
+
+  exceeded(limit: LimitName): void {
+    this.stop(CancelReason.LimitExceeded({ limit }))
+  }
+
+  /** A cancel that the call hears of from elsewhere: its own timer, its owner. */
+  noteEnd(reason: CancelReason): void {
+    this.#note(reason)
+  }
+
+  #note(reason: CancelReason): void {
+    if (this.ended !== undefined) return
+    this.ended = reason
+    const { id, method, phase, transport } = this
+    this.observerFailure = this.#table.tell({ id, method, transport, reason, phase })
+  }
+
+  readonly cancel: ServerCall["cancel"] = (status) =>
+    Effect.sync(() => {
+      if (this.answered || this.ended !== undefined) return false
+      this.chosen = statusOfError(new GrpcError(status), this.trailers).status
+      this.stop(CancelReason.Requested({ message: status.details }))
+      return true
+    })
+
+  // ── to the transport ───────────────────────────────────────────────────────────────────────────────────────
+
+  readonly sendHeaders: ServerCall["sendHeaders"] = (headers) =>
+    Effect.flatMap(this.#checked(headers, "headers"), (metadata) =>
+      Effect.sync(() => {
+        if (this.over || this.answered) return
+        this.phase = "responding"
+        this.raw.sendMetadata(metadata)
+      })
+    )
+
+  readonly setTrailers: ServerCall["setTrailers"] = (trailers) =>
+    Effect.map(this.#checked(trailers, "trailers"), (metadata) => {
+      this.trailers = metadata
+    })
+
+  #checked(input: MetadataInput, what: string): Effect.Effect<Metadata, GrpcError> {
+    return Effect.suspend(() => {
+      const metadata = checked(input)
+      if (!(metadata instanceof BadMetadata)) return Effect.succeed(metadata)
+      const details = `The ${what} of the answer cannot be sent`
+      const error = new GrpcError({ code: Code.INTERNAL, details, method: this.method })
+      return Effect.andThen(
+        Effect.logError(`${details}: ${metadata.detail}. Leave it out, or change it.`),
+        error
+      )
+    })
+  }
+
+  /** Counts a response; false when it is one too many, and the call has been stopped. */
+  #counted(bytes: number): boolean {
+    this.#responses++
+    this.#responseBytes += bytes
+    if (this.#responseBytes > this.limits.responseBytes) this.exceeded("responseBytes")
+    else if (this.#responses > this.limits.responses) this.exceeded("responses")
+    else return true
+    return false
+  }
+
+  /** Writes one message of a stream, and waits while the peer does not take more. */
+  write(bytes: Buffer): Effect.Effect<void> | undefined {
+    if (this.over || this.answered || this.signal.state !== "waiting")
+      return Effect.asVoid(this.#sent(Effect.void))
+    if (!this.#counted(bytes.length)) return Effect.yieldNow
+    this.phase = "responding"
+    return this.raw.write?.(bytes) === false ? Effect.asVoid(this.#sent(this.#drained)) : undefined
+  }
+
+  readonly #sent = (write: Effect.Effect<void>) => send(write, { peer: this.signal })
+
+  // A stream that was destroyed neither drains nor calls back: whoever waits is raced with the peer's leaving.
+  readonly #drained: Effect.Effect<void> = Effect.callback((resume) => {
+    // It may have drained on the way here.
+    if (this.raw.writableNeedDrain === false) {
+      resume(Effect.void)
+      return undefined
+    }
+    const onDrain = (): void => resume(Effect.void)
+    this.raw.once("drain", onDrain)
+    return Effect.sync(() => {
+      this.raw.off("drain", onDrain)
+    })
+  })
+
+  /** Whether a single answer may go out; it stops the call otherwise. */
+  allowsAnswer(bytes: number): boolean {
+    return this.#counted(bytes)
+  }
+
+  /** Hands over the status, with the answer of a call that has one. Gives what the transport threw. */
+  finish(status: Outgoing, answer?: Buffer): unknown {
+    if (this.answered || this.over) return undefined
+    this.answered = true
+    try {
+      this.#hand(status, answer)
+      return undefined
+    } catch (error) {
+      return error ?? new Error("The transport threw nothing.")
+    } finally {
+      this.signal.completeUnsafe()
+    }
+  }
+
+  #hand({ code, details, trailers }: Outgoing, answer: Buffer | undefined): void {
+    const { raw } = this
+    const error = { code, details, ...(trailers === undefined ? {} : { metadata: trailers }) }
+    if (this.#respond === undefined) {
+      if (code === Code.OK) raw.end?.(trailers)
+      else raw.emit("error", error)
+    } else if (code === Code.OK) this.#respond(null, answer ?? null, trailers)
+    else this.#respond(error)
+  }
+
+  // ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+  readonly #asking = <A, E, R>(ask: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.provideService(ask, CurrentCall, {
+      method: this.method,
+      kind: "request",
+      transport: this.transport,
+      peer: this.signal,
+      policy: "cancel",
+      observe: Effect.succeed(false)
+    })
+
+  readonly isActive = Effect.sync(() => this.signal.state === "waiting" && !this.over)
+  readonly awaitPeerGone = this.#asking(awaitPeerGone)
+  readonly onPeerGone: ServerCall["onPeerGone"] = (effect) => this.#asking(onPeerGone(effect))
+  readonly completed = this.#asking(completed)
+  readonly reason = Effect.sync(() => Option.fromUndefinedOr(this.ended))
+
+  readonly budget = {
+    spend: (units: number): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        this.#spent += Math.max(0, units)
+        if (this.#spent <= this.limits.work) return Effect.void
+        this.exceeded("work")
+        return Effect.yieldNow
+      }),
+    left: Effect.sync(() => Math.max(0, this.limits.work - this.#spent))
+  }
+}
+
+const ignore = (): void => undefined

@@ -1,0 +1,118 @@
+/**
+ * The request stream of a call.
+ *
+ * Invariants
+ * 1. One message is read per pull: what the handler does not take stays in the transport's window.
+ * 2. A stream that ends well had been half-closed, as far as the transport can tell. grpc-js ends the stream of a
+ *    cancelled call as well, and the cancel comes behind; so the end waits two turns of the event loop and looks again.
+ * 3. After a known cancel the stream fails, also with messages unread.
+ * 4. Whoever stops waiting leaves no listener behind.
+ */
+import { describe } from "@curfew/reason"
+import { statusOf } from "@curfew/request"
+import { status as Code } from "@grpc/grpc-js"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { GrpcError } from "../GrpcError.ts"
+import type { Completeness, RequestStream } from "../Server.ts"
+import type { LimitName } from "../ServerLimits.ts"
+import { turns } from "./serverBridge.ts"
+import type { CallState } from "./serverCallState.ts"
+
+/** A request as the transport hands it on: not decoded yet, and never a falsy value, which grpc-js takes for none. */
+export class Encoded {
+  readonly bytes: Buffer
+  constructor(bytes: Buffer) {
+    this.bytes = bytes
+  }
+}
+
+/** Decodes a request, or says to the client that it could not be, and to the log why. */
+export const decoded = <Req>(
+  call: CallState,
+  decode: (bytes: Buffer) => Req,
+  message: unknown
+): Effect.Effect<Req, GrpcError> =>
+  Effect.suspend(() => {
+    const { bytes } = message as Encoded
+    call.requestMessages++
+    call.requestBytes += bytes.length
+    if (call.requestBytes > call.limits.requestBytes) return tooMuch(call, "requestBytes")
+    if (call.requestMessages > call.limits.requests) return tooMuch(call, "requests")
+    try {
+      return Effect.succeed(decode(bytes))
+    } catch (error) {
+      const details = "The request could not be decoded"
+      return Effect.andThen(
+        Effect.logWarning(`${details}. Check that both ends use the same definition.`, Cause.fail(error)),
+        new GrpcError({ code: Code.INTERNAL, details, method: call.method })
+      )
+    }
+  })
+
+const tooMuch = (call: CallState, limit: LimitName): Effect.Effect<never, GrpcError> => {
+  call.exceeded(limit)
+  const details = `The limit of ${limit} was passed`
+  return new GrpcError({ code: Code.RESOURCE_EXHAUSTED, details, method: call.method }) as Effect.Effect<
+    never,
+    GrpcError
+  >
+}
+
+export const requestsOf = <Req>(call: CallState, decode: (bytes: Buffer) => Req): RequestStream<Req> => {
+  const { raw } = call
+  let ended = raw.readableEnded === true
+  let closed = false
+  raw.once("end", () => {
+    ended = true
+  })
+  raw.once("close", () => {
+    closed = true
+  })
+
+  const more = Effect.callback<void>((resume) => {
+    // Whoever comes here may have been held up on the way, and what it looked for has come meanwhile.
+    if (ended || closed || call.over) {
+      resume(Effect.void)
+      return undefined
+    }
+    const forget = (): void => {
+      for (const event of ["readable", "end", "close", "cancelled"]) raw.off(event, wake)
+    }
+    const wake = (): void => {
+      forget()
+      resume(Effect.void)
+    }
+    for (const event of ["readable", "end", "close", "cancelled"]) raw.on(event, wake)
+    return Effect.sync(forget)
+  })
+
+  const cutOff = Effect.suspend(() => {
+    const reason = call.ended
+    const code = reason === undefined ? Code.CANCELLED : statusOf(reason).grpc
+    const why = reason === undefined ? "" : `: ${describe(reason)}`
+    return new GrpcError({ code, details: `The requests were cut off${why}`, method: call.method })
+  })
+
+  const end = Effect.suspend(
+    (): Effect.Effect<never, GrpcError | Cause.Done> => (call.over ? cutOff : Cause.done())
+  )
+
+  const pull: Effect.Effect<readonly [Req], GrpcError | Cause.Done> = Effect.suspend(() => {
+    if (call.over) return cutOff
+    const message = raw.read?.() ?? null
+    if (message !== null) {
+      return Effect.map(decoded(call, decode, message), (request): readonly [Req] => [request])
+    }
+    if (ended) return call.transport === "tunnel" ? end : Effect.andThen(turns(2), end)
+    return closed ? cutOff : Effect.andThen(more, pull)
+  })
+
+  const completeness = Effect.sync((): Completeness => {
+    if (call.over && !call.answered) return "cut off"
+    if (!ended) return "open"
+    return call.transport === "tunnel" ? "half-closed" : "unknown"
+  })
+  return Object.assign(Stream.fromPull(Effect.succeed(pull)), { completeness })
+}

@@ -1,0 +1,149 @@
+/**
+ * Where work starts: under whom, and below which cell.
+ *
+ * Invariants
+ * 1. Whatever starts here is a task of a task scope: of the scope whose signal was given, else of the owner. Only where
+ *    that one takes no work any more, or the caller stands in a mask, it is attached to whoever awaits its promise.
+ * 2. A signal that Curfew made is a place: work started with it hangs below the cell it belongs to, without a listener. Any
+ *    other signal is listened to for as long as the work runs, and no longer.
+ * 3. Below a cancelled place, or with a signal that is aborted, nothing starts.
+ * 4. Cancellation crosses neither a mask nor a shield: what starts inside has no parent outside.
+ */
+import { type CancelReason, fromAbort } from "@curfew/reason"
+import { CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { Owner, ownerClosedTotal, TaskScope } from "@curfew/scope"
+import * as Child from "@curfew/scope/Child"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { processOwner } from "./owners.ts"
+
+/** The task scope of the running work, which answers for what that work starts. */
+export const CurrentTasks: Context.Reference<TaskScope.TaskScope | undefined> =
+  /* @__PURE__ */ Context.Reference("@curfew/promise/CurrentTasks", {
+    defaultValue: (): TaskScope.TaskScope | undefined => undefined
+  })
+
+/** Set below a daemon: what it starts does not keep the scope open either. */
+export const InDaemon: Context.Reference<boolean> = /* @__PURE__ */ Context.Reference(
+  "@curfew/promise/InDaemon",
+  { defaultValue: () => false }
+)
+
+export interface Place {
+  readonly context: Context.Context<never>
+  readonly cell: CancelCell | undefined
+  /** The fiber stands in a mask: what starts here stands beside it. */
+  readonly apart: boolean
+}
+
+const places = new WeakMap<AbortSignal, Place>()
+
+/** Remembers the signal of work that the fiber runs. */
+export const rememberUnsafe = (signal: AbortSignal, fiber: Fiber.Fiber<unknown, unknown>): void => {
+  places.set(signal, {
+    context: fiber.context,
+    cell: fiber.getRef(CurrentCell),
+    apart: startsApartUnsafe(fiber)
+  })
+}
+
+/** Remembers the signal of a scope. */
+export const rememberScopeUnsafe = (
+  signal: AbortSignal,
+  context: Context.Context<never>,
+  cell: CancelCell
+): void => {
+  places.set(signal, { context, cell, apart: false })
+}
+
+export const placeOf = (signal: AbortSignal | undefined): Place | undefined =>
+  signal === undefined ? undefined : places.get(signal)
+
+/** Starts a task of the scope, or of the owner where that one takes no work any more. */
+const spawnUnsafe = <A>(
+  context: Context.Context<Owner>,
+  effect: Effect.Effect<A, unknown, Owner>,
+  { kind, name }: Start,
+  outer: CancelCell | undefined
+) => {
+  const options = { kind, name, outer, observed: always }
+  const tasks = Context.get(context as Context.Context<never>, CurrentTasks)
+  const daemon = Context.get(context as Context.Context<never>, InDaemon)
+  const task = tasks && TaskScope.spawnUnsafe(tasks, context, effect, { ...options, daemon })
+  return task ?? TaskScope.spawnUnsafe(Context.get(context, Owner), context, effect, options)
+}
+
+const withOwner = (
+  context: Context.Context<never>,
+  owner: Context.Context<never> | undefined
+): Context.Context<never> =>
+  owner === undefined
+    ? context
+    : Context.add(context, Owner, Context.get(owner as Context.Context<Owner>, Owner))
+
+const liveOf = (cell: CancelCell | undefined): CancelCell | undefined => {
+  let live = cell
+  while (live?.ended === true) live = live.parent
+  return live
+}
+
+export interface Start {
+  readonly signal?: AbortSignal | undefined
+  /** The context of the owner that was named. */
+  readonly owner?: Context.Context<never> | undefined
+  readonly name?: string | undefined
+  readonly kind?: "scope" | "task" | undefined
+  /** Changes the context that the work gets. */
+  readonly adapt?: ((context: Context.Context<never>) => Context.Context<never>) | undefined
+}
+
+export type Started<A> =
+  | { readonly _tag: "Refused"; readonly reason: CancelReason }
+  | { readonly _tag: "Started"; readonly fiber: Fiber.Fiber<A, unknown>; readonly cell: CancelCell }
+
+export const contextAt = (start: Start): Context.Context<never> => {
+  const place = placeOf(start.signal)
+  // An Effect program that calls in without an owner of its own has that of the process.
+  const here =
+    place === undefined ? (start.owner ?? processOwner().context) : withOwner(place.context, start.owner)
+  const owned = here.mapUnsafe.has(Owner.key) ? here : withOwner(here, processOwner().context)
+  return start.adapt === undefined ? owned : start.adapt(owned)
+}
+
+/** Starts work where the signal and the owner say. */
+export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: Start): Started<A> => {
+  const { name, signal } = start
+  const place = placeOf(signal)
+  const above = liveOf(place?.cell)
+  const parent = place?.apart === true ? undefined : above
+  if (parent?.reason !== undefined) return { _tag: "Refused", reason: parent.reason }
+  if (signal?.aborted === true) return { _tag: "Refused", reason: fromAbort(signal.reason) }
+  const context = contextAt(start) as Context.Context<Owner>
+  const task = place?.apart === true ? undefined : spawnUnsafe(context, effect, start, above)
+  let cell: CancelCell
+  let fiber: Fiber.Fiber<A, unknown>
+  if (task === undefined) {
+    if (place?.apart !== true) ownerClosedTotal.updateUnsafe(1, context)
+    cell = new CancelCell(start.kind ?? "task", { name, parent, outer: above })
+    fiber = Child.forkUnsafe(context, cell, effect)
+    const attached = cell
+    fiber.addObserver(() => attached.unlink())
+  } else {
+    fiber = task.fiber
+    cell = fiber.getRef(CurrentCell) as CancelCell
+    // From the task scope, which waits for it, to the very work that started it, which takes it along when it is cancelled.
+    if (parent !== undefined && !cell.ended) cell.moveTo(parent)
+  }
+  if (place === undefined && signal !== undefined) listen(signal, cell, fiber)
+  return { _tag: "Started", fiber, cell }
+}
+
+const listen = (signal: AbortSignal, cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void => {
+  const abort = () => cell.cancel(fromAbort(signal.reason))
+  signal.addEventListener("abort", abort, { once: true })
+  fiber.addObserver(() => signal.removeEventListener("abort", abort))
+}
+
+/** Who awaits the promise is told a failure; the task scope does not report it again. */
+export const always = (): boolean => true

@@ -1,0 +1,257 @@
+/**
+ * A cancel scope as a value: the keeper, a fiber that stands in a `CancelScope.run` around an `Effect.scoped` around a
+ * `TaskScope.use`, and waits there until somebody disposes the value and the tasks have ended.
+ *
+ * Invariants
+ * 1. The keeper is a task of the scope above or of the owner: whoever surrounds the scope waits for it, disposed or not.
+ * 2. The scope is open, with tasks and finalizers at hand, when the constructor returns, or it is over. Only one that is
+ *    made dozens of synchronous starts of fibers deep opens in a later turn; until then it refuses, and says so.
+ * 3. What the body of the `use` hears is what the scope hears: its own cancel, one from above, its deadline, the failure of
+ *    a task. The scope's signal and its reason are read off that body's cell.
+ * 4. The outcome is told once, when the keeper has ended. Nobody need be there: a promise of it is made only when somebody
+ *    asks.
+ */
+
+import * as Guard from "@curfew/guard"
+import { CancelReason } from "@curfew/reason"
+import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import {
+  bounded,
+  Instant,
+  CancelScope as Run,
+  reportUnhandled,
+  TaskScope,
+  TaskScopeClosed
+} from "@curfew/scope"
+import * as Child from "@curfew/scope/Child"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { Cancelled } from "../Cancelled.ts"
+import type { CancelGuard, CancelScope, CancelScopeOptions } from "../cancelScope.ts"
+import { checkpoint } from "../checkpoint.ts"
+import type { Work } from "../Options.ts"
+import type { Task } from "../Task.ts"
+import { rejected, toPromise } from "./bridge.ts"
+import { durationOf } from "./durations.ts"
+import { reasonOf, servicesOf, startOf } from "./launch.ts"
+import {
+  always,
+  CurrentTasks,
+  contextAt,
+  InDaemon,
+  placeOf,
+  rememberScopeUnsafe,
+  startUnsafe
+} from "./place.ts"
+import { runNow } from "./runNow.ts"
+import { settle } from "./settle.ts"
+import { named, type Spawn, spawn } from "./tasks.ts"
+
+const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
+
+interface Open extends Spawn {
+  readonly finalizers: Scope.Scope
+  /** Of the body of the `use`. */
+  readonly cell: CancelCell
+}
+
+export class ScopeState implements CancelScope {
+  readonly name: string | undefined
+  readonly #context: Context.Context<never>
+  readonly #keeper: Fiber.Fiber<void, unknown> | undefined
+  /** Of the keeper: what `cancel` cancels. */
+  readonly #cell: CancelCell | undefined
+  #open: Open | undefined
+  #over = false
+  #reason: CancelReason | undefined
+  #failure: Cause.Cause<unknown> | undefined
+  /** What clean-ups threw. */
+  readonly #broken: Array<Cause.Cause<unknown>> = []
+  #controller: AbortController | undefined
+  #disposing = false
+  #dispose: (() => void) | undefined
+  #ended: Promise<void> | undefined
+
+  constructor(options: CancelScopeOptions | undefined) {
+    this.name = options?.name
+    const deadline = durationOf("deadline", options?.deadline ?? Duration.infinity)
+    const { parent } = options ?? {}
+    if (parent?.cancelled === false && placeOf(parent.signal)?.cell?.ended === true) {
+      throw new TaskScopeClosed({ scope: parent.name })
+    }
+    const start = {
+      ...startOf({ ...options, signal: options?.signal ?? parent?.signal }),
+      kind: "scope",
+      adapt: servicesOf(options ?? {})
+    } as const
+    this.#context = contextAt(start)
+    const started = startUnsafe(this.#keep(deadline), start)
+    if (started._tag === "Refused") {
+      this.#over = true
+      this.#reason = started.reason
+      return
+    }
+    this.#keeper = started.fiber
+    this.#cell = started.cell
+  }
+
+  #keep(deadline: Duration.Duration): Effect.Effect<void> {
+    const disposed = Effect.callback<void>((resume) => {
+      if (this.#disposing) resume(Effect.void)
+      else this.#dispose = () => resume(Effect.void)
+    })
+    const tasks = TaskScope.use((tasks: TaskScope.TaskScope<unknown>) =>
+      Effect.withFiber<void, never, Scope.Scope>((fiber) => {
+        this.#entered(tasks, fiber as Fiber.Fiber<unknown, unknown>)
+        return Effect.asVoid(Effect.andThen(disposed, tasks.drain()))
+      })
+    )
+    const run = Effect.flatMap(Instant.after(deadline), (at) =>
+      Run.run(() => Effect.scoped(tasks), { name: this.name, deadline: at })
+    )
+    // The keeper itself does not fail: it would fail the scope above, and its failure is for who disposes it.
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.exit(restore(run)), (exit) => this.#leave(exit))
+    )
+  }
+
+  #entered(tasks: TaskScope.TaskScope, fiber: Fiber.Fiber<unknown, unknown>): void {
+    const inside = fiber.context as Context.Context<Scope.Scope>
+    const context = inside.pipe(
+      Context.add(CurrentTasks, tasks),
+      Context.add(InDaemon, false)
+    ) as Context.Context<never>
+    const cell = fiber.getRef(CurrentCell) as CancelCell
+    this.#open = { tasks, context, cell, finalizers: Context.get(inside, Scope.Scope) }
+    if (this.#controller !== undefined) this.#connect(this.#controller)
+  }
+
+  #leave(exit: Exit.Exit<Run.Outcome<void>, unknown>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const reason = this.reason
+      this.#over = true
+      this.#reason =
+        exit._tag === "Success" && exit.value._tag === "Cancelled" ? (reason ?? exit.value.reason) : reason
+      const failed = exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)
+      const broken = failed ? this.#broken : this.#broken.slice(1)
+      this.#failure = failed ? exit.cause : this.#broken[0]
+      return Effect.forEach(broken, (cause) => reportUnhandled("cleanup", this.name, cause, reason), {
+        discard: true
+      })
+    })
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      this.#connect(this.#controller)
+    }
+    return this.#controller.signal
+  }
+
+  #connect(controller: AbortController): void {
+    const { reason } = this
+    const open = this.#open
+    if (open !== undefined) rememberScopeUnsafe(controller.signal, open.context, open.cell)
+    if (reason !== undefined) controller.abort(new Cancelled(reason))
+    else open?.cell.listen((heard) => controller.abort(new Cancelled(heard)))
+  }
+
+  get cancelled(): boolean {
+    return this.reason !== undefined
+  }
+
+  get reason(): CancelReason | undefined {
+    return this.#over ? this.#reason : (this.#open?.cell.reason ?? this.#cell?.reason)
+  }
+
+  readonly cancel = (reason?: unknown): boolean =>
+    !this.#over && this.reason === undefined && this.#cell?.cancel(reasonOf(reason, requested)) === true
+
+  #inside(): Open {
+    if (this.reason !== undefined) throw new Cancelled(this.reason)
+    if (this.#over) throw new TaskScopeClosed({ scope: this.name })
+    if (this.#open !== undefined) return this.#open
+    throw new Error(
+      "The scope was made deep inside other starts and opens in the next turn; await a promise first."
+    )
+  }
+
+  readonly run = <A>(work: Work<A>, options?: { readonly name?: string | undefined }): Promise<A> => {
+    try {
+      const { context, tasks } = this.#inside()
+      const name = options?.name ?? (work.name || undefined)
+      const task = TaskScope.spawnUnsafe(tasks, context, settle(work, { name }), { name, observed: always })
+      return task === undefined ? rejected(new TaskScopeClosed({ scope: this.name })) : toPromise(task.fiber)
+    } catch (error) {
+      return rejected(error)
+    }
+  }
+
+  readonly spawn = <A>(first: string | Work<A>, second?: Work<A>): Task<A> =>
+    spawn(this.#inside(), ...named(first, second))
+
+  readonly daemon = <A>(first: string | Work<A>, second?: Work<A>): Task<A> =>
+    spawn(this.#inside(), ...named(first, second), true)
+
+  readonly defer = (cleanup: () => unknown, options?: { readonly name?: string | undefined }): void => {
+    const { context, finalizers } = this.#inside()
+    const name = options?.name ?? (cleanup.name || "defer")
+    const bound = Effect.catchCause(Effect.asVoid(bounded(settle(cleanup, { name }), { name })), (cause) =>
+      Effect.sync(() => {
+        this.#broken.push(cause)
+      })
+    )
+    runNow(context, Scope.addFinalizer(finalizers, Effect.provideContext(bound, context)))
+  }
+
+  readonly onCancel = (cleanup: (reason: CancelReason) => unknown): CancelGuard => {
+    const { context, finalizers } = this.#inside()
+    const guard = Guard.guard((reason) => Effect.orDie(settle(() => cleanup(reason), { name: cleanup.name })))
+    const { disarm } = runNow(context, Effect.provideService(guard, Scope.Scope, finalizers))
+    return { disarm: () => runNow(context, disarm) }
+  }
+
+  readonly checkpoint = (): Promise<void> => checkpoint(this.signal)
+
+  /** Waits until everything has ended; the first failure is the exit. */
+  get #end(): Effect.Effect<void, unknown> {
+    this.#disposing = true
+    this.#dispose?.()
+    const keeper = this.#keeper
+    return Effect.flatMap(keeper === undefined ? Effect.void : Child.awaitEnd(keeper), () =>
+      this.#failure === undefined ? Effect.void : Effect.failCause(this.#failure)
+    )
+  }
+
+  /** Runs a body as one of the tasks, and gives its value when the scope has ended. */
+  around<A>(body: (scope: CancelScope) => A | PromiseLike<A>): Promise<A> {
+    const { context, tasks } = this.#inside()
+    const task = TaskScope.spawnUnsafe(
+      tasks,
+      context,
+      settle(() => body(this), { name: body.name || this.name, failsLate: true }),
+      {
+        name: body.name || this.name
+      }
+    )
+    if (task === undefined) throw new TaskScopeClosed({ scope: this.name })
+    return toPromise(
+      Child.startUnsafe(
+        this.#context,
+        Effect.flatMap(this.#end, () => task.fiber.pollUnsafe() as Exit.Exit<A, unknown>)
+      )
+    )
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    // The same outcome for everyone who asks.
+    this.#ended ??= toPromise(Child.startUnsafe(this.#context, this.#end))
+    return this.#ended
+  }
+}

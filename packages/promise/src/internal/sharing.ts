@@ -1,0 +1,26 @@
+/**
+ * The options of shared work.
+ *
+ * Invariants
+ * 1. A linger that is no length of time is refused where the work is made, not when its last caller leaves.
+ */
+import { CancelReason } from "@curfew/reason"
+import type * as Single from "@curfew/singleflight"
+import type { SharedOptions } from "../shared.ts"
+import { durationOf } from "./durations.ts"
+
+/** The options that need no translation, checked. */
+export const plainOf = (options: SharedOptions | undefined): Single.SharedOptions => {
+  const { generations, whenUnobserved } = options ?? {}
+  return {
+    generations,
+    whenUnobserved:
+      typeof whenUnobserved === "object"
+        ? { linger: durationOf("linger", whenUnobserved.linger) }
+        : whenUnobserved
+  }
+}
+
+export const requestedShared: CancelReason = /* @__PURE__ */ CancelReason.Requested({
+  message: "the shared work was cancelled"
+})

@@ -1,0 +1,55 @@
+/**
+ * Tasks for promise programs.
+ *
+ * Invariants
+ * 1. The failure of a task has a receiver other than its `join`: the scope, or the owner's. So `join` need not be awaited,
+ *    and never becomes an unhandled rejection.
+ */
+import { CancelReason } from "@curfew/reason"
+import { TaskScope, TaskScopeClosed } from "@curfew/scope"
+import * as Context from "effect/Context"
+import type * as Fiber from "effect/Fiber"
+import type { Work } from "../Options.ts"
+import type { Task } from "../Task.ts"
+import { quiet, toPromise } from "./bridge.ts"
+import { reasonOf } from "./launch.ts"
+import { InDaemon } from "./place.ts"
+import { runNow } from "./runNow.ts"
+import { settle } from "./settle.ts"
+
+const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
+
+type Running<A> = TaskScope.Task<A, unknown> & { readonly fiber: Fiber.Fiber<A, unknown> }
+
+const taskOf = <A>(context: Context.Context<never>, running: Running<A>): Task<A> => ({
+  name: running.name,
+  join: quiet(toPromise(running.fiber)),
+  cancel: (reason) => running.cancelUnsafe(reasonOf(reason, requested)),
+  get status() {
+    return runNow(context, running.status)
+  }
+})
+
+export interface Spawn {
+  readonly context: Context.Context<never>
+  readonly tasks: TaskScope.TaskScope
+}
+
+/** `(work)` or `(name, work)`. */
+export const named = <A>(
+  first: string | Work<A>,
+  second: Work<A> | undefined
+): readonly [string | undefined, Work<A>] =>
+  typeof first === "string" ? [first, second as Work<A>] : [first.name || undefined, first]
+
+export const spawn = <A>(
+  { context, tasks }: Spawn,
+  name: string | undefined,
+  work: Work<A>,
+  daemon = false
+): Task<A> => {
+  const own = daemon ? Context.add(context, InDaemon, true) : context
+  const running = TaskScope.spawnUnsafe(tasks, own, settle(work, { name, failsLate: true }), { name, daemon })
+  if (running === undefined) throw new TaskScopeClosed({ scope: tasks.name })
+  return taskOf(context, running)
+}

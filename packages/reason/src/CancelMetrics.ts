@@ -1,0 +1,49 @@
+import * as Metric from "effect/Metric"
+
+/**
+ * How much running work was told to stop, by the attributes `kind` (`scope`, `task`, `call`, `shared`, `shield`) and
+ * `reason` (the tag).
+ *
+ * **Gotchas**
+ *
+ * One cancel of a scope with ten tasks counts eleven: each piece of work that ran and was signalled. What was never
+ * started, and what finished first, is not counted.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as Metric from "effect/Metric"
+ * import { CancelReason, cancelledTotal } from "@curfew/reason"
+ * import { CancelScope } from "@curfew/scope"
+ *
+ * const program = Effect.gen(function* () {
+ *   yield* CancelScope.run((scope) => Effect.andThen(scope.cancel(CancelReason.Superseded()), Effect.never))
+ *   const series = Metric.withAttributes(cancelledTotal, { kind: "scope", reason: "Superseded" })
+ *   return (yield* Metric.value(series)).count
+ * }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+ * Effect.runSync(program) // => 1
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const cancelledTotal: Metric.Counter<number> = /* @__PURE__ */ Metric.counter(
+  "curfew_cancelled_total",
+  { description: "Running work that was told to stop.", incremental: true }
+)
+
+/**
+ * How long work took from its cancel to its end, in milliseconds, by the attribute `kind`; bounded clean-up, kind
+ * `cleanup`, from its beginning to its end.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const cleanupMillis: Metric.Histogram<number> = /* @__PURE__ */ Metric.histogram(
+  "curfew_cleanup_milliseconds",
+  {
+    description: "From the cancel of work to its end.",
+    boundaries: [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000]
+  }
+)

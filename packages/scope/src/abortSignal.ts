@@ -1,0 +1,108 @@
+import { type CancelReason, ownCancellation } from "@curfew/reason"
+import { forkCellUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+
+/**
+ * The current cancellation as an `AbortSignal`, for `fetch`, a driver, anything that takes one.
+ *
+ * **Guarantees**
+ *
+ * - **The reason goes out (L6)**: the signal's `reason` is the {@link CancelReason} of the nearest cancelled scope above, the
+ *   first one: in a forked child, an item of `all`, a side of a race, the body of a time-out. It is aborted in the turn of
+ *   the cancel.
+ * - **No success aborts it**: neither a value, nor a failure, nor a foreign interrupt.
+ * - **No road in (L44)**: made in a mask or a shield it is not aborted by what is outside; made in a mask whose `Scope` is
+ *   cancelled later, it is aborted when that `Scope` closes.
+ * - **No ear left behind (L8)**: when the `Scope` closes, nothing listens any more.
+ *
+ * **When cancelled**
+ *
+ * It is aborted. A native interrupt, of a race's loser for instance, aborts it when the `Scope` closes, with `Unknown` where
+ * nobody said why.
+ *
+ * **Gotchas**
+ *
+ * A signal belongs to the `Scope` it was made in. One that was made outside a race knows nothing of the race's loser.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { CancelReason } from "@curfew/reason"
+ * import { CancelScope, currentSignal } from "@curfew/scope"
+ *
+ * const seen: Array<unknown> = []
+ * const work = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const signal = yield* currentSignal
+ *     signal.addEventListener("abort", () => seen.push(signal.reason))
+ *     yield* Effect.never
+ *   })
+ * )
+ * const program = CancelScope.run((scope) =>
+ *   Effect.andThen(Effect.forkChild(scope.cancel(CancelReason.Superseded())), work)
+ * )
+ * await Effect.runPromise(program)
+ * seen // => [{ _tag: "Superseded" }]
+ * ```
+ *
+ * @see withSignal around one piece of work; `promiseSettled` in `@curfew/promise`, which also waits for the promise.
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const currentSignal: Effect.Effect<AbortSignal, never, Scope.Scope> = /* @__PURE__ */ Effect.withFiber(
+  (fiber) => {
+    const apart = startsApartUnsafe(fiber)
+    return Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const controller = new AbortController()
+          const cell = forkCellUnsafe(fiber, "scope", "signal", apart)
+          const abort = (reason: CancelReason) => controller.abort(reason)
+          if (cell.reason !== undefined) abort(cell.reason)
+          return { abort, cell, controller, forget: cell.listen(abort) }
+        }),
+        ({ abort, cell, forget }, exit) =>
+          Effect.map(ownCancellation(exit), (own) => {
+            forget()
+            cell.unlink()
+            if (own._tag === "Some") abort(own.value)
+          })
+      ),
+      ({ controller }) => controller.signal
+    )
+  }
+)
+
+/**
+ * Runs work with an `AbortSignal` of its own, which its cancellation aborts: {@link currentSignal} without a `Scope`.
+ *
+ * **Guarantees**
+ *
+ * - **The reason goes out (L6)**, **no success aborts it**, **no road in (L44)**, **no ear left behind (L8)**: as with
+ *   {@link currentSignal}.
+ *
+ * **When cancelled**
+ *
+ * The signal is aborted, at the latest before the exit of the work is passed on.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { withSignal } from "@curfew/scope"
+ *
+ * const program = withSignal((signal) => Effect.succeed(signal.aborted))
+ * Effect.runSync(program) // => false
+ * ```
+ *
+ * @see currentSignal for one that lives as long as a `Scope`.
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const withSignal = <A, E, R>(
+  use: (signal: AbortSignal) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  // The work keeps the `Scope` it is in, if any; the signal has one of its own.
+  Effect.scopedWith((own) => Effect.flatMap(Effect.provideService(currentSignal, Scope.Scope, own), use))

@@ -1,0 +1,141 @@
+/**
+ * Clean-up under a limit: what `bounded`, guards, receivers and reports share.
+ *
+ * Invariants
+ * 1. The work runs masked, in a fiber of its own, from the first operation of the call on: clean-up that has begun is
+ *    awaited, whoever cancels.
+ * 2. The waiter goes on when the work has ended or the budget is used up, whichever comes first, and once.
+ * 3. An overrun stands in the stuck registry from the moment the waiter goes on until the work ends.
+ * 4. What the work fails with is the waiter's, or `tell`'s once nobody waits any more.
+ * 5. Depth costs no stack.
+ */
+import { attributes, type CancelReason, currentReason } from "@curfew/reason"
+import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import type * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as References from "effect/References"
+import { millisOf } from "../Argument.ts"
+import { CleanupBudget } from "../CleanupBudget.ts"
+import { enterUnsafe, logStuck } from "../Stuck.ts"
+import * as child from "./child.ts"
+
+interface Bounds {
+  readonly within?: Duration.Input | undefined
+  readonly name?: string | undefined
+  readonly source?: (() => string | undefined) | undefined
+}
+
+type Tell = (cause: Cause.Cause<unknown>, reason: CancelReason | undefined) => Effect.Effect<void>
+
+export const bounding = <A, E, R>(
+  work: Effect.Effect<A, E, R>,
+  bounds: Bounds,
+  tell?: Tell
+): Effect.Effect<Option.Option<A>, E, R> =>
+  Effect.uninterruptible(
+    Effect.withFiber((fiber) =>
+      Effect.flatMap(currentReason, (reason) =>
+        start(fiber, work, bounds, Option.getOrUndefined(reason), tell)
+      )
+    )
+  )
+
+const start = <A, E, R>(
+  waiter: Fiber.Fiber<unknown, unknown>,
+  finalizer: Effect.Effect<A, E, R>,
+  bounds: Bounds,
+  reason: CancelReason | undefined,
+  tell: Tell | undefined
+): Effect.Effect<Option.Option<A>, E> => {
+  const usual = waiter.getRef(CleanupBudget)
+  if (bounds.within === undefined) return limited(waiter, finalizer, bounds, usual, reason, tell)
+  const given = millisOf("the budget of bounded", bounds.within)
+  return typeof given === "number"
+    ? limited(waiter, finalizer, bounds, Duration.millis(given), reason, tell)
+    : // Clean-up runs in any case: a budget that means nothing is told after it.
+      Effect.andThen(limited(waiter, finalizer, bounds, usual, reason, tell), Effect.die(given))
+}
+
+const limited = <A, E, R>(
+  waiter: Fiber.Fiber<unknown, unknown>,
+  finalizer: Effect.Effect<A, E, R>,
+  { name, source }: Bounds,
+  budget: Duration.Duration,
+  reason: CancelReason | undefined,
+  tell: Tell | undefined
+): Effect.Effect<Option.Option<A>, E> => {
+  const clock = waiter.getRef(Clock.Clock)
+  const startedAt = clock.currentTimeMillisUnsafe()
+  let overrun = false
+  let leave: (() => void) | undefined
+  const work = Effect.onExitPrimitive(finalizer, (exit) => {
+    leave?.()
+    return overrun && exit._tag === "Failure" ? tell?.(exit.cause, reason) : undefined
+  })
+  // A cell of its own: the clean-up stands in the live tree, and it can ask for the reason although its fiber is a
+  // new one, which nobody interrupts.
+  const cell = new CancelCell("cleanup", { name, outer: waiter.getRef(CurrentCell) })
+  cell.reason = reason
+  const context = Context.add(saying(waiter.context, reason), CurrentCell, cell) as Context.Context<R>
+  const deep = child.isDeep()
+  const running = child.startUnsafe(
+    context,
+    Effect.withFiber<A, E, R>((own) => {
+      cell.fiber = own
+      return deep ? Effect.andThen(Effect.yieldNow, work) : work
+    }),
+    { uninterruptible: true }
+  )
+  running.addObserver(() => cell.unlink())
+  const ended = running.pollUnsafe()
+  if (ended !== undefined) return Exit.map(ended, Option.some)
+  return Effect.callback<Option.Option<A>, E>((resume) => {
+    // Before the timer, which a clock may fire at once when the budget is zero.
+    let timer: Fiber.Fiber<void> | undefined
+    const remove = running.addObserver((exit) => {
+      timer?.interruptUnsafe()
+      child.resumeWith(waiter, resume, Exit.map(exit, Option.some))
+    })
+    if (running.pollUnsafe() !== undefined) return
+    timer = child.startUnsafe(
+      context,
+      Effect.andThen(
+        clock.sleep(budget),
+        Effect.sync(() => {
+          // On a clock that ends other work in the turn of its own start.
+          if (running.pollUnsafe() !== undefined) return
+          overrun = true
+          remove()
+          cell.abandon()
+          const record = {
+            kind: "finalizer",
+            name,
+            reason,
+            span: waiter.cache.span?._tag === "Span" ? waiter.cache.span.name : undefined,
+            startedAt,
+            source: source?.()
+          } as const
+          leave = enterUnsafe(record, waiter.context)
+          // The waiter logs it: masked, and before anybody goes on.
+          resume(Effect.as(logStuck(record), Option.none()))
+        })
+      )
+    )
+    if (running.pollUnsafe() !== undefined) timer.interruptUnsafe()
+  })
+}
+
+/** The context in which clean-up logs: each line says why the work was cancelled. */
+const saying = <R>(context: Context.Context<R>, reason: CancelReason | undefined): Context.Context<R> =>
+  reason === undefined
+    ? context
+    : Context.add(context, References.CurrentLogAnnotations, {
+        ...Context.get(context, References.CurrentLogAnnotations),
+        ...attributes(reason)
+      })
