@@ -30,22 +30,24 @@ export interface Message {
   readonly error_details: ReadonlyArray<Any>
 }
 
-const loaded = loadSync(fileURLToPath(new URL("../proto/test_service.proto", import.meta.url)), {
-  keepCase: true,
-  defaults: true,
-  arrays: true,
-  objects: true,
-  includeDirs: [fileURLToPath(new URL("../proto", import.meta.url))]
-})
+const load = (file: string) =>
+  loadSync(fileURLToPath(new URL(`../proto/${file}`, import.meta.url)), {
+    keepCase: true,
+    defaults: true,
+    arrays: true,
+    objects: true
+  })
 
-export const definition = loaded["grpchantesting.TestService"] as ServiceDefinition
+export const definition = load("test_service.proto")["grpchantesting.TestService"] as ServiceDefinition
+export const triggerDefinition = load("tunnel_test_service.proto")["TunnelTestService"] as ServiceDefinition
 
 const later = (millis: number): Promise<void> =>
   millis <= 0 ? Promise.resolve() : new Promise((resolve) => setTimeout(resolve, millis))
 
-const toMetadata = (entries: Record<string, Buffer>): Metadata => {
+export const toMetadata = (entries: Record<string, Buffer>): Metadata => {
   const metadata = new Metadata()
-  for (const [key, value] of Object.entries(entries)) metadata.add(key, key.endsWith("-bin") ? value : value.toString())
+  for (const [key, value] of Object.entries(entries))
+    metadata.add(key, key.endsWith("-bin") ? value : value.toString())
   return metadata
 }
 
@@ -64,6 +66,29 @@ const encodeStatus = (code: number, message: string, details: ReadonlyArray<Any>
   for (const { type_url, value } of details)
     writer.uint32(26).fork().uint32(10).string(type_url).uint32(18).bytes(value).ldelim()
   return Buffer.from(writer.finish())
+}
+
+/** The details of an encoded `google.rpc.Status`. */
+export const decodeStatus = (bytes: Buffer): ReadonlyArray<Any> => {
+  const details: Array<Any> = []
+  const reader = protobuf.Reader.create(bytes)
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32()
+    if (tag !== 26) {
+      reader.skipType(tag & 7)
+      continue
+    }
+    const end = reader.uint32() + reader.pos
+    const any = { type_url: "", value: Buffer.alloc(0) }
+    while (reader.pos < end) {
+      const field = reader.uint32()
+      if (field === 10) any.type_url = reader.string()
+      else if (field === 18) any.value = Buffer.from(reader.bytes())
+      else reader.skipType(field & 7)
+    }
+    details.push(any)
+  }
+  return details
 }
 
 const failure = (message: Message, trailers: Metadata): Partial<ServiceError> => {
