@@ -1,6 +1,9 @@
 /** Tunnels inside tunnels: the tunnel service is a service like any other. */
+
+import { CleanupBudget, stuck } from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { openForward, Services, serveReverse, TunnelService } from "../src/index.ts"
 import { definition, EchoClient, implementation, unary } from "./support/echo.ts"
@@ -39,6 +42,23 @@ describe("inside a forward tunnel", () => {
       yield* outer.close()
       expect((yield* nested.closed)._tag).toMatch(/^(Lost|ClosedByPeer)$/)
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("a tunnel inside another", () => {
+  it.live("is closed by itself without being left behind, and the outer one goes on", () =>
+    Effect.gen(function* () {
+      const { to } = yield* nesting
+      const outer = yield* openForward(to)
+      yield* Effect.scoped(
+        Effect.flatMap(openForward({ client: outer.client(grpc.Client) }), (nested) =>
+          Effect.promise(() => unary(nested.client(EchoClient), Buffer.from("inside")))
+        )
+      )
+      expect(yield* stuck).toEqual([])
+      const answer = yield* Effect.promise(() => unary(outer.client(EchoClient), Buffer.from("outside")))
+      expect(answer.value?.toString()).toBe("outside")
+    }).pipe(Effect.provideService(CleanupBudget, Duration.infinity), Effect.scoped)
   )
 })
 
