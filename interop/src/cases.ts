@@ -34,6 +34,8 @@ export interface TestClient {
 
 export interface Case {
   readonly name: string
+  /** Without flow control the Go library stops reading a tunnel for a handler that does not read. */
+  readonly needsFlowControl?: boolean
   readonly run: (client: TestClient) => Promise<void>
 }
 
@@ -254,7 +256,7 @@ export const cases: ReadonlyArray<Case> = [
       check("the payload", answer.payload.equals(Buffer.alloc(size, 7)), true)
     }
   })),
-  { name: "a stalled reader holds nobody up", run: stalled },
+  { name: "a stalled reader holds nobody up", run: stalled, needsFlowControl: true },
   { name: "ten callers", run: callers },
   { name: "a hundred calls of mixed size at a time", run: mixed }
 ]
