@@ -16,6 +16,13 @@ export interface TunnelOptions {
   readonly maxMetadataSize?: number
   /** Payload bytes that the peer may send ahead on each stream. Default 65,536, which is what other peers use. */
   readonly window?: number
+  /**
+   * Whether streams have windows, where the peer has them too. Default true. Off, a reader that stops does not make its
+   * peer stop: its stream ends with `RESOURCE_EXHAUSTED` at `maxUnread`.
+   */
+  readonly flowControl?: boolean
+  /** Bytes of one stream without windows that may wait for their reader. Default 4 MiB. */
+  readonly maxUnread?: number
   /** How long the peer may take for its response headers and its settings. Default 10 seconds. */
   readonly openTimeout?: Duration.Input
   /** Called synchronously with everything that happens. What it throws is reported; when absent, no event is built. */

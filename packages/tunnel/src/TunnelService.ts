@@ -29,8 +29,11 @@ import type { TunnelOptions } from "./TunnelOptions.ts"
  * @since 0.1.0
  */
 export interface TunnelServiceOptions extends TunnelOptions {
-  /** What forward tunnels may call. Without it they are answered `UNIMPLEMENTED`. */
-  readonly services?: Services
+  /**
+   * What forward tunnels may call. Without it they are answered `UNIMPLEMENTED`. A function is given the tunnel service
+   * itself, for tunnels inside tunnels: `(self) => services.pipe(Services.add(self.definition, self.implementation))`.
+   */
+  readonly services?: Services | ((self: Pick<TunnelService, "definition" | "implementation">) => Services)
   /** Whether reverse tunnels are accepted. Default true; otherwise they are answered `UNIMPLEMENTED`. */
   readonly reverse?: boolean
   /** Names a reverse tunnel, from who its peer is and what its request headers say. Default: the empty string. */
@@ -185,7 +188,6 @@ export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelSe
     }
 
     const openTunnel = (call: OuterCall): void => {
-      const { services } = options
       if (services === undefined) {
         refuse(call, Code.UNIMPLEMENTED, "No services are offered to forward tunnels")
         return
@@ -212,6 +214,10 @@ export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelSe
     }
 
     const implementation = { OpenTunnel: openTunnel, OpenReverseTunnel: openReverseTunnel }
+    const services =
+      typeof options.services === "function"
+        ? options.services({ definition, implementation })
+        : options.services
     const refuseNew = Effect.sync(() => admission.refuse())
 
     return {

@@ -4,21 +4,38 @@ import { Assembler, type Step } from "../src/internal/assembler.ts"
 import { decodeClientFrame } from "../src/internal/decode.ts"
 import { Encoder } from "../src/internal/encode.ts"
 import { type ClientFrame, maxChunk, maxUint32 } from "../src/internal/frame.ts"
-import { ReceiveWindow, SendWindow } from "../src/internal/window.ts"
+import { ReceiveWindow, SendWindow, UnreadBytes } from "../src/internal/window.ts"
 import { Outbound, Outbox } from "../src/internal/writer.ts"
 
 describe("a send window", () => {
   it("saturates instead of wrapping", () => {
-    const window = new SendWindow(maxUint32)
+    const window = new SendWindow(maxUint32, 1)
     window.grant(1)
     expect(window.credit).toBe(maxUint32)
   })
 
   it("tells when credit comes back after there was none", () => {
-    const window = new SendWindow(0)
+    const window = new SendWindow(0, 1)
     expect(window.grant(0)).toBe(false)
     expect(window.grant(5)).toBe(true)
     expect(window.grant(5)).toBe(false)
+  })
+})
+
+describe("without flow control", () => {
+  it("a sender has credit without end, whatever it sends and is granted", () => {
+    const window = new SendWindow(0, 0)
+    window.spend(maxUint32)
+    expect(window.grant(1)).toBe(false)
+    expect(window.credit).toBe(Number.POSITIVE_INFINITY)
+  })
+
+  it("a receiver takes what comes until too much is unread, and announces nothing", () => {
+    const unread = new UnreadBytes(10)
+    expect(unread.receive(10)).toBe(true)
+    expect(unread.consume(4)).toBe(0)
+    expect(unread.receive(4)).toBe(true)
+    expect(unread.receive(1)).toBe(false)
   })
 })
 
@@ -183,7 +200,7 @@ const drain = (outbox: Outbox): ReadonlyArray<ClientFrame> => {
 const brief = (frames: ReadonlyArray<ClientFrame>): ReadonlyArray<string> =>
   frames.map((frame) => `${frame.id} ${frame._tag}${"data" in frame ? ` ${frame.data.length}` : ""}`)
 
-const outbound = (id: number, credit: number): Outbound => new Outbound(new SendWindow(credit), id)
+const outbound = (id: number, credit: number): Outbound => new Outbound(new SendWindow(credit, 1), id)
 
 describe("the outbox of a tunnel", () => {
   it("cuts a message at 16 KiB and at the credit there is", () => {
@@ -241,7 +258,7 @@ describe("the outbox of a tunnel", () => {
     const outbox = new Outbox()
     const stream = outbound(1, 0)
     outbox.message(stream, Buffer.alloc(0), () => undefined)
-    const unopened = new Outbound(new SendWindow(100))
+    const unopened = new Outbound(new SendWindow(100, 1))
     outbox.message(unopened, Buffer.alloc(1), () => undefined)
     expect(drain(outbox)).toEqual([])
     stream.window.grant(1)

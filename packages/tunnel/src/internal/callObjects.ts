@@ -56,11 +56,11 @@ export const statusOfError = (error: unknown, trailers?: Metadata | null): RpcSt
 }
 
 // A registered symbol: whoever handles calls of both kinds can tell them apart without this package.
-const transport = /* @__PURE__ */ Symbol.for("curfew.transport")
+export const transportKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.transport")
 
 /** The part that all four kinds share; grpc-js calls it the surface. */
 const surface = (host: Host) => ({
-  [transport]: "tunnel" as const,
+  [transportKey]: "tunnel" as const,
   metadata: host.metadata,
   cancelled: false,
   getPeer: () => host.peer,

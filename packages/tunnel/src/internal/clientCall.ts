@@ -20,7 +20,7 @@ import type { ClientEngine } from "./clientEngine.ts"
 import * as Machine from "./clientStream.ts"
 import { credentialsMetadata } from "./credentials.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
-import { noBytes, revisionOne, type ServerFrame } from "./frame.ts"
+import { noBytes, type ServerFrame } from "./frame.ts"
 import { MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
 import { makeStatus, type RpcStatus, statusFromWire } from "./rpcStatus.ts"
 import { formatTimeout, timeoutKey } from "./timeout.ts"
@@ -62,7 +62,8 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   id = 0
 
   constructor(engine: ClientEngine, outgoing: Outgoing) {
-    super(engine.link, new Outbound(new SendWindow(0)), Code.INTERNAL)
+    const { revision } = engine
+    super(engine.link, new Outbound(new SendWindow(0, revision)), Code.INTERNAL, revision)
     this.engine = engine
     this.outgoing = outgoing
   }
@@ -284,7 +285,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
       method: this.outgoing.method,
       headers: this.headers,
       window: limits.window,
-      revision: revisionOne
+      revision: this.engine.revision
     })
     outbox.open(this.outbound, this.id)
     this.grant(this.engine.initialCredit)

@@ -2,7 +2,7 @@
  * The tunnel client of one tunnel: negotiation, ids, the registry of streams, and frames on their way to them.
  *
  * **Invariants**
- * 1. No call reaches the wire before the settings have arrived.
+ * 1. No call reaches the wire before the settings have arrived, from a peer that sends them.
  * 2. Ids are 1, 2, 3 … in the order in which the streams reach the wire, and are never reused.
  * 3. A frame for an id that was used is delivered, or ignored when the stream is over; a frame for an id that was
  *    never used ends the tunnel.
@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import { ProtocolViolation, TunnelOpenError } from "../TunnelError.ts"
 import type { ClientCall } from "./clientCall.ts"
 import { decodeServerFrame } from "./decode.ts"
-import { revisionOne, type Settings, tunnelId } from "./frame.ts"
+import { type Revision, revisionZero, type Settings, tunnelId } from "./frame.ts"
 import type { Link } from "./link.ts"
 import { makeStatus } from "./rpcStatus.ts"
 
@@ -25,6 +25,8 @@ export class ClientEngine {
   private lastId = 0
   /** What the tunnel server allows on a new stream. */
   initialCredit = 0
+  /** What is spoken on new streams: the highest that both ends speak. */
+  revision: Revision = revisionZero
 
   constructor(link: Link) {
     this.link = link
@@ -96,11 +98,21 @@ export class ClientEngine {
     else stream.deliver(frame)
   }
 
+  /** The peer does not negotiate: it sends no settings, and speaks the first revision. */
+  assume(): void {
+    this.negotiated = true
+    Deferred.doneUnsafe(this.settled, Effect.void)
+  }
+
   private negotiate(settings: Settings): void {
     this.negotiated = true
-    if (!settings.revisions.includes(revisionOne)) {
-      const spoken = settings.revisions.join(", ") || "none"
-      const details = `The peer speaks protocol revisions ${spoken}, this end only ${revisionOne}`
+    const own = this.link.limits.revisions
+    // A peer that names none is one that has only ever had the first.
+    const theirs = settings.revisions.length === 0 ? [revisionZero] : settings.revisions
+    const common = own.filter((revision) => theirs.includes(revision))
+    if (common.length === 0) {
+      const spoken = theirs.join(", ")
+      const details = `The peer speaks protocol revisions ${spoken}, this end ${own.join(" and ")}`
       Deferred.doneUnsafe(
         this.settled,
         Effect.fail(new TunnelOpenError({ code: Code.FAILED_PRECONDITION, details }))
@@ -109,6 +121,7 @@ export class ClientEngine {
       this.link.close({ _tag: "Violated", error })
       return
     }
+    this.revision = Math.max(...common) as Revision
     this.initialCredit = settings.window
     Deferred.doneUnsafe(this.settled, Effect.void)
   }

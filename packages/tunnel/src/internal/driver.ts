@@ -21,9 +21,10 @@ import type * as Scope from "effect/Scope"
 import type { CancelledBy, StreamFinalizer, StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { Assembler, type Fault, type Step } from "./assembler.ts"
 import type { Entry } from "./deadlines.ts"
+import { type Revision, revisionOne } from "./frame.ts"
 import { closeHere, type Link } from "./link.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
-import { ReceiveWindow } from "./window.ts"
+import { ReceiveWindow, type Receiving, UnreadBytes } from "./window.ts"
 import type { Outbound } from "./writer.ts"
 
 const faults: Readonly<Record<Fault, string>> = {
@@ -52,7 +53,7 @@ export abstract class StreamDriver<State, Event, Action> {
   protected timer: Entry | undefined
   protected openedAt = 0
   protected opened = false
-  private readonly window: ReceiveWindow
+  private readonly window: Receiving
   /** The code for a peer that breaks the framing of messages. */
   private readonly framingCode: number
   private readonly pending: Array<Event> = []
@@ -62,12 +63,13 @@ export abstract class StreamDriver<State, Event, Action> {
   private cancelled = false
   private lateWrites = 0
 
-  constructor(link: Link, outbound: Outbound, framingCode: number) {
+  constructor(link: Link, outbound: Outbound, framingCode: number, revision: Revision) {
     this.link = link
     this.outbound = outbound
     this.framingCode = framingCode
     this.inbound = new Assembler(link.limits.maxMessageSize)
-    this.window = new ReceiveWindow(link.limits.window)
+    const { maxUnread, window } = link.limits
+    this.window = revision === revisionOne ? new ReceiveWindow(window) : new UnreadBytes(maxUnread)
   }
 
   protected abstract get ref(): StreamRef

@@ -91,8 +91,14 @@ export type ServerFrame = ResponseHeaders | Message | MoreData | CloseStream | S
 /** The id under which a tunnel server speaks about the tunnel itself. */
 export const tunnelId = -1
 
-/** The one protocol revision this library speaks: the one with flow control. */
+/** The first protocol revision: no flow control. Peers that do not negotiate speak no other. */
+export const revisionZero = 0
+
+/** The second protocol revision: each stream has a window in each direction. */
 export const revisionOne = 1
+
+/** What is spoken on a stream. */
+export type Revision = typeof revisionZero | typeof revisionOne
 
 /** The window that every known peer starts a stream with. */
 export const defaultWindow = 65_536

@@ -19,6 +19,7 @@ import {
 import * as Effect from "effect/Effect"
 import { TunnelOpenError } from "../TunnelError.ts"
 import { batchKey, pack, unpack } from "./batch.ts"
+import { transportKey } from "./callObjects.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 
 export const negotiateKey = "grpctunnel-negotiate"
@@ -173,6 +174,10 @@ export const accept = (call: ServerDuplexStream<Buffer, Buffer>, headers: Metada
   call.on("cancelled", () =>
     over({ code: Code.CANCELLED, details: "The connection or the call was cancelled" })
   )
+  // grpc-js says `cancelled` after every end. Inside another tunnel a call that was answered is never cancelled.
+  call.on("finish", () => {
+    if (transportKey in call) over({ code: Code.OK, details: "The call has ended" })
+  })
   call.on("error", () => undefined)
   return {
     peer: call.getPeer(),

@@ -6,13 +6,16 @@
  */
 import * as Duration from "effect/Duration"
 import type { TunnelOptions } from "../TunnelOptions.ts"
-import { defaultWindow, maxUint32 } from "./frame.ts"
+import { defaultWindow, maxUint32, type Revision, revisionOne, revisionZero } from "./frame.ts"
 
 export interface Limits {
   readonly maxMessageSize: number
   readonly maxStreams: number
   readonly maxMetadataSize: number
   readonly window: number
+  readonly maxUnread: number
+  /** In ascending order; never empty. */
+  readonly revisions: ReadonlyArray<Revision>
   readonly openTimeout: Duration.Duration
 }
 
@@ -24,5 +27,7 @@ export const limitsOf = (options: TunnelOptions): Limits => ({
   maxStreams: whole(options.maxStreams, 1024, Number.MAX_SAFE_INTEGER),
   maxMetadataSize: whole(options.maxMetadataSize, 65_536, maxUint32),
   window: whole(options.window, defaultWindow, 0x7fff_ffff),
+  maxUnread: whole(options.maxUnread, 4 * 1024 * 1024, Number.MAX_SAFE_INTEGER),
+  revisions: options.flowControl === false ? [revisionZero] : [revisionZero, revisionOne],
   openTimeout: Duration.fromInputUnsafe(options.openTimeout ?? "10 seconds")
 })

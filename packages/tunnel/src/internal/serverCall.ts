@@ -31,7 +31,7 @@ import {
   writableCall
 } from "./callObjects.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
-import { noBytes } from "./frame.ts"
+import { noBytes, type Revision } from "./frame.ts"
 import type { Link } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
@@ -53,6 +53,7 @@ export interface Incoming {
   readonly method: RegisteredMethod
   readonly metadata: Metadata
   readonly window: number
+  readonly revision: Revision
   /** Milliseconds, from `grpc-timeout`. */
   readonly timeout: number | undefined
 }
@@ -73,7 +74,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private endPending = false
 
   constructor(link: Link, incoming: Incoming, forget: () => void) {
-    super(link, new Outbound(new SendWindow(incoming.window), incoming.id), Code.INVALID_ARGUMENT)
+    const { id, revision, window } = incoming
+    super(link, new Outbound(new SendWindow(window, revision), id), Code.INVALID_ARGUMENT, revision)
     this.id = incoming.id
     this.path = incoming.path
     this.method = incoming.method

@@ -13,11 +13,18 @@ import { status as Code } from "@grpc/grpc-js"
 import type { Services } from "../Services.ts"
 import type { Admission } from "./admission.ts"
 import { decodeClientFrame } from "./decode.ts"
-import { type ClientFrame, type Malformed, type NewStream, noBytes, revisionOne } from "./frame.ts"
+import {
+  type ClientFrame,
+  type Malformed,
+  type NewStream,
+  noBytes,
+  revisionOne,
+  revisionZero
+} from "./frame.ts"
 import type { Link } from "./link.ts"
 import { MetadataProblem, metadataFromWire } from "./metadata.ts"
 import { makeStatus, refusalToWire } from "./rpcStatus.ts"
-import { ServerCall } from "./serverCall.ts"
+import { type Incoming, ServerCall } from "./serverCall.ts"
 import { takeTimeout } from "./timeout.ts"
 
 export class ServerEngine {
@@ -112,8 +119,9 @@ export class ServerEngine {
       refuse(Code.UNAVAILABLE, "The server is shutting down")
       return
     }
-    if (frame.revision !== revisionOne) {
-      refuse(Code.UNAVAILABLE, `Protocol revision ${frame.revision} is not spoken here`)
+    const { revision } = frame
+    if (revision !== revisionOne && revision !== revisionZero) {
+      refuse(Code.UNAVAILABLE, `Protocol revision ${revision} is not spoken here`)
       return
     }
     if (this.streams.size >= limits.maxStreams) {
@@ -141,7 +149,15 @@ export class ServerEngine {
       return
     }
     const timeout = takeTimeout(metadata)
-    const incoming = { id, path: `/${path}`, method: registered, metadata, window, timeout }
+    const incoming: Incoming = {
+      id,
+      path: `/${path}`,
+      method: registered,
+      metadata,
+      window,
+      revision,
+      timeout
+    }
     const forget = (): void => {
       this.streams.delete(id)
       this.admission.leave()

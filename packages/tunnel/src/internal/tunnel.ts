@@ -21,7 +21,7 @@ import type { Admission } from "./admission.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { type Source, TunnelGrpcChannel } from "./channel.ts"
 import { ClientEngine } from "./clientEngine.ts"
-import { revisionOne, tunnelId } from "./frame.ts"
+import { tunnelId } from "./frame.ts"
 import { limitsOf } from "./limits.ts"
 import { type Link, make as makeLink, nextTunnelId } from "./link.ts"
 import { ServerEngine } from "./serverEngine.ts"
@@ -79,10 +79,7 @@ export const runClient = (
     const engine = new ClientEngine(link)
     const { ending } = link
     carrier.listen(engine.receive, (end) => link?.close(endOf(end)))
-    if (!carrier.negotiates) {
-      const details = "The peer does not negotiate: it speaks only the protocol revision without flow control"
-      return yield* new TunnelOpenError({ code: Code.FAILED_PRECONDITION, details })
-    }
+    if (!carrier.negotiates) engine.assume()
     yield* Effect.timeoutOrElse(engine.ready, {
       duration: link.limits.openTimeout,
       orElse: () =>
@@ -135,7 +132,7 @@ export const runServer = (
     const engine = new ServerEngine(link, services, admission)
     const { ending, limits, outbox } = link
     if (carrier.negotiates) {
-      outbox.urgent({ _tag: "Settings", id: tunnelId, revisions: [revisionOne], window: limits.window })
+      outbox.urgent({ _tag: "Settings", id: tunnelId, revisions: limits.revisions, window: limits.window })
     }
     carrier.listen(engine.receive, (end) => link?.close(endOf(end)))
     yield* ready(handleOf(link, over, () => engine.size))

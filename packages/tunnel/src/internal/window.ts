@@ -8,19 +8,22 @@
  *    received and not yet consumed, and what was consumed and not yet announced.
  * 3. Updates are gathered up to half a window. Since `owed` stays below that, a peer whose bytes are all consumed
  *    always has credit, so gathering cannot stall it.
+ * 4. Without flow control (revision zero) a sender has credit without end, and nothing is announced. What waits for its
+ *    reader is bounded all the same, so a stream that nobody reads ends; the tunnel does not stop for it.
  */
-import { maxUint32 } from "./frame.ts"
+import { maxUint32, type Revision, revisionOne } from "./frame.ts"
 
 /** What this end may send. */
 export class SendWindow {
   credit: number
 
-  constructor(initial: number) {
-    this.credit = Math.min(initial, maxUint32)
+  constructor(initial: number, revision: Revision) {
+    this.credit = revision === revisionOne ? Math.min(initial, maxUint32) : Number.POSITIVE_INFINITY
   }
 
   /** Adds credit; true if there was none before and there is some now. */
   grant(increment: number): boolean {
+    if (this.credit === Number.POSITIVE_INFINITY) return false
     const blocked = this.credit === 0
     this.credit = Math.min(this.credit + increment, maxUint32)
     return blocked && this.credit > 0
@@ -31,8 +34,36 @@ export class SendWindow {
   }
 }
 
+/** What counts the bytes of a stream that have come and have not been consumed. */
+export interface Receiving {
+  /** Takes a received payload; false if the peer sent more than it may. */
+  readonly receive: (length: number) => boolean
+  /** Returns consumed bytes; the increment to announce now, or 0. */
+  readonly consume: (length: number) => number
+}
+
+/** What the peer may send without flow control: whatever it wants, until too much of it is unread. */
+export class UnreadBytes implements Receiving {
+  private unread = 0
+  private readonly most: number
+
+  constructor(most: number) {
+    this.most = most
+  }
+
+  receive(length: number): boolean {
+    this.unread += length
+    return this.unread <= this.most
+  }
+
+  consume(length: number): number {
+    this.unread -= length
+    return 0
+  }
+}
+
 /** What the peer may send. */
-export class ReceiveWindow {
+export class ReceiveWindow implements Receiving {
   private room: number
   private owed = 0
   private readonly threshold: number

@@ -47,6 +47,10 @@ export interface PairOptions {
   readonly handlers?: Partial<Handlers>
   /** At both ends. */
   readonly tunnel?: TunnelOptions
+  /** Beside those, at the end that is dialled. */
+  readonly dialled?: TunnelOptions
+  /** Beside those, at the end that dials. */
+  readonly dialling?: TunnelOptions
 }
 
 /** A tunnel of either kind whose serving end runs the echo service. */
@@ -62,12 +66,13 @@ export const tunnelPair = (
     }
     const shared = { ...options.tunnel, observer }
     const services = Services.empty.pipe(Services.add(definition, implementation(options.handlers)))
-    const service = yield* TunnelService.make({ ...shared, services })
+    const service = yield* TunnelService.make({ ...shared, ...options.dialled, services })
     const listening = yield* listen(service.addTo)
+    const own = { ...shared, ...options.dialling }
     const to = { address: listening.address, credentials: grpc.credentials.createInsecure() }
     const channel =
       kind === "forward"
-        ? yield* openForward(to, shared)
-        : yield* Effect.andThen(serveReverse(to, services, shared), service.reverse.awaitReverse())
+        ? yield* openForward(to, own)
+        : yield* Effect.andThen(serveReverse(to, services, own), service.reverse.awaitReverse())
     return { channel, client: channel.client(EchoClient), events, service, listening }
   })

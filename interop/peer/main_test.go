@@ -1,0 +1,287 @@
+// The Go end of the interoperability runs: one binary, one role per process.
+//
+//	CURFEW_ROLE=serve   a network server: offers the test service in forward tunnels, runs until stdin closes
+//	CURFEW_ROLE=agent   a network client: offers the test service in a reverse tunnel, runs until stdin closes
+//	CURFEW_ROLE=call    a network client: opens a forward tunnel and runs the cases over it
+//	CURFEW_ROLE=invite  a network server: waits for a reverse tunnel and runs the cases over it
+//
+// CURFEW_ADDRESS is the other end, CURFEW_FLOW_CONTROL=off switches flow control off at this end. A server prints
+// "port N" on a line of its own. The cases are Go tests, so their results are those of `-test.v`.
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fullstorydev/grpchan/grpchantesting"
+	"github.com/jhump/grpctunnel"
+	"github.com/jhump/grpctunnel/tunnelpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+const nestingKey = "nesting-level"
+
+func flowControlOff() bool { return os.Getenv("CURFEW_FLOW_CONTROL") == "off" }
+
+func tunnelOptions() []grpctunnel.TunnelOption {
+	if flowControlOff() {
+		return []grpctunnel.TunnelOption{grpctunnel.WithDisableFlowControl()}
+	}
+	return nil
+}
+
+// A handler whose tunnels can carry tunnels: it offers itself besides the test service.
+func newHandler() *grpctunnel.TunnelServiceHandler {
+	handler := grpctunnel.NewTunnelServiceHandler(grpctunnel.TunnelServiceHandlerOptions{
+		AffinityKey: func(tunnel grpctunnel.TunnelChannel) any {
+			incoming, _ := metadata.FromIncomingContext(tunnel.Context())
+			if values := incoming.Get(nestingKey); len(values) > 0 {
+				return values[0]
+			}
+			return ""
+		},
+		DisableFlowControl: flowControlOff(),
+	})
+	grpchantesting.RegisterTestServiceServer(handler, &grpchantesting.TestServer{})
+	tunnelpb.RegisterTunnelServiceServer(handler, handler.Service())
+	return handler
+}
+
+func listen(handler *grpctunnel.TunnelServiceHandler) (*grpc.Server, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	server := grpc.NewServer()
+	tunnelpb.RegisterTunnelServiceServer(server, handler.Service())
+	go func() {
+		if err := server.Serve(listener); err != nil {
+			fmt.Fprintln(os.Stderr, "the server ended:", err)
+		}
+	}()
+	fmt.Printf("port %d\n", listener.Addr().(*net.TCPAddr).Port)
+	return server, nil
+}
+
+func dial() (*grpc.ClientConn, error) {
+	return grpc.NewClient(os.Getenv("CURFEW_ADDRESS"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+}
+
+func TestMain(m *testing.M) {
+	var err error
+	switch role := os.Getenv("CURFEW_ROLE"); role {
+	case "serve":
+		err = serve()
+	case "agent":
+		err = agent()
+	case "call", "invite":
+		os.Exit(m.Run())
+	default:
+		err = fmt.Errorf("CURFEW_ROLE is %q; set it to serve, agent, call or invite", role)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func serve() error {
+	server, err := listen(newHandler())
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	server.Stop()
+	return nil
+}
+
+func agent() error {
+	connection, err := dial()
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	handler := newHandler()
+	server := grpctunnel.NewReverseTunnelServer(tunnelpb.NewTunnelServiceClient(connection), tunnelOptions()...)
+	grpchantesting.RegisterTestServiceServer(server, &grpchantesting.TestServer{})
+	tunnelpb.RegisterTunnelServiceServer(server, handler.Service())
+	served := make(chan error, 1)
+	go func() {
+		_, err := server.Serve(context.Background())
+		served <- err
+	}()
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	server.Stop()
+	return <-served
+}
+
+func TestCases(t *testing.T) {
+	switch os.Getenv("CURFEW_ROLE") {
+	case "call":
+		connection, err := dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
+		stub := tunnelpb.NewTunnelServiceClient(connection)
+		forward(t, context.Background(), stub, func(ctx context.Context, channel grpctunnel.TunnelChannel) {
+			cases(t, ctx, channel)
+			t.Run("nested", func(t *testing.T) {
+				inner := metadata.AppendToOutgoingContext(ctx, nestingKey, "1")
+				forward(t, inner, tunnelpb.NewTunnelServiceClient(channel), func(ctx context.Context, nested grpctunnel.TunnelChannel) {
+					cases(t, ctx, nested)
+				})
+			})
+		})
+	case "invite":
+		handler := newHandler()
+		server, err := listen(handler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Stop()
+		channel := handler.AsChannel()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := channel.WaitForReady(ctx); err != nil {
+			t.Fatal("no reverse tunnel came:", err)
+		}
+		cases(t, context.Background(), channel)
+		t.Run("nested", func(t *testing.T) {
+			forward(t, context.Background(), tunnelpb.NewTunnelServiceClient(channel), func(ctx context.Context, nested grpctunnel.TunnelChannel) {
+				cases(t, ctx, nested)
+			})
+		})
+		for _, tunnel := range handler.AllReverseTunnels() {
+			if err := tunnel.Err(); err != nil {
+				t.Error("a reverse tunnel ended:", err)
+			}
+		}
+	}
+}
+
+func forward(t *testing.T, ctx context.Context, stub tunnelpb.TunnelServiceClient, body func(context.Context, grpctunnel.TunnelChannel)) {
+	channel, err := grpctunnel.NewChannel(stub, tunnelOptions()...).Start(ctx)
+	if err != nil {
+		t.Fatal("the tunnel did not open:", err)
+	}
+	defer func() {
+		channel.Close()
+		<-channel.Done()
+		if err := channel.Err(); err != nil {
+			t.Error("the tunnel ended:", err)
+		}
+	}()
+	body(channel.Context(), channel)
+}
+
+func cases(t *testing.T, ctx context.Context, channel grpc.ClientConnInterface) {
+	t.Run("kinds", func(t *testing.T) { grpchantesting.RunChannelTestCases(t, channel, true) })
+	stub := grpchantesting.NewTestServiceClient(channel)
+	t.Run("sizes", func(t *testing.T) { sizes(t, ctx, stub) })
+	if os.Getenv("CURFEW_STALL") != "off" {
+		t.Run("stalled reader", func(t *testing.T) { stalledReader(t, ctx, stub) })
+	}
+	t.Run("callers", func(t *testing.T) { callers(t, ctx, stub) })
+	t.Run("server deadline", func(t *testing.T) { deadline(t, ctx, stub) })
+}
+
+var payloadSizes = []int{0, 1, 16383, 16384, 16385, 65535, 65536, 65537, 100_000, 1 << 20, 5 << 20}
+
+func sizes(t *testing.T, ctx context.Context, stub grpchantesting.TestServiceClient) {
+	for _, size := range payloadSizes {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			payload := bytes.Repeat([]byte{7}, size)
+			answer, err := stub.Unary(ctx, &grpchantesting.Message{Payload: payload})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(answer.Payload, payload) {
+				t.Fatalf("%d bytes came back for %d", len(answer.Payload), size)
+			}
+		})
+	}
+}
+
+// A handler that sleeps with unread messages must not hold up the others.
+func stalledReader(t *testing.T, ctx context.Context, stub grpchantesting.TestServiceClient) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	stalled, err := stub.BidiStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for range 2 {
+			if stalled.Send(&grpchantesting.Message{DelayMillis: 60_000, Payload: make([]byte, 40_000)}) != nil {
+				return
+			}
+		}
+	}()
+	var group sync.WaitGroup
+	failures := make(chan error, 10)
+	for range 10 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			stream, err := stub.ClientStream(ctx)
+			for i := 0; err == nil && i < 20; i++ {
+				err = stream.Send(&grpchantesting.Message{Payload: make([]byte, 20_000)})
+			}
+			if err == nil {
+				_, err = stream.CloseAndRecv()
+			}
+			if err != nil {
+				failures <- err
+			}
+		}()
+	}
+	group.Wait()
+	close(failures)
+	for err := range failures {
+		t.Error(err)
+	}
+}
+
+func callers(t *testing.T, ctx context.Context, stub grpchantesting.TestServiceClient) {
+	var group sync.WaitGroup
+	failures := make(chan error, 10)
+	for range 10 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for range 200 {
+				if _, err := stub.Unary(ctx, &grpchantesting.Message{}); err != nil {
+					failures <- err
+					return
+				}
+			}
+		}()
+	}
+	group.Wait()
+	close(failures)
+	for err := range failures {
+		t.Error(err)
+	}
+}
+
+func deadline(t *testing.T, ctx context.Context, stub grpchantesting.TestServiceClient) {
+	ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	_, err := stub.Unary(ctx, &grpchantesting.Message{DelayMillis: 60_000})
+	if code := status.Code(err); code != codes.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
