@@ -1,6 +1,6 @@
 module curfew/interop
 
-go 1.26.0
+go 1.24.0
 
 require (
 	github.com/fullstorydev/grpchan v1.1.2

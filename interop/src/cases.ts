@@ -60,17 +60,18 @@ const ended = (
     const call = start((error, answer) => {
       if (error === null && answer !== undefined) messages.push(answer)
     })
-    call.on("metadata", (received: Metadata) => {
+    const events: NodeJS.EventEmitter = call
+    events.on("metadata", (received: Metadata) => {
       headers = received
     })
-    call.on("error", () => {})
+    events.on("error", () => {})
     if (streaming)
       (call as ClientReadableStream<Message>).on("data", (message: Message) => messages.push(message))
     let status: { code: number; metadata: Metadata } | undefined
     const settle = () => {
       if (status !== undefined) resolve({ code: status.code, messages, headers, trailers: status.metadata })
     }
-    call.on("status", (received) => {
+    events.on("status", (received: { code: number; metadata: Metadata }) => {
       status = received
       // A single answer comes by the callback, a turn after the status at the latest.
       if (!streaming) setImmediate(settle)

@@ -233,9 +233,9 @@ const upstreamServer = (programs: Programs, on: boolean) =>
         (client) => Effect.sync(() => client.close())
       )
       const trigger = stubOf<Trigger>(direct.getChannel(), triggerDefinition)
-      const error = yield* Effect.callback<Error | null>((resume) =>
+      const error = yield* Effect.callback<Error | null>((resume) => {
         trigger.TriggerTestRPCs({ client_key: "curfew" }, (error) => resume(Effect.succeed(error)))
-      )
+      })
       return error === null
         ? { passed: 2, failures: [] }
         : { passed: 1, failures: [`called back: ${error.message}`] }
