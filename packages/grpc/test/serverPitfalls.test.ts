@@ -1,12 +1,15 @@
 /** What grpc-js gets wrong, pinned with a plain handler, and put right by the same handler served here. */
 import { cancellable, onDisconnect } from "@curfew/request"
+import { Owner } from "@curfew/scope"
 import * as grpc from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
-import { Server } from "../src/index.ts"
+import { GrpcServer, Server } from "../src/index.ts"
 import { turns } from "../src/internal/server/bridge.ts"
 import {
   Code,
@@ -406,5 +409,87 @@ describe("a deadline of more than 2^31 ms", () => {
         yield* idle
         expect(book.seen.every((it) => it === "Failure")).toBe(true)
       })
+    ))
+})
+
+describe("a cancel after the answer", () => {
+  test("plain: comes after every success", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const { stub } = yield* plain({
+          Unary: (given: grpc.ServerUnaryCall<string, string>, answer: grpc.sendUnaryData<string>) => {
+            given.on("cancelled", () => book.note("cancelled"))
+            answer(null, "done")
+          }
+        })
+        expect((yield* call(stub, "Unary").answer).code).toBe(Code.OK)
+        yield* book.awaits("cancelled")
+      })
+    ))
+
+  test.each(transports)("here, over %s: is no cancel, and interrupts nothing", (transport) =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const { calls, idle, stub } = yield* serving(
+          transport,
+          inAllKinds((given) =>
+            Effect.gen(function* () {
+              // It lives as long as the call's scope, which ends after the answer.
+              yield* given.onPeerGone(() => book.noting("gone"))
+              yield* Effect.addFinalizer((exit) =>
+                Effect.flatMap(given.reason, ({ _tag }) => book.noting(`${exit._tag}, reason ${_tag}`))
+              )
+              return "done"
+            })
+          )
+        )
+        for (const kind of kinds) expect((yield* call(stub, kind).answer).code).toBe(Code.OK)
+        yield* idle
+        yield* turns(10)
+        expect(yield* calls.inFlight).toBe(0)
+        expect(book.seen).toEqual(kinds.map(() => "Success, reason None"))
+      })
+    )
+  )
+})
+
+describe("a server that stops while a stream is open", () => {
+  test("plain: tryShutdown does not end, and forceShutdown tells the client CANCELLED", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const { server, stub } = yield* plain({ Bidi: () => book.note("started") })
+        const open = call(stub, "Bidi")
+        yield* book.awaits("started")
+        server.tryShutdown(() => book.note("shut down"))
+        yield* turns(50)
+        expect(book.seen).not.toContain("shut down")
+        server.forceShutdown()
+        expect((yield* open.answer).code).toBe(Code.CANCELLED)
+        yield* book.awaits("shut down")
+      })
+    ))
+
+  test("here: ends within its drain, and the client is told UNAVAILABLE", () =>
+    run(
+      Effect.gen(function* () {
+        const book = notebook()
+        const handlers = inAllKinds(() => Effect.andThen(book.noting("started"), Effect.never))
+        const scope = yield* Scope.make()
+        const server = yield* Scope.provide(
+          GrpcServer.make({
+            services: [Server.make(definition, handlers)],
+            address: "127.0.0.1:0",
+            drain: "10 millis"
+          }),
+          scope
+        )
+        const open = call(yield* stubTo(server.address), "Bidi")
+        yield* book.awaits("started")
+        yield* Scope.close(scope, Exit.void)
+        expect((yield* open.answer).code).toBe(Code.UNAVAILABLE)
+      }).pipe(Effect.provide(Owner.layer()))
     ))
 })
