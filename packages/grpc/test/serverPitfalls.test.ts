@@ -480,7 +480,7 @@ describe("a server that stops while a stream is open", () => {
         const scope = yield* Scope.make()
         const server = yield* Scope.provide(
           GrpcServer.make({
-            services: [Server.make(definition, handlers)],
+            services: [Server.make(definition, handlers) as Effect.Effect<Server.Service, never, Owner>],
             address: "127.0.0.1:0",
             drain: "10 millis"
           }),
