@@ -2,6 +2,7 @@
 import { IllegalArgument } from "@curfew/scope"
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 
 /** No duration at all, or one that Effect would take for zero. */
@@ -92,6 +93,17 @@ export const abortReasons: ReadonlyArray<readonly [string, unknown, string]> = [
     "Unknown"
   ]
 ]
+
+/** What {@link throwing} throws. */
+export const thrown = new Error("thrown")
+
+/** A callback of the program's that throws. */
+export const throwing = (): never => {
+  throw thrown
+}
+
+/** The same where an effect is expected. */
+export const broken = (): Effect.Effect<never> => throwing()
 
 /** The defect of an exit, or the exit itself when it has none. */
 export const defectOf = (exit: Exit.Exit<unknown, unknown>): unknown =>

@@ -6,14 +6,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { complaintOf, defectOf, noCounts } from "../../../test/support/badInput.ts"
-
-const thrown = new Error("thrown")
-const throwing = (): never => {
-  throw thrown
-}
-/** The same where an effect is expected. */
-const broken: () => Effect.Effect<never> = throwing
+import { broken, complaintOf, defectOf, noCounts, throwing, thrown } from "../../../test/support/badInput.ts"
 
 const forked = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
 

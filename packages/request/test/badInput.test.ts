@@ -21,20 +21,16 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import {
+  broken,
   complaintOf,
   defectOf,
   endlessDurations,
   noDurations,
-  overDurations
+  overDurations,
+  throwing,
+  thrown
 } from "../../../test/support/badInput.ts"
 import { left, post, serve } from "./support/edge.ts"
-
-const thrown = new Error("thrown")
-const throwing = (): never => {
-  throw thrown
-}
-/** The same where an effect is expected. */
-const broken: () => Effect.Effect<never> = throwing
 
 const forked = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
 

@@ -9,19 +9,15 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import {
+  broken,
   complaintOf,
   defectOf,
   endlessDurations,
   noDurations,
-  overDurations
+  overDurations,
+  throwing,
+  thrown
 } from "../../../test/support/badInput.ts"
-
-const thrown = new Error("thrown")
-const throwing = (): never => {
-  throw thrown
-}
-/** The same where an effect is expected. */
-const broken: () => Effect.Effect<never> = throwing
 
 const shields = {
   delay: <A, E, R>(self: Effect.Effect<A, E, R>) => delayCancellation(self),

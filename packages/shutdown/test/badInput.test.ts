@@ -10,21 +10,17 @@ import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
 import {
+  broken,
   complaintOf,
   defectOf,
   endlessDurations,
   noDurations,
-  overDurations
+  overDurations,
+  throwing,
+  thrown
 } from "../../../test/support/badInput.ts"
 import { runs } from "../../../test/support/seed.ts"
 import { testSignals } from "./support/signals.ts"
-
-const thrown = new Error("thrown")
-const throwing = (): never => {
-  throw thrown
-}
-/** The same where an effect is expected. */
-const broken: () => Effect.Effect<never> = throwing
 
 const forked = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
 
