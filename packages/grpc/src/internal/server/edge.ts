@@ -186,6 +186,7 @@ const edge = (spec: MethodSpec, call: CallState, leave: () => void): Effect.Effe
       return onRequestEnd?.(record) ?? Effect.void
     }
   }
+  // What fails has been answered, and logged where nobody foresaw it: it fails for the eyes of the span alone.
   return Effect.uninterruptible(Effect.ignore(RequestContext.run(request, telemetry.traced(call, body))))
 }
 
