@@ -33,6 +33,8 @@ export interface Source {
   readonly target: string
   /** The engine for the next call, if there is one. */
   readonly pick: () => ClientEngine | undefined
+  /** What a call is told for which there is no tunnel. Without it: that none is open. */
+  readonly refusal?: () => string
   /** There will never be a tunnel again. */
   readonly over: () => boolean
   /** Runs work that waits for readiness, for as long as the source lives. */
@@ -44,15 +46,17 @@ export interface Source {
 /** A call for which there is no tunnel. */
 class RefusedCall implements Call {
   private readonly target: string
+  private readonly details: string
   private listener: Listener | undefined
 
-  constructor(target: string) {
+  constructor({ refusal, target }: Source) {
     this.target = target
+    this.details = refusal?.() ?? "No tunnel is open"
   }
 
   start(_metadata: Metadata, listener: Listener): void {
     this.listener = listener
-    afterTurn(() => this.finish(Code.UNAVAILABLE, "No tunnel is open"))
+    afterTurn(() => this.finish(Code.UNAVAILABLE, this.details))
   }
 
   private finish(code: number, details: string): void {
@@ -174,7 +178,7 @@ export class TunnelGrpcChannel implements ChannelInterface {
     propagateFlags: number | null | undefined
   ): Call {
     const engine = this.source.pick()
-    if (engine === undefined) return new RefusedCall(this.source.target)
+    if (engine === undefined) return new RefusedCall(this.source)
     const parentCall = (parent ?? null) as Parent | null
     const flags = propagateFlags ?? propagate.DEFAULTS
     const call = new ClientCall(engine, {

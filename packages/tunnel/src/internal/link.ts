@@ -21,10 +21,11 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { ProtocolViolation, type TunnelRule } from "../TunnelError.ts"
-import type { Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
+import type { DrainedBy, Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
+import { Admission } from "./admission.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { Deadlines } from "./deadlines.ts"
-import type { ServerFrame } from "./frame.ts"
+import { type ServerFrame, tunnelId } from "./frame.ts"
 import type { Limits } from "./limits.ts"
 import { Outbox, run } from "./writer.ts"
 
@@ -34,6 +35,9 @@ export interface Counters {
   refused: number
   lateWrites: number
 }
+
+/** What a call is told that cannot be made because its tunnel drains. */
+export const drainingDetails = "The tunnel is draining: make the call over another one"
 
 export class Link {
   readonly id: number
@@ -47,6 +51,11 @@ export class Link {
   readonly counters: Counters = { opened: 0, cancelled: 0, refused: 0, lateWrites: 0 }
   readonly clock: Clock.Clock
   readonly ending: Deferred.Deferred<TunnelEnd> = Deferred.makeUnsafe<TunnelEnd>()
+  /** The streams of this tunnel; it refuses new ones once this end drains. */
+  readonly calls = new Admission()
+  /** Completes when one of the ends has announced that it drains. */
+  readonly drained: Deferred.Deferred<DrainedBy> = Deferred.makeUnsafe<DrainedBy>()
+  private peerDrains = false
   /** Starts work that the tunnel owns; `undefined` once it is closing. */
   spawn: <A, E>(work: Effect.Effect<A, E>, name: string) => Task<A, E> | undefined = () => undefined
   /** Starts work that belongs to no stream; false once the plumbing has closed. */
@@ -73,6 +82,33 @@ export class Link {
     if (this.end !== undefined) return
     this.end = end
     Deferred.doneUnsafe(this.ending, Effect.succeed(end))
+  }
+
+  /** Whether one of the ends drains: nobody opens streams on this tunnel any more. */
+  get draining(): boolean {
+    return this.calls.refusing || this.peerDrains
+  }
+
+  /** Refuses new streams at this end from now on, and tells a peer that listens for it. */
+  drain(): void {
+    if (this.calls.refusing) return
+    this.calls.refuse()
+    if (this.end === undefined && this.carrier.extensions.has("drain")) {
+      this.outbox.urgent({ _tag: "Drain", id: tunnelId })
+    }
+    this.noteDraining("here")
+  }
+
+  /** The peer announced that it drains. From a peer that has not agreed to say so it means nothing. */
+  drainedByPeer(): void {
+    if (this.peerDrains || !this.carrier.extensions.has("drain")) return
+    this.peerDrains = true
+    this.noteDraining("peer")
+  }
+
+  private noteDraining(by: DrainedBy): void {
+    this.observe?.({ _tag: "TunnelDraining", tunnel: this.id, side: this.side, by })
+    Deferred.doneUnsafe(this.drained, Effect.succeed(by))
   }
 
   violated(rule: TunnelRule, detail: string, streamId?: number): void {

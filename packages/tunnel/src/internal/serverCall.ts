@@ -7,7 +7,8 @@
  * 2. The stream's task lives until the outcome is on the wire or the stream is cancelled, and until the promise
  *    of an `async` handler has settled. That wait is bounded by the clean-up budget.
  * 3. Closing runs in finalizers: `wire`, then `handler`, then `registry`. None is skipped and each runs once.
- * 4. The registry holds the stream exactly as long as the task lives.
+ * 4. A tunnel that is closed at this end lets an answer leave that was handed over before.
+ * 5. The registry holds the stream exactly as long as the task lives.
  */
 import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
@@ -123,6 +124,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     if (this.state._tag !== "Ended") {
       const reason = yield* this.tunnelReason
+      if (this.canStillAnswer) yield* this.answerLeaves
       this.feed({ _tag: "TunnelGone", status: makeStatus(Code.UNAVAILABLE, "The tunnel ended"), reason })
     }
     this.feed({ _tag: "Finalize" })
@@ -130,6 +132,19 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.inbound.drop()
     this.neverWritten()
   })
+
+  /** The answer was handed over, and neither the peer nor the connection keeps it from leaving. */
+  private get canStillAnswer(): boolean {
+    return this.state._tag === "Finishing" && this.link.end?._tag === "ClosedHere" && this.outbound.flushable
+  }
+
+  /** Waits until the answer has left, within the clean-up budget; whoever waits on is let go of then. */
+  private readonly answerLeaves: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.andThen(
+      boundedAt(Deferred.await(this.done), { name: `answer of ${this.path}` }),
+      Effect.sync(() => Deferred.doneUnsafe(this.done, Effect.void))
+    )
+  )
 
   private readonly leaveHandler: Effect.Effect<void> = Effect.suspend(() =>
     this.handlerEnd === undefined
