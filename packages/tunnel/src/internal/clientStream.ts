@@ -59,7 +59,7 @@ export type Action =
   | { readonly _tag: "QueueHalfClose" }
   | { readonly _tag: "DeliverHeaders"; readonly metadata: Metadata }
   /** Drop what is queued, and announce it when `cancel`. */
-  | { readonly _tag: "Abort"; readonly cancel: boolean }
+  | { readonly _tag: "Abort"; readonly cancel: boolean; readonly reason: CancelReason | undefined }
   | { readonly _tag: "DeliverStatus"; readonly status: RpcStatus }
   | { readonly _tag: "Late"; readonly what: LateWrite }
   | { readonly _tag: "Finish"; readonly reason: CancelReason | undefined }
@@ -167,7 +167,7 @@ export const step = (state: State, event: Event): Transition => {
     return [
       { _tag: "Closed" },
       [
-        { _tag: "Abort", cancel: state.serverOpen },
+        { _tag: "Abort", cancel: state.serverOpen, reason: state.reason },
         { _tag: "DeliverStatus", status: state.status }
       ]
     ]

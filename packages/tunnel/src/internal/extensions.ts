@@ -16,12 +16,16 @@ import type { Metadata } from "@grpc/grpc-js"
 /** Names this end's extensions in the headers of the outer call, at both ends. */
 export const extensionsKey = "curfew-tunnel-extensions"
 
-/** `drain`: an end announces that it drains. */
-export type Extension = "drain"
+/**
+ * - `drain`: an end announces that it drains.
+ * - `cancel-reason`: a cancel carries why.
+ * - `binary-metadata`: the values of `-bin` keys are any bytes, not only UTF-8.
+ */
+export type Extension = "drain" | "cancel-reason" | "binary-metadata"
 
 export type Extensions = ReadonlySet<Extension>
 
-const known: ReadonlyArray<Extension> = ["drain"]
+const known: ReadonlyArray<Extension> = ["drain", "cancel-reason", "binary-metadata"]
 
 /** What this end speaks. */
 export const allExtensions: Extensions = new Set(known)

@@ -41,6 +41,8 @@ interface HalfClose {
 interface Cancel {
   readonly _tag: "Cancel"
   readonly id: number
+  /** An encoded reason, from a peer of this library that agreed to send one. */
+  readonly reason?: Buffer | undefined
 }
 
 /** An end opens, or takes, no more streams. An extension; its id is that of the tunnel. */

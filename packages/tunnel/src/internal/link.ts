@@ -84,6 +84,11 @@ export class Link {
     Deferred.doneUnsafe(this.ending, Effect.succeed(end))
   }
 
+  /** Whether the values of `-bin` keys may be any bytes. Other peers take protobuf strings, and lose the tunnel over less. */
+  get anyBytes(): boolean {
+    return this.carrier.extensions.has("binary-metadata")
+  }
+
   /** Whether one of the ends drains: nobody opens streams on this tunnel any more. */
   get draining(): boolean {
     return this.calls.refusing || this.peerDrains

@@ -62,7 +62,8 @@ const encodeStatus = (code: number, message: string, details: ReadonlyArray<Buff
 
 /** Trailers and status as they go into a `CloseStream`. */
 export const statusToWire = (
-  status: RpcStatus
+  status: RpcStatus,
+  anyBytes = false
 ): { readonly trailers: Buffer; readonly status: Buffer | undefined } | MetadataProblem => {
   let { metadata } = status
   if (!isMetadata(metadata)) return new MetadataProblem("The trailers are not a Metadata")
@@ -78,7 +79,7 @@ export const statusToWire = (
       return new MetadataProblem(`The value of "${detailsKey}" is not a google.rpc.Status`)
     }
   }
-  const trailers = metadataToWire(metadata)
+  const trailers = metadataToWire(metadata, anyBytes)
   if (trailers instanceof MetadataProblem) return trailers
   return {
     trailers,

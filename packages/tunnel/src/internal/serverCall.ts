@@ -333,7 +333,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private writeHeaders(metadata: Metadata | undefined): void {
-    const headers = metadata === undefined ? noBytes : metadataToWire(metadata)
+    const headers = metadata === undefined ? noBytes : metadataToWire(metadata, this.link.anyBytes)
     if (headers instanceof MetadataProblem) {
       this.fault(makeStatus(Code.INTERNAL, headers.detail))
       return
@@ -355,7 +355,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private closing(status: RpcStatus) {
-    const wire = statusToWire(status)
+    const wire = statusToWire(status, this.link.anyBytes)
     if (wire instanceof MetadataProblem) return refusalToWire(Code.INTERNAL, wire.detail)
     const size = wire.trailers.length + (wire.status?.length ?? 0)
     if (size <= this.link.limits.maxMetadataSize) return wire

@@ -24,6 +24,7 @@ import {
 } from "./frame.ts"
 import { drainingDetails, type Link } from "./link.ts"
 import { MetadataProblem, metadataFromWire } from "./metadata.ts"
+import { reasonFromWire } from "./reasonWire.ts"
 import { makeStatus, refusalToWire } from "./rpcStatus.ts"
 import { type Incoming, ServerCall } from "./serverCall.ts"
 import { takeTimeout } from "./timeout.ts"
@@ -82,10 +83,7 @@ export class ServerEngine {
         stream.halfClose()
         return
       case "Cancel":
-        stream.feed({
-          _tag: "Cancel",
-          reason: CancelReason.ClientGone({ transport: "tunnel", detail: "the caller cancelled" })
-        })
+        stream.feed({ _tag: "Cancel", reason: this.whyCancelled(frame.reason) })
         return
       case "WindowUpdate":
         stream.grant(frame.increment)
@@ -95,6 +93,14 @@ export class ServerEngine {
         stream.fault(makeStatus(Code.INTERNAL, "A frame of a kind that this end does not know"))
         return
     }
+  }
+
+  /** Why the caller cancelled, in its own words where it has any. They are the peer's, and stand as such. */
+  private whyCancelled(bytes: Buffer | undefined): CancelReason {
+    const told = bytes !== undefined && this.link.carrier.extensions.has("cancel-reason")
+    const because = told ? reasonFromWire(bytes) : undefined
+    const detail = "the caller cancelled"
+    return CancelReason.ClientGone({ transport: "tunnel", detail, ...(because && { because }) })
   }
 
   private malformed({ detail, id }: Malformed): void {
