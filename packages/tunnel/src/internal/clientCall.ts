@@ -258,7 +258,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.open()
         return
       case "QueueMessage":
-        link.outbox.message(outbound, action.message, () => this.written())
+        this.queue(action.message, () => this.written())
         return
       case "QueueHalfClose":
         link.outbox.halfClose(outbound)

@@ -30,6 +30,7 @@ export class ClientEngine {
 
   constructor(link: Link) {
     this.link = link
+    link.held.holders = () => this.streams.values()
   }
 
   get size(): number {

@@ -14,6 +14,8 @@ export interface Limits {
   readonly maxMetadataSize: number
   readonly window: number
   readonly maxUnread: number
+  readonly maxBuffered: number
+  readonly maxHandlers: number
   /** In ascending order; never empty. */
   readonly revisions: ReadonlyArray<Revision>
   readonly openTimeout: Duration.Duration
@@ -22,9 +24,20 @@ export interface Limits {
 const whole = (value: number | undefined, fallback: number, max: number): number =>
   value === undefined || Number.isNaN(value) ? fallback : Math.max(1, Math.min(Math.floor(value), max))
 
+const sizes = (options: TunnelOptions): Pick<Limits, "maxMessageSize" | "maxBuffered"> => {
+  const maxMessageSize = whole(options.maxMessageSize, 4 * 1024 * 1024, maxUint32)
+  const enough = Math.max(64 * 1024 * 1024, 2 * maxMessageSize)
+  return { maxMessageSize, maxBuffered: whole(options.maxBuffered, enough, Number.MAX_SAFE_INTEGER) }
+}
+
+/** Handlers of all tunnels of a service. */
+export const serviceHandlers = (most: number | undefined): number =>
+  whole(most, 16_384, Number.MAX_SAFE_INTEGER)
+
 export const limitsOf = (options: TunnelOptions): Limits => ({
-  maxMessageSize: whole(options.maxMessageSize, 4 * 1024 * 1024, maxUint32),
+  ...sizes(options),
   maxStreams: whole(options.maxStreams, 1024, Number.MAX_SAFE_INTEGER),
+  maxHandlers: whole(options.maxHandlers, 1024, Number.MAX_SAFE_INTEGER),
   maxMetadataSize: whole(options.maxMetadataSize, 65_536, maxUint32),
   window: whole(options.window, defaultWindow, 0x7fff_ffff),
   maxUnread: whole(options.maxUnread, 4 * 1024 * 1024, Number.MAX_SAFE_INTEGER),

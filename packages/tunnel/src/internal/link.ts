@@ -26,6 +26,7 @@ import { Admission } from "./admission.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { Deadlines } from "./deadlines.ts"
 import { type ServerFrame, tunnelId } from "./frame.ts"
+import { Held } from "./held.ts"
 import type { Limits } from "./limits.ts"
 import { Outbox, run } from "./writer.ts"
 
@@ -46,13 +47,14 @@ export class Link {
   readonly carrier: Carrier
   readonly limits: Limits
   readonly observe: ((event: TunnelEvent) => void) | undefined
-  readonly outbox = new Outbox()
+  readonly held: Held
+  readonly outbox: Outbox
   readonly deadlines = new Deadlines()
   readonly counters: Counters = { opened: 0, cancelled: 0, refused: 0, lateWrites: 0 }
   readonly clock: Clock.Clock
   readonly ending: Deferred.Deferred<TunnelEnd> = Deferred.makeUnsafe<TunnelEnd>()
   /** The streams of this tunnel; it refuses new ones once this end drains. */
-  readonly calls = new Admission()
+  readonly calls: Admission
   /** Completes when one of the ends has announced that it drains. */
   readonly drained: Deferred.Deferred<DrainedBy> = Deferred.makeUnsafe<DrainedBy>()
   private peerDrains = false
@@ -68,6 +70,9 @@ export class Link {
     this.kind = setup.kind
     this.carrier = setup.carrier
     this.limits = setup.limits
+    this.held = new Held(setup.limits.maxBuffered)
+    this.outbox = new Outbox(this.held)
+    this.calls = new Admission(setup.limits.maxHandlers)
     const { observer } = setup
     this.observe = observer && ((event) => this.guard("tunnel observer", () => observer(event)))
     this.clock = clock

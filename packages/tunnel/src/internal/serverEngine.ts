@@ -29,6 +29,9 @@ import { makeStatus, refusalToWire } from "./rpcStatus.ts"
 import { type Incoming, ServerCall } from "./serverCall.ts"
 import { takeTimeout } from "./timeout.ts"
 
+/** A peer's name in an answer that the peer provokes: many of them may wait, so each is short. */
+const shown = (name: string): string => (name.length <= 100 ? name : `${name.slice(0, 100)}…`)
+
 export class ServerEngine {
   private readonly link: Link
   private readonly services: Services
@@ -40,6 +43,7 @@ export class ServerEngine {
     this.link = link
     this.services = services
     this.admission = admission
+    link.held.holders = () => this.streams.values()
   }
 
   get size(): number {
@@ -144,6 +148,14 @@ export class ServerEngine {
       refuse(Code.RESOURCE_EXHAUSTED, `More than ${limits.maxStreams} streams at the same time`)
       return
     }
+    if (this.link.calls.full) {
+      refuse(Code.RESOURCE_EXHAUSTED, `More than ${this.link.calls.maxHandlers} handlers run for this tunnel`)
+      return
+    }
+    if (this.admission.full) {
+      refuse(Code.RESOURCE_EXHAUSTED, `More than ${this.admission.maxHandlers} handlers run for all tunnels`)
+      return
+    }
     const headers = frame.headers ?? noBytes
     if (headers.length + method.length > limits.maxMetadataSize) {
       refuse(Code.RESOURCE_EXHAUSTED, `The request metadata is larger than ${limits.maxMetadataSize} bytes`)
@@ -151,12 +163,12 @@ export class ServerEngine {
     }
     const path = method.startsWith("/") ? method.slice(1) : method
     if (!path.includes("/")) {
-      refuse(Code.INVALID_ARGUMENT, `"${method}" is not a method name`)
+      refuse(Code.INVALID_ARGUMENT, `"${shown(method)}" is not a method name`)
       return
     }
     const registered = this.services.methods.get(path)
     if (registered === undefined) {
-      refuse(Code.UNIMPLEMENTED, `The method ${method} is not implemented`)
+      refuse(Code.UNIMPLEMENTED, `The method ${shown(method)} is not implemented`)
       return
     }
     const metadata = metadataFromWire(headers)
@@ -179,16 +191,23 @@ export class ServerEngine {
       this.admission.leave()
       this.link.calls.leave()
     }
-    const stream = new ServerCall(this.link, incoming, forget)
+    const handlerGone = (): void => {
+      this.admission.handlerEnds()
+      this.link.calls.handlerEnds()
+    }
+    const stream = new ServerCall(this.link, incoming, forget, handlerGone)
     this.streams.set(id, stream)
     this.admission.enter()
     this.link.calls.enter()
+    this.admission.handlerStarts()
+    this.link.calls.handlerStarts()
     const task = this.link.spawn(stream.life, `${path} ${id}`)
     if (task !== undefined) {
       stream.own(task)
       return
     }
     forget()
+    handlerGone()
     refuse(Code.UNAVAILABLE, "The tunnel is closing")
   }
 
