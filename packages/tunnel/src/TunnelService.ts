@@ -16,7 +16,7 @@ import type * as Scope from "effect/Scope"
 import { Admission } from "./internal/admission.ts"
 import { TunnelGrpcChannel } from "./internal/channel.ts"
 import { accept, identity, paths } from "./internal/grpcCarrier.ts"
-import { serviceHandlers } from "./internal/limits.ts"
+import { checkLimits, serviceHandlers } from "./internal/limits.ts"
 import { type Listed, ReverseRegistry } from "./internal/reverseRegistry.ts"
 import { runClient, runServer } from "./internal/tunnel.ts"
 import type { Services } from "./Services.ts"
@@ -175,6 +175,7 @@ const listed = (
  */
 export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelService, never, Scope.Scope> =>
   Effect.gen(function* () {
+    yield* checkLimits(options)
     const tasks = yield* TaskScope.make({ name: "tunnels" })
     const spawn = yield* TaskScope.makeRuntime(tasks)
     const registry = new ReverseRegistry()

@@ -1,10 +1,13 @@
 import { CleanupBudget } from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
 import * as fc from "fast-check"
-import { openForward, Services, type TunnelOptions, TunnelService } from "../src/index.ts"
+import { openForward, Services, serveReverse, type TunnelOptions, TunnelService } from "../src/index.ts"
 import { Assembler } from "../src/internal/assembler.ts"
 import { Encoder } from "../src/internal/encode.ts"
 import { Held } from "../src/internal/held.ts"
@@ -36,14 +39,51 @@ const outcome = (frame: CloseFrame) => {
 const unread: BidiHandler = () => undefined
 
 describe("every limit of a tunnel", () => {
-  it("is finite by default, and at least one when it is set to less", () => {
+  it("is finite, by default and when it is set to infinity", () => {
     const finite = (options: TunnelOptions) =>
       Object.values(limitsOf(options)).filter((value) => typeof value === "number")
     expect(finite({}).every(Number.isFinite)).toBe(true)
     expect(limitsOf({})).toMatchObject({ maxBuffered: 64 * 1024 * 1024, maxHandlers: 1024, maxStreams: 1024 })
-    const least = { maxBuffered: 0, maxHandlers: -1, maxStreams: 0.5, maxMessageSize: Number.NaN }
-    expect(limitsOf(least)).toMatchObject({ maxBuffered: 1, maxHandlers: 1, maxStreams: 1 })
+    const { POSITIVE_INFINITY: most } = Number
+    const infinite = {
+      maxBuffered: most,
+      maxHandlers: most,
+      maxStreams: most,
+      maxMessageSize: most,
+      window: most
+    }
+    expect(finite(infinite).every(Number.isFinite)).toBe(true)
   })
+
+  it.live.each(
+    (
+      [
+        "maxBuffered",
+        "maxHandlers",
+        "maxMessageSize",
+        "maxMetadataSize",
+        "maxStreams",
+        "maxUnread",
+        "window"
+      ] as const
+    ).flatMap((name) => [0, -1, 0.5, Number.NaN].map((value) => [name, value] as const))
+  )("is looked at before any work starts: %s of %s", ([name, value]) =>
+    Effect.gen(function* () {
+      const options = { [name]: value }
+      const to = { address: "127.0.0.1:1", credentials: grpc.credentials.createInsecure() }
+      const illegal = { _tag: "IllegalArgument", argument: `the ${name} of a tunnel`, value }
+      for (const attempt of [
+        openForward(to, options),
+        serveReverse(to, Services.empty, options),
+        TunnelService.make(options)
+      ]) {
+        const exit = yield* Effect.exit(
+          Effect.scoped(attempt as Effect.Effect<unknown, unknown, Scope.Scope>)
+        )
+        expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toMatchObject(illegal)
+      }
+    })
+  )
 
   it("on held bytes leaves room for the largest message there may be", () => {
     expect(limitsOf({ maxMessageSize: 100_000_000 }).maxBuffered).toBe(200_000_000)
