@@ -6,7 +6,7 @@
  * than the window passes, and how a reader that stops makes its peer stop.
  *
  * **Invariants**
- * 1. No message is handed out unless its pieces add up to exactly its announced size.
+ * 1. Rule `size-exact`: no message is handed out unless its pieces add up to exactly its announced size.
  * 2. At most one message per `read`, in order; never one after `drop`.
  * 3. Memory is bounded by the window while nobody reads and by one message of `maxSize` while somebody does. The
  *    pieces of a message share one buffer, which grows with what came rather than with what was announced, and runs

@@ -215,6 +215,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     if (this.state._tag !== "Ended") {
       const reason = yield* this.tunnelReason
+      // Rule `loss-is-unavailable`.
       const status = makeStatus(Code.UNAVAILABLE, this.engine.farewell)
       this.feed({ _tag: "TunnelGone", status, reason })
     }

@@ -161,6 +161,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   /** A piece of a message: the first one with its `size`, a later one with size −1. */
   data(size: number, data: Buffer): void {
     if (!this.takesData) return
+    // Rule `window-exceeded`.
     if (!this.window.receive(data.length)) {
       this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, "More bytes than the window allows"), "window")
       return

@@ -9,7 +9,7 @@
  * 1. The network server answers with what both ends speak, so headers lost on the way to it cannot make the two
  *    disagree, and the client takes the answer's word for it.
  * 2. A name that is not known is no extension. Nothing here throws, whatever a peer's header says.
- * 3. Nothing of an extension is on the wire of a tunnel whose ends have not agreed on it.
+ * 3. Rule `agreed-only`: nothing of an extension is on the wire of a tunnel whose ends have not agreed on it.
  */
 import type { Metadata } from "@grpc/grpc-js"
 

@@ -122,7 +122,9 @@ export type Revision = typeof revisionZero | typeof revisionOne
 /** The window that every known peer starts a stream with. */
 export const defaultWindow = 65_536
 
-/** The longest piece of a message that goes into one frame; peers that split do so at the same length. */
+/**
+ * Rule `pieces`: the longest piece of a message that goes into one frame; peers that split do so at the same length.
+ */
 export const maxChunk = 16_384
 
 /** The largest value of a `uint32` field. */

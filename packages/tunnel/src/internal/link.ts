@@ -89,7 +89,10 @@ export class Link {
     Deferred.doneUnsafe(this.ending, Effect.succeed(end))
   }
 
-  /** Whether the values of `-bin` keys may be any bytes. Other peers take protobuf strings, and lose the tunnel over less. */
+  /**
+   * Whether the values of `-bin` keys may be any bytes. Other peers take protobuf strings, and lose the tunnel over
+   * less.
+   */
   get anyBytes(): boolean {
     return this.carrier.extensions.has("binary-metadata")
   }
@@ -99,7 +102,7 @@ export class Link {
     return this.calls.refusing || this.peerDrains
   }
 
-  /** Refuses new streams at this end from now on, and tells a peer that listens for it. */
+  /** Rule `drain-announced`: refuses new streams at this end from now on, and tells a peer that listens for it. */
   drain(): void {
     if (this.calls.refusing) return
     this.calls.refuse()
@@ -125,7 +128,10 @@ export class Link {
     this.close({ _tag: "Violated", error: new ProtocolViolation({ rule, detail, streamId }) })
   }
 
-  /** Sends an answer that the peer provoked. It ends the tunnel when the peer provokes without reading. */
+  /**
+   * Sends an answer that the peer provoked. Rule `answers-unread`: it ends the tunnel when the peer provokes without
+   * reading.
+   */
   answer(frame: ServerFrame): void {
     if (this.outbox.provoked(frame)) return
     this.violated("answers-unread", "the peer provokes answers without reading them")

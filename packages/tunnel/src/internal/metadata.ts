@@ -6,8 +6,8 @@
  * the wire a string and bytes look the same.
  *
  * **Invariants**
- * 1. Never throws, whatever a handler gives for metadata. What cannot be carried comes back as a `MetadataProblem`;
- *    it fails one call, not the tunnel.
+ * 1. Rule `metadata-utf8`: never throws, whatever a handler gives for metadata. What cannot be carried comes back as a
+ *    `MetadataProblem`; it fails one call, not the tunnel.
  * 2. The order of keys and of the values of a key is kept, so decoded metadata encodes to the same bytes.
  */
 import { isUtf8 } from "node:buffer"

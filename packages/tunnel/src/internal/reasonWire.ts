@@ -15,9 +15,12 @@
  * ```
  *
  * **Invariants**
- * 1. What is written is at most `maxReason` bytes: long texts are cut, and reasons in reasons end at `maxDepth`.
- * 2. Reading never throws. What is longer, deeper, malformed or of an unknown kind is no reason at all; texts are UTF-8.
- * 3. The cause of a `SiblingFailed` stays at its end: it may say what is nobody's business here. That there was one travels.
+ * 1. Rule `reason-bounded`: what is written is at most `maxReason` bytes: long texts are cut, and reasons in reasons
+ *    end at `maxDepth`.
+ * 2. Reading never throws. What is longer, deeper, malformed or of an unknown kind is no reason at all; texts are
+ *    UTF-8.
+ * 3. The cause of a `SiblingFailed` stays at its end: it may say what is nobody's business here. That there was one
+ *    travels.
  */
 import { CancelReason } from "@curfew/reason"
 import * as Cause from "effect/Cause"

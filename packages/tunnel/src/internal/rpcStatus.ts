@@ -5,7 +5,7 @@
  * trailers; the tunnel carries them in the status itself.
  *
  * **Invariants**
- * 1. OK is an absent status on the wire, and an absent status is OK.
+ * 1. Rule `ok-is-absent`: OK is an absent status on the wire, and an absent status is OK.
  * 2. The details bytes are never interpreted, only moved.
  */
 import { status as Code, Metadata } from "@grpc/grpc-js"

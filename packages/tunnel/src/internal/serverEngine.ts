@@ -2,9 +2,10 @@
  * The tunnel server of one tunnel: takes frames apart, admits or refuses streams, and keeps their registry.
  *
  * **Invariants**
- * 1. Every id that a `NewStream` names counts as seen, admitted or not, so a refused stream's own data cannot be
- *    taken for a violation.
- * 2. A mistake that belongs to a call ends that call. Only what makes the ids unreliable ends the tunnel.
+ * 1. Rule `refused-is-seen`: every id that a `NewStream` names counts as seen, admitted or not, so a refused stream's
+ *    own data cannot be taken for a violation.
+ * 2. Rule `one-mistake-one-call`: a mistake that belongs to a call ends that call. Only what makes the ids unreliable
+ *    ends the tunnel.
  * 3. A call's slot is free again only when its task has ended: a peer that opens and cancels in a loop is limited
  *    by the handlers that still run, not by the streams it believes open.
  */
@@ -124,6 +125,7 @@ export class ServerEngine {
 
   private open(frame: NewStream): void {
     const { id, method, window } = frame
+    // Rule `ids-increase`.
     if (id <= this.highest) {
       this.link.violated("ids-increase", `stream ${id} was opened after stream ${this.highest}`, id)
       return
@@ -139,6 +141,7 @@ export class ServerEngine {
       refuse(Code.UNAVAILABLE, drainingDetails)
       return
     }
+    // Rule `revision-per-stream`.
     const { revision } = frame
     if (revision !== revisionOne && revision !== revisionZero) {
       refuse(Code.UNAVAILABLE, `Protocol revision ${revision} is not spoken here`)
@@ -161,6 +164,7 @@ export class ServerEngine {
       refuse(Code.RESOURCE_EXHAUSTED, `The request metadata is larger than ${limits.maxMetadataSize} bytes`)
       return
     }
+    // Rule `method-name`.
     const path = method.startsWith("/") ? method.slice(1) : method
     if (!path.includes("/")) {
       refuse(Code.INVALID_ARGUMENT, `"${shown(method)}" is not a method name`)

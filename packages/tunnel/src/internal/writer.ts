@@ -1,11 +1,10 @@
 /**
  * The one writer of a tunnel: what is queued, by whom, and what goes into the next batch.
  *
- * Urgent frames (settings, new streams, refusals, cancels, aborts, window updates) go first, and take nothing of what the
- * batch has room for. Then the streams that are ready take turns, a piece of at most `maxChunk` bytes each, until the
- * batch is full. One batch is written at a
- * time and what is queued meanwhile makes up the next, so that a busy tunnel writes many frames at once and an
- * idle one writes at once.
+ * Rule `urgent-first`: urgent frames (settings, new streams, refusals, cancels, aborts, window updates) go first, and
+ * take nothing of what the batch has room for. Then the streams that are ready take turns, a piece of at most
+ * `maxChunk` bytes each, until the batch is full. One batch is written at a time and what is queued meanwhile makes up
+ * the next, so that a busy tunnel writes many frames at once and an idle one writes at once.
  *
  * **Invariants**
  * 1. Frames of one stream keep their order, but for what is urgent: that one overtakes data.
@@ -62,6 +61,7 @@ export class Outbound {
     this.id = id
   }
 
+  /** Rule `empty-needs-credit`: a piece needs credit, also one without bytes. */
   get ready(): boolean {
     if (this.id < 0) return false
     const first = this.items[0]
