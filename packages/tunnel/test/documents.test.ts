@@ -52,7 +52,7 @@ describe("the description of the protocol", () => {
 
   it("names each rule that the code names, and the code each that it names", () => {
     const inCode = code.flatMap((source) =>
-      [...source.matchAll(/Rules? ((?:`[a-z-]+`(?: and )?)+)/g)].flatMap(([, names]) =>
+      [...source.matchAll(/Rules?[\s*]+((?:`[a-z-]+`(?: and )?)+)/g)].flatMap(([, names]) =>
         [...(names ?? "").matchAll(/`([a-z-]+)`/g)].map(([, name]) => String(name))
       )
     )
