@@ -75,8 +75,7 @@ describe("a call that its handler destroys without an error", () => {
 
   it.live("because the peer cancelled makes no late write", () =>
     Effect.gen(function* () {
-      const end = yield* serverEnd({ handlers: { Bidi: () => undefined } })
-      end.open(1, path("Bidi"))
+      const end = yield* asked({ ServerStream: () => undefined }, "ServerStream")
       end.send({ _tag: "Cancel", id: 1 })
       yield* Effect.repeat(Effect.yieldNow, {
         until: () => end.events.some((event) => event._tag === "StreamClosed")

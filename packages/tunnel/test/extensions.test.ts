@@ -70,6 +70,20 @@ describe("the reason of a cancel", () => {
     )
   })
 
+  it("stays below its limit when every part of it is as long as can be", () => {
+    const detail = "ü".repeat(2000)
+    let reason: CancelReason = CancelReason.LimitExceeded({ limit: "x".repeat(200), detail })
+    for (let depth = 0; depth < 3; depth++) {
+      reason = CancelReason.ClientGone({ transport: "tunnel", detail, because: reason })
+    }
+    const bytes = reasonToWire(reason)
+    expect(bytes.length).toBeLessThanOrEqual(maxReason)
+    const read = reasonFromWire(bytes)
+    expect(read).toMatchObject({ because: { because: { because: { _tag: "LimitExceeded" } } } })
+    // A text is cut between two characters.
+    expect(read).toMatchObject({ detail: expect.stringMatching(/^ü+$/) })
+  })
+
   it("is nothing, and never a fault, when its bytes are anything else", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {

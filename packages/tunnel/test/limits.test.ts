@@ -140,16 +140,17 @@ describe("the bytes that a tunnel holds", () => {
     Effect.gen(function* () {
       const end = yield* serverEnd({ maxBuffered: 1000, handlers: { Bidi: unread } })
       for (const id of [1, 2, 3]) end.open(id, bidi)
-      end.send({ _tag: "Message", id: 1, size: 700, data: Buffer.alloc(600) })
-      end.send({ _tag: "Message", id: 2, size: 401, data: Buffer.alloc(401) })
-      expect(outcome(yield* end.closeOf(1))).toEqual({
+      end.send({ _tag: "Message", id: 1, size: 300, data: Buffer.alloc(300) })
+      end.send({ _tag: "Message", id: 2, size: 700, data: Buffer.alloc(600) })
+      end.send({ _tag: "Message", id: 3, size: 101, data: Buffer.alloc(101) })
+      expect(outcome(yield* end.closeOf(2))).toEqual({
         code: Code.RESOURCE_EXHAUSTED,
         details: "The tunnel holds more than 1000 bytes, and this call most of them"
       })
-      end.send({ _tag: "Message", id: 3, size: 500, data: Buffer.alloc(500) })
+      end.send({ _tag: "Message", id: 1, size: 500, data: Buffer.alloc(500) })
       end.call(4, "still there")
       expect(outcome(yield* end.closeOf(4)).code).toBe(Code.OK)
-      expect(end.written.filter((frame) => frame._tag === "CloseStream").map(({ id }) => id)).toEqual([1, 4])
+      expect(end.written.filter((frame) => frame._tag === "CloseStream").map(({ id }) => id)).toEqual([2, 4])
       expect(end.events.find((event) => event._tag === "StreamCancelled")).toMatchObject({
         by: "fault",
         reason: { _tag: "LimitExceeded", limit: "bytes held" }
