@@ -16,6 +16,7 @@ import { SendWindow } from "../src/internal/window.ts"
 import { Outbound, Outbox } from "../src/internal/writer.ts"
 import {
   type BidiHandler,
+  collect,
   definition,
   EchoClient,
   implementation,
@@ -172,13 +173,34 @@ describe("the bytes that a tunnel holds", () => {
   it.live("end a call at the calling end too, and the server hears of it", () =>
     Effect.gen(function* () {
       const end = yield* clientEnd({ maxBuffered: 1000 })
-      const answer = yield* Effect.promise(() => unary(end.client, Buffer.alloc(2000)))
-      expect(answer).toMatchObject({
+      const call = end.client.Bidi()
+      const answer = collect(call)
+      yield* end.sent(1, "NewStream")
+      call.write(Buffer.alloc(2000))
+      expect(yield* Effect.promise(() => answer)).toMatchObject({
         code: Code.RESOURCE_EXHAUSTED,
         details: "The tunnel holds more than 1000 bytes, and this call most of them"
       })
       yield* end.sent(1, "Cancel")
       expect(end.written.some((frame) => frame._tag === "Message")).toBe(false)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("what a tunnel tells of itself", () => {
+  it.live("counts the bytes that wait, and the streams that have no credit", () =>
+    Effect.gen(function* () {
+      const Bidi: BidiHandler = (call) => void call.write(Buffer.alloc(300))
+      const end = yield* serverEnd({ handlers: { Bidi } })
+      const told = Effect.map(end.handle.stats, ({ blocked, held }) => ({ blocked, held }))
+      expect(yield* told).toEqual({ blocked: 0, held: 0 })
+      end.open(1, bidi, { window: 100 })
+      end.send({ _tag: "Message", id: 1, size: 50, data: Buffer.alloc(20) })
+      yield* end.next((frame): frame is never => frame._tag === "Message")
+      expect(yield* told).toEqual({ blocked: 1, held: 220 })
+      end.send({ _tag: "WindowUpdate", id: 1, increment: 200 })
+      yield* Effect.repeat(Effect.yieldNow, { until: () => end.written.length === 4 })
+      expect(yield* told).toEqual({ blocked: 0, held: 20 })
     }).pipe(Effect.scoped)
   )
 })
