@@ -82,3 +82,18 @@ export class PeerGone extends /* @__PURE__ */ Data.TaggedError("PeerGone")<{
     return `The peer of ${this.method} has left.`
   }
 }
+
+/**
+ * No tunnel could take a call within the limit.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export class TunnelsNotReady extends /* @__PURE__ */ Data.TaggedError("TunnelsNotReady")<{
+  /** What was waited for: the key, or what the agent calls itself. */
+  readonly what: string
+}> {
+  override get message(): string {
+    return `${this.what} was not ready in time: see that the other end runs, can be reached, and is let in.`
+  }
+}
