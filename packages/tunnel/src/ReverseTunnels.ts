@@ -71,6 +71,8 @@ export interface ReverseChange<out I = unknown> {
  */
 export interface ReverseTunnels<in out I = unknown> {
   readonly list: Effect.Effect<ReadonlyArray<ReverseTunnel<I>>>
+  /** The keys that occupy memory: those of open tunnels, and those that somebody waits for. */
+  readonly keys: Effect.Effect<ReadonlyArray<string>>
   /** The next tunnel in turn. */
   readonly pick: (key?: string) => Effect.Effect<Option.Option<ReverseTunnel<I>>>
   /** Waits until there is one, then the next in turn. */

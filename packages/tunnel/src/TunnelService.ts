@@ -315,6 +315,7 @@ export const make = <I = undefined>(
       addTo: (server) => server.addService(definition, implementation),
       reverse: {
         list: Effect.sync(() => registry.list),
+        keys: Effect.sync(() => registry.keys),
         pick: (key) =>
           Effect.sync(() =>
             Option.map(Option.fromUndefinedOr(registry.pick(key, "roundRobin", noCall)), (it) => it.tunnel)

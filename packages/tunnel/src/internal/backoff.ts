@@ -43,7 +43,7 @@ const between = (low: number, high: number): Effect.Effect<number> =>
   Effect.map(Random.next, (chance) => low + (high - low) * chance)
 
 /** The waits, one after the other. */
-export const schedule = ({ cap, factor, initial }: BackoffPlan): Schedule.Schedule<Duration.Duration> =>
+const schedule = ({ cap, factor, initial }: BackoffPlan): Schedule.Schedule<Duration.Duration> =>
   Schedule.exponential(Duration.millis(initial), factor).pipe(
     Schedule.modifyDelay(({ duration }) =>
       Effect.map(between(initial / 5, Math.min(cap, Duration.toMillis(duration))), Duration.millis)

@@ -63,7 +63,7 @@ export const statusOfError = (error: unknown, trailers?: Metadata | null): RpcSt
 export const transportKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.transport")
 
 /** Under this one stands the tunnel that the call came through. */
-export const originKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.tunnel")
+const originKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.tunnel")
 
 /** The part that all four kinds share; grpc-js calls it the surface. */
 const surface = (host: Host) => ({

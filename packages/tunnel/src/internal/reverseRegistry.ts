@@ -32,9 +32,8 @@ export class ReverseRegistry<I> {
     return this.all.members.map(({ tunnel }) => tunnel)
   }
 
-  /** How many keys occupy memory. */
-  get keys(): number {
-    return this.byKey.size
+  get keys(): ReadonlyArray<string> {
+    return [...this.byKey.keys()]
   }
 
   /** The pool for a key, to ask it something now. */
