@@ -17,7 +17,7 @@ import {
 } from "../src/index.ts"
 import { audited } from "./support/audit.ts"
 import { definition, EchoClient, implementation, type UnaryHandler, unary } from "./support/echo.ts"
-import { type Listening, listen } from "./support/network.ts"
+import { listen, listenWith } from "./support/network.ts"
 
 const { status: Code } = grpc
 const insecure = grpc.credentials.createInsecure()
@@ -41,23 +41,8 @@ const reached = (agent: Agent.Agent, tag: AgentState["_tag"]) =>
   )
 
 /** A server that can be taken away and put back under the same address. */
-const server = (
-  port: number,
-  add: (server: grpc.Server) => void
-): Effect.Effect<Listening, never, Scope.Scope> => (port === 0 ? listen(add) : listenAt(port, add))
-
-const listenAt = (port: number, add: (server: grpc.Server) => void) =>
-  Effect.acquireRelease(
-    Effect.callback<Listening>((resume) => {
-      const made = new grpc.Server()
-      add(made)
-      made.bindAsync(`127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(), (error) => {
-        if (error) throw error
-        resume(Effect.succeed({ server: made, address: `127.0.0.1:${port}` }))
-      })
-    }),
-    (it) => Effect.sync(() => it.server.forceShutdown())
-  )
+const server = (port: number, add: (server: grpc.Server) => void) =>
+  listenWith(grpc.ServerCredentials.createInsecure(), add, { port })
 
 const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(":") + 1))
 

@@ -21,6 +21,7 @@ import * as Effect from "effect/Effect"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { TunnelOpenError } from "../TunnelError.ts"
 import { batchKey, pack, unpack } from "./batch.ts"
+import { afterTurns } from "./bridge.ts"
 import { transportKey } from "./callObjects.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { allExtensions, announceExtensions, type Extensions, readExtensions } from "./extensions.ts"
@@ -212,7 +213,11 @@ export const accept = (
   const over = (end: CarrierEnd) => {
     if (ending.settle(end)) onEnd?.(end)
   }
-  call.on("end", () => onEnd?.({ code: Code.OK, details: "The peer finished" }))
+  const finished = () => {
+    if (ending.value === undefined) onEnd?.({ code: Code.OK, details: "The peer finished" })
+  }
+  // grpc-js ends the requests of a connection that was lost, and says two turns later that it was.
+  call.on("end", () => (transportKey in call ? finished() : afterTurns(2, finished)))
   call.on("cancelled", () =>
     over({ code: Code.CANCELLED, details: "The connection or the call was cancelled" })
   )
