@@ -83,7 +83,8 @@ export interface TunnelServiceOptions<in out I = undefined> extends TunnelOption
  *
  * **Gotchas**
  *
- * `grpc.Server.tryShutdown` waits for tunnels, and tunnels do not end by themselves: close the scope first.
+ * `grpc.Server.tryShutdown` waits for tunnels, and tunnels do not end by themselves: `stop` the service first, or close its
+ * scope. A `GrpcServer` of `@curfew/grpc` stops it by itself.
  *
  * @stability unstable
  * @since 0.1.0
@@ -103,7 +104,20 @@ export interface TunnelService<in out I = undefined> {
    * their next ones elsewhere. Then waits until no stream runs: true, or false when the limit passed first.
    */
   readonly drain: (limit?: Duration.Input) => Effect.Effect<boolean>
+  /**
+   * `drain`, and then closes every tunnel: true when every stream ended by itself. What has not ended at the limit is
+   * cancelled. A `GrpcServer` of `@curfew/grpc` does this when it stops, whichever of the two was made first.
+   *
+   * **When cancelled**
+   *
+   * The streams that are left are cancelled.
+   */
+  readonly stop: (limit?: Duration.Input) => Effect.Effect<boolean>
+  readonly [stopKey]: (limit?: Duration.Input) => Effect.Effect<boolean>
 }
+
+// Registered: a server that stops finds it without this package.
+const stopKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.stop") as never
 
 const method = (path: string) => ({
   path,
@@ -309,9 +323,31 @@ export const make = <I = undefined>(
         changed: registry.changed
       })
 
+    const drain = (limit?: Duration.Input): Effect.Effect<boolean> =>
+      Effect.suspend(() => {
+        admission.refuse()
+        const reverse = Effect.forEach(registry.list, (tunnel) => tunnel.drain(limit), {
+          concurrency: "unbounded"
+        })
+        return Effect.zipWith(
+          admission.idle(limit),
+          reverse,
+          (forward, each) => forward && each.every(Boolean),
+          { concurrent: true }
+        )
+      })
+    const stop = (limit?: Duration.Input): Effect.Effect<boolean> =>
+      Effect.onExit(drain(limit), (exit) => {
+        const phase = exit._tag === "Success" && exit.value ? "drain" : "force"
+        return tasks.cancel(CancelReason.Shutdown({ phase }))
+      })
+
     return {
       definition,
       implementation,
+      stop,
+      [stopKey]: stop,
+      drain,
       addTo: (server) => server.addService(definition, implementation),
       reverse: {
         list: Effect.sync(() => registry.list),
@@ -337,19 +373,6 @@ export const make = <I = undefined>(
         changes: Stream.fromPubSub(changes)
       },
       tunnels: Effect.sync(() => open),
-      refuseNew,
-      drain: (limit) =>
-        Effect.suspend(() => {
-          admission.refuse()
-          const reverse = Effect.forEach(registry.list, (tunnel) => tunnel.drain(limit), {
-            concurrency: "unbounded"
-          })
-          return Effect.zipWith(
-            admission.idle(limit),
-            reverse,
-            (forward, each) => forward && each.every(Boolean),
-            { concurrent: true }
-          )
-        })
+      refuseNew
     }
   })
