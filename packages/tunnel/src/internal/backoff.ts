@@ -27,7 +27,7 @@ const least = 1
 export const planOf = (options: BackoffOptions = {}): BackoffPlan => {
   const initial = Math.max(least, millisUnsafe("the initial backoff", options.initial ?? "500 millis"))
   const cap = Math.max(initial, millisUnsafe("the cap of the backoff", options.cap ?? "30 seconds"))
-  const lasting = Math.max(0, millisUnsafe("lasting", options.lasting ?? "10 seconds"))
+  const lasting = Math.max(0, millisUnsafe("the lasting of the backoff", options.lasting ?? "10 seconds"))
   const factor = options.factor ?? 2
   if (!(factor >= 1 && Number.isFinite(factor))) {
     throw new IllegalArgument({
