@@ -24,6 +24,7 @@ import { allFull, noTunnel, TunnelGrpcChannel } from "./internal/channel.ts"
 import { admit, type Entrant, refuse } from "./internal/entry.ts"
 import { accept, identity, paths } from "./internal/grpcCarrier.ts"
 import { keepaliveOptions } from "./internal/keepalive.ts"
+import { checkLimits, serviceHandlers } from "./internal/limits.ts"
 import type { Pooled } from "./internal/pool.ts"
 import { changesKept, noCall, ReverseRegistry } from "./internal/reverseRegistry.ts"
 import { runClient, runServer } from "./internal/tunnel.ts"
@@ -51,6 +52,11 @@ export interface TunnelServiceOptions<in out I = undefined> extends TunnelOption
   readonly reverse?: boolean
   /** Tunnels that may be open, or being let in, at the same time. One more gets `RESOURCE_EXHAUSTED`. Default 10,000. */
   readonly maxTunnels?: number
+  /**
+   * Handlers that may run at the same time for all forward tunnels together, besides `maxHandlers` for each. One more
+   * call is refused with `RESOURCE_EXHAUSTED`. Default 16,384.
+   */
+  readonly maxServiceHandlers?: number
   /** Says who opens a tunnel, or refuses. Default: everybody may, and nobody is known. */
   readonly authenticate?: Authenticate<I>
   /** Lets a call of a forward tunnel in, or refuses it. Default: every call of an open tunnel is let in. */
@@ -211,7 +217,8 @@ export const make = <I = undefined>(
   options: TunnelServiceOptions<I> = {}
 ): Effect.Effect<TunnelService<I>, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const maxTunnels = countUnsafe("maxTunnels", options.maxTunnels ?? 10_000, 1)
+    yield* checkLimits(options)
+    const maxTunnels = countUnsafe("the maxTunnels of a service", options.maxTunnels ?? 10_000, 1)
     const tasks = yield* TaskScope.make({ name: "tunnels" })
     const spawn = yield* TaskScope.makeRuntime(tasks)
     const changes = yield* Effect.acquireRelease(
@@ -219,7 +226,7 @@ export const make = <I = undefined>(
       PubSub.shutdown
     )
     const registry = new ReverseRegistry<I>(changes)
-    const admission = new Admission()
+    const admission = new Admission(serviceHandlers(options.maxServiceHandlers))
     let closed = false
     let accepting = true
     let open = 0

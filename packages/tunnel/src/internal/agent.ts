@@ -43,6 +43,7 @@ import { rememberChannel } from "./callInfo.ts"
 import { allFull, noTunnel, TunnelGrpcChannel } from "./channel.ts"
 import { type Dialling, runForward, runReverse } from "./dialling.ts"
 import { millisOfKeepalive } from "./keepalive.ts"
+import { checkLimits } from "./limits.ts"
 import { Pool } from "./pool.ts"
 import { notReadyAfter, waitingFor } from "./waiting.ts"
 
@@ -62,6 +63,7 @@ const make = (
   onStop: () => void
 ): Effect.Effect<Agent, never, Scope.Scope> =>
   Effect.gen(function* () {
+    yield* checkLimits(options)
     const plan = Backoff.planOf(options.backoff)
     const count = countUnsafe("the tunnels of an agent", options.tunnels ?? 1, 1)
     const drain = Duration.millis(millisUnsafe("the drain of an agent", options.drain ?? "10 seconds"))
@@ -169,7 +171,7 @@ const make = (
           }
           if (end === undefined && !(yield* handle.draining)) {
             // A connection that is lost looks like a GOAWAY at first; and many agents may have got the same one.
-            const closed = Effect.timeoutOption(handle.closed, yield* backoff.next)
+            const closed = Effect.timeoutOption(handle.closed, yield* backoff.pause)
             end = Option.getOrUndefined(yield* closed)
           }
           if (end !== undefined) {

@@ -53,6 +53,8 @@ const schedule = ({ cap, factor, initial }: BackoffPlan): Schedule.Schedule<Dura
 export interface Backoff {
   /** The next wait. */
   readonly next: Effect.Effect<Duration.Duration>
+  /** A wait that counts for nothing: before something that many may do at once. */
+  readonly pause: Effect.Effect<Duration.Duration>
   /** The wait after a refusal that cannot heal by itself. */
   readonly far: Effect.Effect<Duration.Duration>
   readonly reset: Effect.Effect<void>
@@ -70,6 +72,7 @@ export const make = (plan: BackoffPlan): Effect.Effect<Backoff> =>
           ([, delay]) => delay
         )
       ),
+      pause: Effect.map(between(plan.initial / 5, plan.initial), Duration.millis),
       far: Effect.map(between(plan.cap / 2, plan.cap), Duration.millis),
       reset: Effect.map(Schedule.toStep(whole), (fresh) => {
         step = fresh
