@@ -272,7 +272,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         return
       case "Abort":
         link.outbox.discard(outbound)
-        if (action.cancel) link.outbox.urgent(this.cancelFrame(action.reason))
+        // A server that has not heard of the stream is not told of its end either.
+        if (action.cancel && !link.outbox.retract(this.id)) {
+          link.outbox.urgent(this.cancelFrame(action.reason))
+        }
         return
       case "DeliverStatus":
         // It has a finalizer of its own, so that a broken listener cannot hold up the wire.

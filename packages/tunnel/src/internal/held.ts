@@ -11,6 +11,8 @@
 /** What a stream tells and does about the bytes that it holds. */
 export interface Holder {
   readonly held: number
+  /** It has something to send, and no credit for it. */
+  readonly blocked: boolean
   /** Ends the stream for what it holds, and lets go of that. */
   readonly relinquish: (details: string) => void
 }
@@ -22,6 +24,13 @@ export class Held {
 
   constructor(limit = Number.POSITIVE_INFINITY) {
     this.limit = limit
+  }
+
+  /** How many streams wait for credit. */
+  get blocked(): number {
+    let count = 0
+    for (const holder of this.holders()) if (holder.blocked) count++
+    return count
   }
 
   /** Rule `bytes-held`. */
