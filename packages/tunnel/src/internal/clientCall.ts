@@ -139,8 +139,8 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     return this.outgoing.number
   }
 
-  getAuthContext(): null {
-    return null
+  getAuthContext(): ReturnType<Call["getAuthContext"]> {
+    return this.link.authContext as ReturnType<Call["getAuthContext"]>
   }
 
   private enter(run: () => void): void {
@@ -179,8 +179,9 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private authenticate(credentials: CallCredentials): Effect.Effect<void> {
-    const { secure } = this.link.carrier
-    return Effect.match(credentialsMetadata(credentials, { ...this.outgoing, secure }), {
+    const { carrier, limits } = this.link
+    const allowed = carrier.secure || limits.insecureCredentials
+    return Effect.match(credentialsMetadata(credentials, { ...this.outgoing, allowed }), {
       onSuccess: (metadata) => this.metadata.merge(metadata),
       onFailure: ({ code, details }) => this.refuse(code, details)
     })

@@ -70,8 +70,12 @@ export class ClientEngine {
     return this.lastId
   }
 
+  /** Told that there is room for a stream again. */
+  onFree: (() => void) | undefined
+
   forget(id: number): void {
     this.streams.delete(id)
+    this.onFree?.()
   }
 
   readonly receive = (bytes: Buffer): void => {

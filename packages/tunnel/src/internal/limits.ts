@@ -22,6 +22,8 @@ export interface Limits {
   /** In ascending order; never empty. */
   readonly revisions: ReadonlyArray<Revision>
   readonly openTimeout: Duration.Duration
+  readonly authTimeout: Duration.Duration
+  readonly insecureCredentials: boolean
 }
 
 const whole = (name: string, value: number | undefined, fallback: number, max: number): number =>
@@ -56,5 +58,9 @@ export const limitsOf = (options: TunnelOptions): Limits => ({
   revisions: options.flowControl === false ? [revisionZero] : [revisionZero, revisionOne],
   openTimeout: Duration.millis(
     millisUnsafe("the openTimeout of a tunnel", options.openTimeout ?? "10 seconds")
-  )
+  ),
+  authTimeout: Duration.millis(
+    millisUnsafe("the authTimeout of a tunnel", options.authTimeout ?? "5 seconds")
+  ),
+  insecureCredentials: options.insecureCredentials === true
 })

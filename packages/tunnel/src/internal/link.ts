@@ -11,15 +11,18 @@
  *    their last frames are out: `finish` is what ends it.
  * 5. What other people's callbacks throw becomes the failure of a task, reported once, and never unwinds a frame.
  */
+import type { PeerCertificate } from "node:tls"
 import { CancelReason, currentReason } from "@curfew/reason"
 import { Instant, type Task, TaskScope } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
+import type { Metadata } from "@grpc/grpc-js"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { ProtocolViolation, type TunnelRule } from "../TunnelError.ts"
 import type { DrainedBy, Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
 import { Admission } from "./admission.ts"
@@ -28,7 +31,14 @@ import { Deadlines } from "./deadlines.ts"
 import { type ServerFrame, tunnelId } from "./frame.ts"
 import { Held } from "./held.ts"
 import type { Limits } from "./limits.ts"
+import type { RpcStatus } from "./rpcStatus.ts"
 import { Outbox, run } from "./writer.ts"
+
+/** What grpc-js' `getAuthContext` gives. */
+export interface AuthContext {
+  readonly transportSecurityType?: string
+  readonly sslPeerCertificate?: PeerCertificate | undefined
+}
 
 export interface Counters {
   opened: number
@@ -50,6 +60,12 @@ export class Link {
   readonly held: Held
   readonly outbox: Outbox
   readonly deadlines = new Deadlines()
+  /** Who is at the other end, for handlers and hooks. */
+  readonly origin: TunnelOrigin
+  /** TLS below the tunnel, as grpc-js tells it; one object for each tunnel, by which calls find theirs. */
+  readonly authContext: AuthContext
+  /** Lets a call in before its handler starts, or gives the status that it ends with. */
+  authorize: ((method: string, metadata: Metadata) => Effect.Effect<void, RpcStatus>) | undefined
   readonly counters: Counters = { opened: 0, cancelled: 0, refused: 0, lateWrites: 0 }
   readonly clock: Clock.Clock
   readonly ending: Deferred.Deferred<TunnelEnd> = Deferred.makeUnsafe<TunnelEnd>()
@@ -70,6 +86,9 @@ export class Link {
     this.kind = setup.kind
     this.carrier = setup.carrier
     this.limits = setup.limits
+    const { certificate, identity, metadata, peer, secure } = setup.carrier
+    this.origin = { kind: setup.kind, peer, metadata, secure, certificate, identity }
+    this.authContext = secure ? { transportSecurityType: "ssl", sslPeerCertificate: certificate } : {}
     this.held = new Held(setup.limits.maxBuffered)
     this.outbox = new Outbox(this.held)
     this.calls = new Admission(setup.limits.maxHandlers)

@@ -17,6 +17,7 @@ import { status as Code, type Metadata } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { RegisteredMethod } from "../Services.ts"
+import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { PeerGone } from "../TunnelError.ts"
 import type { StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { isThenable, Settlement } from "./bridge.ts"
@@ -33,7 +34,7 @@ import {
 } from "./callObjects.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
 import { noBytes, type Revision } from "./frame.ts"
-import type { Link } from "./link.ts"
+import type { AuthContext, Link } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
 import * as Machine from "./serverStream.ts"
@@ -74,6 +75,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   /** Of the writes that wait, in order. A Node stream has one at a time; a destroyed one passes on what it gets. */
   private writeCallbacks: Array<(error?: Error | null) => void> = []
   private endPending = false
+  private asking = false
+  private endedWhileAsking = false
 
   constructor(link: Link, incoming: Incoming, forget: () => void, handlerGone: () => void) {
     const { id, revision, window } = incoming
@@ -89,8 +92,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.deadline =
       timeout === undefined ? Number.POSITIVE_INFINITY : link.clock.currentTimeMillisUnsafe() + timeout
     this.info = {
-      peer: link.carrier.peer,
-      outerMetadata: link.carrier.metadata,
+      origin: link.origin,
       reason: undefined,
       abort: undefined
     }
@@ -106,6 +108,14 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     return this.link.carrier.peer
   }
 
+  get origin(): TunnelOrigin {
+    return this.link.origin
+  }
+
+  get authContext(): AuthContext {
+    return this.link.authContext
+  }
+
   protected get ref(): StreamRef {
     return { tunnel: this.link.id, side: "server", stream: this.id, method: this.path }
   }
@@ -119,6 +129,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
       yield* this.finalizer("registry", () => this.unregister)
       yield* this.finalizer("handler", () => this.leaveHandler)
       yield* this.finalizer("wire", () => this.closeWire)
+      const { authorize } = this.link
+      if (authorize !== undefined) yield* this.askFirst(authorize(this.path, this.metadata))
       this.begin()
       yield* Deferred.await(this.done)
     })
@@ -163,12 +175,28 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     else this.handlerEnd.whenSettled(this.handlerGone)
   })
 
+  /** Waits for the permission; what comes meanwhile is kept within the window, and a cancel ends the wait. */
+  private askFirst(permission: Effect.Effect<void, RpcStatus>): Effect.Effect<void> {
+    this.asking = true
+    return Effect.match(permission, {
+      onSuccess: () => undefined,
+      onFailure: (status) => {
+        this.link.counters.refused++
+        this.link.observe?.({ _tag: "StreamRefused", ...status, ...this.ref })
+        this.fault(status)
+      }
+    })
+  }
+
   private begin(): void {
+    if (this.state._tag === "Ended" || this.state._tag === "Closed") return
+    this.asking = false
     this.noteOpened()
     const [state, actions] = Machine.initial(this.method.definition.requestStream)
     this.state = state
     for (const action of actions) this.perform(action)
     if (state._tag === "Gathering") this.read()
+    if (this.endedWhileAsking) this.halfClose()
   }
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,7 +251,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   // ── frames in ──────────────────────────────────────────────────────────────────────────────────────────────
 
   halfClose(): void {
-    if (this.takesData) this.feed({ _tag: "HalfClose", truncated: this.inbound.partial })
+    if (this.asking) this.endedWhileAsking = true
+    else if (this.takesData) this.feed({ _tag: "HalfClose", truncated: this.inbound.partial })
   }
 
   fault(status: RpcStatus, limit?: string): void {

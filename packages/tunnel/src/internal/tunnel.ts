@@ -15,15 +15,18 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Services } from "../Services.ts"
+import type { Authorize, TunnelOrigin } from "../TunnelAuth.ts"
 import type { ClientConstructor, TunnelChannel, TunnelHandle } from "../TunnelChannel.ts"
 import { TunnelLost, TunnelOpenError } from "../TunnelError.ts"
 import type { Side, TunnelEnd, TunnelKind } from "../TunnelEvent.ts"
 import type { TunnelOptions } from "../TunnelOptions.ts"
 import type { Admission } from "./admission.ts"
+import { rememberChannel } from "./callInfo.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { type Source, TunnelGrpcChannel } from "./channel.ts"
 import { ClientEngine } from "./clientEngine.ts"
 import { tunnelId } from "./frame.ts"
+import { asked } from "./gate.ts"
 import { limitsOf } from "./limits.ts"
 import { drainingDetails, type Link, make as makeLink, nextTunnelId } from "./link.ts"
 import { ServerEngine } from "./serverEngine.ts"
@@ -106,15 +109,14 @@ export const runClient = (
     const handle = handleOf(link, over, () => engine.size)
     const source = sourceOf(link, engine)
     const channel = new TunnelGrpcChannel(source)
-    yield* ready(
-      {
-        ...handle,
-        grpc: channel,
-        client: <C>(Client: ClientConstructor<C>) =>
-          new Client(source.target, credentials.createInsecure(), { channelOverride: channel })
-      },
-      engine
-    )
+    const tunnel: TunnelChannel = {
+      ...handle,
+      grpc: channel,
+      client: <C>(Client: ClientConstructor<C>) =>
+        new Client(source.target, credentials.createInsecure(), { channelOverride: channel })
+    }
+    rememberChannel(link.authContext, tunnel)
+    yield* ready(tunnel, engine)
     yield* Deferred.await(ending)
   }).pipe(
     // The peer learns why its tunnel was not opened, before the scope closes it without a word.
@@ -126,7 +128,8 @@ export const runClient = (
 const sourceOf = (link: Link, engine: ClientEngine): Source => ({
   target: link.carrier.peer,
   pick: () => (engine.available ? engine : undefined),
-  refusal: () => (link.end === undefined ? drainingDetails : "The tunnel is closed"),
+  ready: () => engine.available,
+  refusal: () => [Code.UNAVAILABLE, link.end === undefined ? drainingDetails : "The tunnel is closed"],
   over: () => link.end !== undefined,
   note: link.note,
   // What has happened once is no change any more: a watcher that comes later waits for what is left to happen.
@@ -137,12 +140,12 @@ const sourceOf = (link: Link, engine: ClientEngine): Source => ({
 })
 
 /** Runs the serving end until the tunnel ends. */
-export const runServer = (
+export const runServer = <I>(
   carrier: Carrier,
   kind: TunnelKind,
   services: Services,
   admission: Admission,
-  options: TunnelOptions,
+  options: TunnelOptions & { readonly authorize?: Authorize<I> },
   ready: (handle: TunnelHandle) => Effect.Effect<unknown>
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -151,6 +154,14 @@ export const runServer = (
     yield* settleLast(over, () => link?.end)
     link = yield* linkOver(carrier, "server", kind, options)
     const engine = new ServerEngine(link, services, admission)
+    const { authorize } = options
+    if (authorize !== undefined) {
+      // The identity is what the hook beside this one gave.
+      const tunnel = link.origin as TunnelOrigin<I>
+      const { authTimeout } = link.limits
+      link.authorize = (method, metadata) =>
+        asked("authorize", `a call of ${method}`, authTimeout, () => authorize({ method, metadata, tunnel }))
+    }
     const { ending, limits, outbox } = link
     if (carrier.negotiates) {
       outbox.urgent({ _tag: "Settings", id: tunnelId, revisions: limits.revisions, window: limits.window })
