@@ -27,6 +27,8 @@ export interface TunnelStats {
  * @since 0.1.0
  */
 export interface TunnelHandle {
+  /** Names the tunnel in the events of this process. */
+  readonly id: number
   readonly kind: TunnelKind
   /** The address of the other end of the outer call. */
   readonly peer: string

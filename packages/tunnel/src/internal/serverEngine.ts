@@ -138,7 +138,7 @@ export class ServerEngine {
       refuse(Code.INVALID_ARGUMENT, `"${method}" is not a method name`)
       return
     }
-    const registered = this.services.methods.get(path)
+    const registered = this.services.methods.get(path) ?? this.services.fallback
     if (registered === undefined) {
       refuse(Code.UNIMPLEMENTED, `The method ${method} is not implemented`)
       return

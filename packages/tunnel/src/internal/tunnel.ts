@@ -44,6 +44,7 @@ const linkOver = (carrier: Carrier, side: Side, kind: TunnelKind, options: Tunne
 const handleOf = (link: Link, over: Deferred.Deferred<TunnelEnd>, streams: () => number): TunnelHandle => {
   const closed = Deferred.await(over)
   return {
+    id: link.id,
     kind: link.kind,
     peer: link.carrier.peer,
     metadata: link.carrier.metadata,
