@@ -1,3 +1,4 @@
+import type { PeerCertificate } from "node:tls"
 import type { CancelReason } from "@curfew/reason"
 import { CurrentCall } from "@curfew/request/Endpoint"
 import type { Transport } from "@curfew/request/OnDisconnect"
@@ -29,6 +30,26 @@ export interface WorkBudget {
 }
 
 /**
+ * A tunnel of `@curfew/tunnel` as the handlers of its calls see it: who opened it, and how.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface CallTunnel {
+  /** `forward` where the caller opened it, `reverse` where this end did. */
+  readonly kind: "forward" | "reverse"
+  /** The address of the other end of the outer call. */
+  readonly peer: string
+  /** What that end said on opening: its request headers, or its response headers. */
+  readonly metadata: Metadata
+  readonly secure: boolean
+  /** Its certificate, where TLS verified one. */
+  readonly certificate?: PeerCertificate | undefined
+  /** What the hook `authenticate` found out about it. */
+  readonly identity?: unknown
+}
+
+/**
  * The call that a handler answers.
  *
  * **Guarantees**
@@ -54,6 +75,8 @@ export interface ServerCall {
   readonly metadata: Metadata
   /** The address of the other end; of a tunnel, the one of its outer call. */
   readonly peer: string
+  /** The tunnel that it came through, if it did. */
+  readonly tunnel: Option.Option<CallTunnel>
   /** The client's deadline in milliseconds since 1970. It is the scope's deadline as well. */
   readonly deadline: Option.Option<number>
   /** Somebody still waits for the answer. */

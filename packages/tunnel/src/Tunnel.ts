@@ -3,7 +3,7 @@ import { TaskScope } from "@curfew/scope"
 import {
   type ChannelCredentials,
   type ChannelOptions,
-  Client,
+  type Client,
   status as Code,
   type Metadata
 } from "@grpc/grpc-js"
@@ -12,14 +12,12 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Admission } from "./internal/admission.ts"
-import type { Carrier } from "./internal/carrier.ts"
-import { dial, paths } from "./internal/grpcCarrier.ts"
-import { limitsOf } from "./internal/limits.ts"
-import { runClient, runServer } from "./internal/tunnel.ts"
+import { runForward, runReverse } from "./internal/dialling.ts"
 import type { Services } from "./Services.ts"
+import type { Authorize } from "./TunnelAuth.ts"
 import type { TunnelChannel, TunnelHandle } from "./TunnelChannel.ts"
 import { TunnelOpenError } from "./TunnelError.ts"
-import type { TunnelOptions } from "./TunnelOptions.ts"
+import type { KeepaliveOptions, TunnelOptions } from "./TunnelOptions.ts"
 
 /**
  * Where the network server is: an address that the tunnel makes a channel for, or a grpc-js client that is there.
@@ -47,44 +45,14 @@ export type Endpoint =
 export interface ConnectOptions extends TunnelOptions {
   /** Request headers of the outer call: who this is, for the network server. */
   readonly metadata?: Metadata
+  /**
+   * Pings that notice a network server that is frozen or cut off, within `time` and `timeout` together: 40 seconds by
+   * default. Where the endpoint is a client of yours, its own channel options count instead.
+   */
+  readonly keepalive?: KeepaliveOptions
+  /** Lets a call of a reverse tunnel in, or refuses it. Default: every call is let in. */
+  readonly authorize?: Authorize<undefined>
 }
-
-const clientOf = (to: Endpoint): Effect.Effect<Client, never, Scope.Scope> =>
-  "client" in to
-    ? Effect.succeed(to.client)
-    : Effect.acquireRelease(
-        Effect.sync(
-          () =>
-            new Client(to.address, to.credentials, {
-              "grpc.per_rpc_retry_buffer_size": 0,
-              ...to.channelOptions
-            })
-        ),
-        (client) => Effect.sync(() => client.close())
-      )
-
-/** Opens the outer call; it ends with the scope. */
-const connect = (
-  to: Endpoint,
-  path: string,
-  options: ConnectOptions
-): Effect.Effect<Carrier, TunnelOpenError, Scope.Scope> =>
-  Effect.flatMap(clientOf(to), (client) =>
-    Effect.acquireRelease(
-      Effect.timeoutOrElse(dial(client, path, options.metadata), {
-        duration: limitsOf(options).openTimeout,
-        orElse: () =>
-          Effect.fail(
-            new TunnelOpenError({
-              code: Code.DEADLINE_EXCEEDED,
-              details: "The peer sent no response headers in time"
-            })
-          )
-      }),
-      (carrier) => carrier.end(),
-      { interruptible: true }
-    )
-  )
 
 const neverOpened = /* @__PURE__ */ new TunnelOpenError({
   code: Code.CANCELLED,
@@ -144,7 +112,7 @@ const opening = <H extends TunnelHandle>(
  * )
  * ```
  *
- * @see serveReverse where the network server calls
+ * @see serveReverse where the network server calls, `Agent.connect` to stay connected
  * @stability unstable
  * @since 0.1.0
  */
@@ -152,15 +120,11 @@ export const openForward = (
   to: Endpoint,
   options: ConnectOptions = {}
 ): Effect.Effect<TunnelChannel, TunnelOpenError, Scope.Scope> =>
-  opening("forward tunnel", (ready) =>
-    Effect.flatMap(connect(to, paths.forward, options), (carrier) =>
-      runClient(carrier, "forward", options, ready)
-    )
-  )
+  opening("forward tunnel", (ready) => runForward(to, options, ready))
 
 /**
- * Opens a reverse tunnel: this end dials and handles, the network server calls. Reconnecting is up to the caller,
- * who sees the end in `closed`.
+ * Opens a reverse tunnel: this end dials and handles, the network server calls. It does not reconnect:
+ * its end shows in `closed`.
  *
  * **Guarantees**
  *
@@ -189,7 +153,7 @@ export const openForward = (
  * )
  * ```
  *
- * @see openForward where this end calls
+ * @see openForward where this end calls, `Agent.serve` to stay connected
  * @stability unstable
  * @since 0.1.0
  */
@@ -198,8 +162,4 @@ export const serveReverse = (
   services: Services,
   options: ConnectOptions = {}
 ): Effect.Effect<TunnelHandle, TunnelOpenError, Scope.Scope> =>
-  opening("reverse tunnel", (ready) =>
-    Effect.flatMap(connect(to, paths.reverse, options), (carrier) =>
-      runServer(carrier, "reverse", services, new Admission(), options, ready)
-    )
-  )
+  opening("reverse tunnel", (ready) => runReverse(to, services, new Admission(), options, ready))

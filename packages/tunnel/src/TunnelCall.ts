@@ -1,6 +1,8 @@
 import type { CancelReason } from "@curfew/reason"
-import type { Metadata } from "@grpc/grpc-js"
-import { infoOf } from "./internal/callInfo.ts"
+import type { ClientUnaryCall } from "@grpc/grpc-js"
+import { channelOf, infoOf } from "./internal/callInfo.ts"
+import type { TunnelOrigin } from "./TunnelAuth.ts"
+import type { TunnelChannel } from "./TunnelChannel.ts"
 
 /**
  * A signal for a handler's call: aborts when the call is really cancelled, and never because it was answered. Its
@@ -32,12 +34,34 @@ export const signal = (call: object): AbortSignal | undefined => {
 export const reason = (call: object): CancelReason | undefined => infoOf(call)?.reason
 
 /**
- * The tunnel that a handler's call came through: the peer of its outer call and what that peer said on opening it.
+ * The tunnel that a handler's call came through: its peer, what that peer said on opening it, its certificate, and its
+ * identity, which `authenticate` found out. A handler of `@curfew/grpc` has the same in `ServerCall.tunnel`.
  *
  * @stability unstable
  * @since 0.1.0
  */
-export const tunnel = (call: object): { readonly peer: string; readonly metadata: Metadata } | undefined => {
-  const info = infoOf(call)
-  return info === undefined ? undefined : { peer: info.peer, metadata: info.outerMetadata }
+export const tunnel = (call: object): TunnelOrigin | undefined => infoOf(call)?.origin
+
+/**
+ * The tunnel that serves a call of a stub: of a channel that picks, the one that it picked. `undefined` for a call that
+ * goes through no tunnel, and while it waits for one.
+ *
+ * **Example**
+ *
+ * ```ts no-run
+ * import type { Client } from "@grpc/grpc-js"
+ * import { TunnelCall } from "@curfew/tunnel"
+ *
+ * declare const stub: Client // over `service.reverse.channel()`
+ * const identity = (bytes: Buffer): Buffer => bytes
+ * const call = stub.makeUnaryRequest("/demo.Voice/Shout", identity, identity, Buffer.from("hello"), () => undefined)
+ * TunnelCall.servedBy(call)?.peer
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const servedBy = (call: Pick<ClientUnaryCall, "getAuthContext">): TunnelChannel | undefined => {
+  const context = call.getAuthContext()
+  return context === null ? undefined : channelOf(context)
 }

@@ -1,4 +1,5 @@
 import * as Data from "effect/Data"
+import { adviceOn, oneLine } from "./internal/advice.ts"
 
 /**
  * A tunnel could not be opened: the outer call failed, or the two ends have no protocol revision in common.
@@ -13,7 +14,19 @@ export class TunnelOpenError extends /* @__PURE__ */ Data.TaggedError("TunnelOpe
   readonly details: string
 }> {
   override get message(): string {
-    return `The tunnel could not be opened: ${this.details}.`
+    const { advice } = this
+    const said = `The tunnel could not be opened: ${oneLine(this.details)}.`
+    return advice === undefined ? said : `${said} ${advice}.`
+  }
+
+  /**
+   * What to do about it, where the details are known to mean something: TLS that does not fit, an address where nobody
+   * listens.
+   *
+   * @since 0.1.0
+   */
+  get advice(): string | undefined {
+    return adviceOn(this.details)
   }
 }
 
@@ -80,5 +93,20 @@ export class PeerGone extends /* @__PURE__ */ Data.TaggedError("PeerGone")<{
 }> {
   override get message(): string {
     return `The peer of ${this.method} has left.`
+  }
+}
+
+/**
+ * No tunnel could take a call within the limit.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export class TunnelsNotReady extends /* @__PURE__ */ Data.TaggedError("TunnelsNotReady")<{
+  /** What was waited for: the key, or what the agent calls itself. */
+  readonly what: string
+}> {
+  override get message(): string {
+    return `${this.what} was not ready in time: see that the other end runs, can be reached, and is let in.`
   }
 }

@@ -2,6 +2,19 @@ import type * as Duration from "effect/Duration"
 import type { TunnelEvent } from "./TunnelEvent.ts"
 
 /**
+ * HTTP/2 pings on the connection below a tunnel. A peer that is gone is noticed within `time` and `timeout` together.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface KeepaliveOptions {
+  /** How long after the last ping the next one is sent. Default 30 seconds. */
+  readonly time?: Duration.Input | undefined
+  /** How long its answer may take. Default 10 seconds. */
+  readonly timeout?: Duration.Input | undefined
+}
+
+/**
  * Limits and observation of a tunnel. Everything is optional and every limit has a bounded default.
  *
  * @stability unstable
@@ -25,6 +38,13 @@ export interface TunnelOptions {
   readonly maxUnread?: number
   /** How long the peer may take for its response headers and its settings. Default 10 seconds. */
   readonly openTimeout?: Duration.Input
+  /** How long the hooks that let tunnels and calls in may take. Default 5 seconds. */
+  readonly authTimeout?: Duration.Input
+  /**
+   * Whether the credentials of a call may travel although the connection below the tunnel is not encrypted: everybody on
+   * the way can read them then. Default false: such a call gets `UNAUTHENTICATED`.
+   */
+  readonly insecureCredentials?: boolean
   /** Called synchronously with everything that happens. What it throws is reported; when absent, no event is built. */
   readonly observer?: (event: TunnelEvent) => void
 }

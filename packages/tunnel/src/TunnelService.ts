@@ -1,34 +1,47 @@
 import { CancelReason } from "@curfew/reason"
 import { TaskScope } from "@curfew/scope"
+import { countUnsafe } from "@curfew/scope/Argument"
 import {
-  type ChannelInterface,
   status as Code,
   type Metadata,
   type Server,
   type ServerDuplexStream,
+  type ServerOptions,
   type ServiceDefinition,
   type UntypedServiceImplementation
 } from "@grpc/grpc-js"
+import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { Admission } from "./internal/admission.ts"
-import { TunnelGrpcChannel } from "./internal/channel.ts"
+import { rememberChannel } from "./internal/callInfo.ts"
+import type { Carrier } from "./internal/carrier.ts"
+import { allFull, noTunnel, TunnelGrpcChannel } from "./internal/channel.ts"
+import { admit, type Entrant, refuse } from "./internal/entry.ts"
 import { accept, identity, paths } from "./internal/grpcCarrier.ts"
-import { type Listed, ReverseRegistry } from "./internal/reverseRegistry.ts"
+import { keepaliveOptions } from "./internal/keepalive.ts"
+import type { Pooled } from "./internal/pool.ts"
+import { changesKept, noCall, ReverseRegistry } from "./internal/reverseRegistry.ts"
 import { runClient, runServer } from "./internal/tunnel.ts"
+import { notReadyAfter, waitingFor } from "./internal/waiting.ts"
+import type { ReverseChange, ReverseChannelOptions, ReverseTunnel, ReverseTunnels } from "./ReverseTunnels.ts"
 import type { Services } from "./Services.ts"
-import type { TunnelChannel } from "./TunnelChannel.ts"
-import type { TunnelOptions } from "./TunnelOptions.ts"
+import type { AccessRefused, Authenticate, Authorize, TunnelOrigin } from "./TunnelAuth.ts"
+import type { TunnelOpenError } from "./TunnelError.ts"
+import type { TunnelKind } from "./TunnelEvent.ts"
+import type { KeepaliveOptions, TunnelOptions } from "./TunnelOptions.ts"
 
 /**
- * Options of the network server's end.
+ * Options of the network server's end. `I` is what `authenticate` finds out about an opener.
  *
  * @stability unstable
  * @since 0.1.0
  */
-export interface TunnelServiceOptions extends TunnelOptions {
+export interface TunnelServiceOptions<in out I = undefined> extends TunnelOptions {
   /**
    * What forward tunnels may call. Without it they are answered `UNIMPLEMENTED`. A function is given the tunnel service
    * itself, for tunnels inside tunnels: `(self) => services.pipe(Services.add(self.definition, self.implementation))`.
@@ -36,30 +49,23 @@ export interface TunnelServiceOptions extends TunnelOptions {
   readonly services?: Services | ((self: Pick<TunnelService, "definition" | "implementation">) => Services)
   /** Whether reverse tunnels are accepted. Default true; otherwise they are answered `UNIMPLEMENTED`. */
   readonly reverse?: boolean
-  /** Names a reverse tunnel, from who its peer is and what its request headers say. Default: the empty string. */
-  readonly affinityKey?: (tunnel: { readonly peer: string; readonly metadata: Metadata }) => string
-  /** Response headers of the outer calls: who this is, for the peer. They are sent at once. */
+  /** Tunnels that may be open, or being let in, at the same time. One more gets `RESOURCE_EXHAUSTED`. Default 10,000. */
+  readonly maxTunnels?: number
+  /** Says who opens a tunnel, or refuses. Default: everybody may, and nobody is known. */
+  readonly authenticate?: Authenticate<I>
+  /** Lets a call of a forward tunnel in, or refuses it. Default: every call of an open tunnel is let in. */
+  readonly authorize?: Authorize<I>
+  /**
+   * Names a reverse tunnel, from who opened it and what its request headers say, or refuses it. Default: the empty
+   * string.
+   */
+  readonly affinityKey?: (tunnel: TunnelOrigin<I>) => string | Effect.Effect<string, AccessRefused>
+  /** Response headers of the outer calls: who this is, for the peer. They are sent once the opener has been let in. */
   readonly metadata?: Metadata
   /** Called synchronously once a reverse tunnel can be picked. */
-  readonly onReverseOpen?: (key: string, tunnel: TunnelChannel) => void
+  readonly onReverseOpen?: (key: string, tunnel: ReverseTunnel<I>) => void
   /** Called synchronously once a reverse tunnel can no longer be picked. */
-  readonly onReverseClose?: (key: string, tunnel: TunnelChannel) => void
-}
-
-/**
- * The reverse tunnels of a {@link TunnelService} that are open. Without a key every tunnel counts.
- *
- * @stability unstable
- * @since 0.1.0
- */
-export interface ReverseTunnels {
-  readonly list: Effect.Effect<ReadonlyArray<TunnelChannel>>
-  /** The next tunnel in turn. */
-  readonly pick: (key?: string) => Effect.Effect<Option.Option<TunnelChannel>>
-  /** Waits until there is one, then the next in turn. */
-  readonly awaitReverse: (key?: string) => Effect.Effect<TunnelChannel>
-  /** A channel that picks for each call; a call gets `UNAVAILABLE` when there is no tunnel. */
-  readonly channel: (key?: string) => ChannelInterface
+  readonly onReverseClose?: (key: string, tunnel: ReverseTunnel<I>) => void
 }
 
 /**
@@ -82,17 +88,20 @@ export interface ReverseTunnels {
  * @stability unstable
  * @since 0.1.0
  */
-export interface TunnelService {
+export interface TunnelService<in out I = undefined> {
   readonly definition: ServiceDefinition
   readonly implementation: UntypedServiceImplementation
   /** `server.addService(definition, implementation)`. */
   readonly addTo: (server: Server) => void
-  readonly reverse: ReverseTunnels
+  readonly reverse: ReverseTunnels<I>
   /** How many tunnels are open, of both kinds. */
   readonly tunnels: Effect.Effect<number>
   /** Takes no new tunnels and no new streams on forward tunnels from now on. */
   readonly refuseNew: Effect.Effect<void>
-  /** `refuseNew`, then waits until no forward stream runs: true, or false when the limit passed first. */
+  /**
+   * `refuseNew`, and drains the reverse tunnels too: no new call is placed on them, and their agents are told to open
+   * their next ones elsewhere. Then waits until no stream runs: true, or false when the limit passed first.
+   */
   readonly drain: (limit?: Duration.Input) => Effect.Effect<boolean>
 }
 
@@ -113,31 +122,48 @@ const definition: ServiceDefinition = {
 
 type OuterCall = ServerDuplexStream<Buffer, Buffer>
 
-const refuse = (call: OuterCall, code: number, details: string): void => {
-  call.emit("error", { code, details })
-}
-
 /** Keeps a reverse tunnel in the registry for as long as it can be picked. */
-const listed = (
-  registry: ReverseRegistry,
-  tunnel: Listed,
-  { onReverseClose, onReverseOpen }: TunnelServiceOptions
+const listed = <I>(
+  registry: ReverseRegistry<I>,
+  member: Pooled<ReverseTunnel<I>>,
+  { onReverseClose, onReverseOpen }: TunnelServiceOptions<I>
 ): Effect.Effect<void, never, Scope.Scope> => {
-  const { channel, engine, key } = tunnel
+  const { engine, tunnel } = member
+  const { link } = engine
   return Effect.acquireRelease(
     Effect.sync(() => {
-      registry.add(tunnel)
-      engine.link.guard("onReverseOpen callback", () => onReverseOpen?.(key, channel))
-      registry.notify()
+      registry.add(member)
+      link.guard("onReverseOpen callback", () => onReverseOpen?.(tunnel.key, tunnel))
+      registry.notify("Opened", tunnel)
+      const drains = Effect.map(Deferred.await(link.drained), () => registry.notify("Draining", tunnel))
+      link.note(drains, "drain of a reverse tunnel")
     }),
     () =>
       Effect.sync(() => {
-        registry.remove(tunnel)
-        engine.link.guard("onReverseClose callback", () => onReverseClose?.(key, channel))
-        registry.notify()
+        registry.remove(member)
+        link.guard("onReverseClose callback", () => onReverseClose?.(tunnel.key, tunnel))
+        registry.notify("Closed", tunnel)
       })
   )
 }
+
+/**
+ * Options for the `grpc.Server` that a service is added to: pings that notice openers that are frozen or cut off, within
+ * `time` and `timeout` together, 40 seconds by default. grpc-js pings nobody by itself, and a tunnel service cannot: the
+ * connection is the server's. `GrpcServer` of `@curfew/grpc` has these values without being asked.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { TunnelService } from "@curfew/tunnel"
+ *
+ * TunnelService.serverOptions({ time: "10 seconds" })["grpc.keepalive_time_ms"] // => 10000
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const serverOptions = (keepalive?: KeepaliveOptions): ServerOptions => keepaliveOptions(keepalive)
 
 /**
  * Makes the service; it lives as long as the surrounding scope.
@@ -167,13 +193,22 @@ const listed = (
  * @stability unstable
  * @since 0.1.0
  */
-export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelService, never, Scope.Scope> =>
+export const make = <I = undefined>(
+  options: TunnelServiceOptions<I> = {}
+): Effect.Effect<TunnelService<I>, never, Scope.Scope> =>
   Effect.gen(function* () {
+    const maxTunnels = countUnsafe("maxTunnels", options.maxTunnels ?? 10_000, 1)
     const tasks = yield* TaskScope.make({ name: "tunnels" })
     const spawn = yield* TaskScope.makeRuntime(tasks)
-    const registry = new ReverseRegistry()
+    const changes = yield* Effect.acquireRelease(
+      PubSub.sliding<ReverseChange<I>>(changesKept),
+      PubSub.shutdown
+    )
+    const registry = new ReverseRegistry<I>(changes)
     const admission = new Admission()
     let closed = false
+    let accepting = true
+    let open = 0
     // Signals every tunnel with the service's own reason before the task scope's end would give a vaguer one.
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
@@ -182,9 +217,41 @@ export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelSe
       })
     )
 
-    const serve = (call: OuterCall, name: string, life: Effect.Effect<void>): void => {
-      const task = admission.refusing ? undefined : spawn(life, { name })
-      if (task === undefined) refuse(call, Code.UNAVAILABLE, "The server is shutting down")
+    /** Runs a tunnel's life once its opener has been let in. */
+    const serve = (
+      call: OuterCall,
+      kind: TunnelKind,
+      life: (carrier: Carrier, entrant: Entrant<I>) => Effect.Effect<void, TunnelOpenError, Scope.Scope>
+    ): void => {
+      if (admission.refusing) {
+        refuse(call, Code.UNAVAILABLE, "The server is shutting down")
+        return
+      }
+      if (open >= maxTunnels) {
+        refuse(call, Code.RESOURCE_EXHAUSTED, `More than ${maxTunnels} tunnels at the same time`)
+        return
+      }
+      const whole = Effect.flatMap(admit(call, kind, options), (entrant) =>
+        entrant === undefined
+          ? Effect.void
+          : Effect.catch(
+              Effect.scoped(
+                Effect.suspend(() => life(accept(call, options.metadata, entrant.origin), entrant))
+              ),
+              (error) => Effect.logDebug(error.message)
+            )
+      )
+      open++
+      const counted = Effect.ensuring(
+        whole,
+        Effect.sync(() => {
+          open--
+        })
+      )
+      const task = spawn(counted, { name: `${kind} tunnel of ${call.getPeer()}` })
+      if (task !== undefined) return
+      open--
+      refuse(call, Code.UNAVAILABLE, "The server is shutting down")
     }
 
     const openTunnel = (call: OuterCall): void => {
@@ -192,10 +259,9 @@ export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelSe
         refuse(call, Code.UNIMPLEMENTED, "No services are offered to forward tunnels")
         return
       }
-      const life = Effect.suspend(() =>
-        runServer(accept(call, options.metadata), "forward", services, admission, options, () => Effect.void)
+      serve(call, "forward", (carrier) =>
+        runServer(carrier, "forward", services, admission, options, () => Effect.void)
       )
-      serve(call, `forward tunnel of ${call.getPeer()}`, Effect.scoped(life))
     }
 
     const openReverseTunnel = (call: OuterCall): void => {
@@ -203,14 +269,24 @@ export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelSe
         refuse(call, Code.UNIMPLEMENTED, "Reverse tunnels are not accepted")
         return
       }
-      const life = Effect.suspend(() =>
-        runClient(accept(call, options.metadata), "reverse", options, (channel, engine) => {
-          const key = options.affinityKey?.(channel) ?? ""
-          return listed(registry, { key, channel, engine }, options)
+      if (!accepting) {
+        refuse(call, Code.UNAVAILABLE, "Reverse tunnels are not accepted at present")
+        return
+      }
+      serve(call, "reverse", (carrier, { key, origin }) =>
+        runClient(carrier, "reverse", options, (channel, engine) => {
+          const tunnel: ReverseTunnel<I> = {
+            ...channel,
+            key,
+            identity: origin.identity,
+            get streams() {
+              return engine.size
+            }
+          }
+          rememberChannel(engine.link.authContext, tunnel)
+          return listed(registry, { tunnel, engine }, options)
         })
       )
-      const settled = Effect.catch(Effect.scoped(life), (error) => Effect.logDebug(error.message))
-      serve(call, `reverse tunnel of ${call.getPeer()}`, settled)
     }
 
     const implementation = { OpenTunnel: openTunnel, OpenReverseTunnel: openReverseTunnel }
@@ -219,6 +295,19 @@ export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelSe
         ? options.services({ definition, implementation })
         : options.services
     const refuseNew = Effect.sync(() => admission.refuse())
+    const note = (work: Effect.Effect<unknown>, name: string) => spawn(work, { name })
+
+    const channel = ({ key, pick = "roundRobin", wait = false }: ReverseChannelOptions<I> = {}) =>
+      new TunnelGrpcChannel({
+        target: `reverse:${key ?? ""}`,
+        pick: (call) => registry.pick(key, pick, call)?.engine,
+        ready: () => registry.ready(key),
+        refusal: () => (registry.full(key) ? allFull : noTunnel),
+        over: () => closed,
+        ...waitingFor(wait, (waiter) => registry.wait(key, { policy: pick, ...waiter })),
+        note,
+        changed: registry.changed
+      })
 
     return {
       definition,
@@ -226,22 +315,41 @@ export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelSe
       addTo: (server) => server.addService(definition, implementation),
       reverse: {
         list: Effect.sync(() => registry.list),
+        keys: Effect.sync(() => registry.keys),
         pick: (key) =>
-          Effect.sync(() => Option.map(Option.fromUndefinedOr(registry.pick(key)), (it) => it.channel)),
+          Effect.sync(() =>
+            Option.map(Option.fromUndefinedOr(registry.pick(key, "roundRobin", noCall)), (it) => it.tunnel)
+          ),
         awaitReverse: (key) => registry.await(key),
-        channel: (key) =>
-          new TunnelGrpcChannel({
-            target: `reverse:${key ?? ""}`,
-            pick: () => registry.pick(key)?.engine,
-            over: () => closed,
-            note: (work, name) => {
-              spawn(work, { name })
-            },
-            changed: registry.changed
-          })
+        ready: (key) => Effect.sync(() => registry.ready(key)),
+        awaitReady: (key, limit) =>
+          notReadyAfter(
+            limit,
+            key === undefined ? "A reverse tunnel" : `A reverse tunnel with the key "${key}"`,
+            registry.await(key)
+          ),
+        channel,
+        accepting: Effect.sync(() => accepting),
+        setAccepting: (accept) =>
+          Effect.sync(() => {
+            accepting = accept
+          }),
+        changes: Stream.fromPubSub(changes)
       },
-      tunnels: tasks.size,
+      tunnels: Effect.sync(() => open),
       refuseNew,
-      drain: (limit) => Effect.andThen(refuseNew, admission.idle(limit))
+      drain: (limit) =>
+        Effect.suspend(() => {
+          admission.refuse()
+          const reverse = Effect.forEach(registry.list, (tunnel) => tunnel.drain(limit), {
+            concurrency: "unbounded"
+          })
+          return Effect.zipWith(
+            admission.idle(limit),
+            reverse,
+            (forward, each) => forward && each.every(Boolean),
+            { concurrent: true }
+          )
+        })
     }
   })

@@ -286,7 +286,7 @@ describe("reverse tunnels", () => {
       }
       yield* Effect.repeat(Effect.yieldNow, { until: () => Effect.runSync(reverse.list).length === 3 })
       const ask = (key?: string) => {
-        const client = new EchoClient("any", insecure, { channelOverride: reverse.channel(key) })
+        const client = new EchoClient("any", insecure, { channelOverride: reverse.channel({ key }) })
         return Effect.map(
           Effect.promise(() => unary(client, Buffer.from("q"))),
           ({ value }) => String(value)
@@ -301,7 +301,7 @@ describe("reverse tunnels", () => {
   it.live("that are not there give UNAVAILABLE to a call and nothing to a pick", () =>
     Effect.gen(function* () {
       const { reverse } = yield* TunnelService.make(keyed)
-      const client = new EchoClient("any", insecure, { channelOverride: reverse.channel("x") })
+      const client = new EchoClient("any", insecure, { channelOverride: reverse.channel({ key: "x" }) })
       expect((yield* Effect.promise(() => unary(client, Buffer.from("q")))).code).toBe(Code.UNAVAILABLE)
       expect(yield* reverse.pick("x")).toEqual(Option.none())
     }).pipe(Effect.scoped)

@@ -1,8 +1,9 @@
 /**
- * Whether new streams are let in, and how many run: what a drain needs to know of the tunnels of one service.
+ * Whether new streams are let in, and how many run: what a drain needs to know of one tunnel, or of the tunnels of one
+ * service.
  *
  * **Invariants**
- * 1. `refuse` is final.
+ * 1. `refuse` is final, and told once to everybody who listens.
  * 2. `enter` and `leave` are paired by a stream's task, so the count is that of tasks that still run.
  */
 import * as Duration from "effect/Duration"
@@ -13,13 +14,24 @@ export class Admission {
   private running = 0
   private closed = false
   private readonly waiters = new Set<() => void>()
+  private readonly listeners = new Set<() => void>()
 
   get refusing(): boolean {
     return this.closed
   }
 
   refuse(): void {
+    if (this.closed) return
     this.closed = true
+    for (const listener of this.listeners) listener()
+    this.listeners.clear()
+  }
+
+  /** Calls back when new streams are refused, now if they are already; gives what stops that. */
+  onRefuse(listener: () => void): () => void {
+    if (this.closed) listener()
+    else this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
   }
 
   enter(): void {

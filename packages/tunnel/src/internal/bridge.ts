@@ -10,7 +10,8 @@
  *    rejection is ever unhandled.
  * 2. Nothing here starts a fiber. A fiber that is interrupted while it waits stops waiting; the promise goes on,
  *    and its outcome is dropped by callbacks that are already attached.
- * 3. `afterTurn` runs one callback, holds nothing and cannot be waited for: it is for answers that need no owner.
+ * 3. `afterTurn` and `afterTurns` run one callback, hold nothing and cannot be waited for: they are for what needs no
+ *    owner.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -53,6 +54,11 @@ export class Settlement {
 /** The value of a promise that is asked for now. */
 export const fromPromise = <A>(ask: () => PromiseLike<A>): Effect.Effect<A, unknown> =>
   Effect.tryPromise({ try: ask, catch: (error) => error })
+
+/** Calls back once the event loop has gone round so often: what has arrived by now has been heard of by then. */
+export const afterTurns = (count: number, callback: () => void): void => {
+  setImmediate(() => (count > 1 ? afterTurns(count - 1, callback) : callback()))
+}
 
 /** Calls back once the current turn is over. */
 export const afterTurn = (callback: () => void): void => process.nextTick(callback)

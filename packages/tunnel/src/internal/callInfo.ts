@@ -6,11 +6,11 @@
  * 2. The signal is made when somebody asks for it, and aborts exactly when the call is cancelled.
  */
 import type { CancelReason } from "@curfew/reason"
-import type { Metadata } from "@grpc/grpc-js"
+import type { TunnelOrigin } from "../TunnelAuth.ts"
+import type { TunnelChannel } from "../TunnelChannel.ts"
 
 export interface CallInfo {
-  readonly peer: string
-  readonly outerMetadata: Metadata
+  readonly origin: TunnelOrigin
   reason: CancelReason | undefined
   abort: AbortController | undefined
 }
@@ -22,3 +22,12 @@ export const remember = (call: object, info: CallInfo): void => {
 }
 
 export const infoOf = (call: object): CallInfo | undefined => infos.get(call)
+
+const channels = new WeakMap<object, TunnelChannel>()
+
+/** Remembers the channel of a tunnel by the authentication context that all its calls tell. */
+export const rememberChannel = (authContext: object, channel: TunnelChannel): void => {
+  channels.set(authContext, channel)
+}
+
+export const channelOf = (authContext: object): TunnelChannel | undefined => channels.get(authContext)

@@ -15,6 +15,8 @@ import { EventEmitter } from "node:events"
 import { Duplex, Readable, Writable } from "node:stream"
 import type { CancelReason } from "@curfew/reason"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
+import type { TunnelOrigin } from "../TunnelAuth.ts"
+import type { AuthContext } from "./link.ts"
 import { isMetadata } from "./metadata.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
 
@@ -25,6 +27,8 @@ export interface Host {
   readonly path: string
   readonly metadata: Metadata
   readonly peer: string
+  readonly origin: TunnelOrigin
+  readonly authContext: AuthContext
   readonly deadline: number
   readonly sendHeaders: (metadata: Metadata) => void
   readonly sendMessage: (value: unknown, callback: WriteCallback) => void
@@ -58,16 +62,20 @@ export const statusOfError = (error: unknown, trailers?: Metadata | null): RpcSt
 // A registered symbol: whoever handles calls of both kinds can tell them apart without this package.
 export const transportKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.transport")
 
+/** Under this one stands the tunnel that the call came through. */
+const originKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.tunnel")
+
 /** The part that all four kinds share; grpc-js calls it the surface. */
 const surface = (host: Host) => ({
   [transportKey]: "tunnel" as const,
+  [originKey]: host.origin,
   metadata: host.metadata,
   cancelled: false,
   getPeer: () => host.peer,
   getPath: () => host.path,
   getHost: () => host.peer,
   getDeadline: () => host.deadline,
-  getAuthContext: () => ({}),
+  getAuthContext: () => host.authContext,
   getMetricsRecorder: () => noMetrics,
   sendMetadata: (metadata: Metadata) => host.sendHeaders(metadata)
 })

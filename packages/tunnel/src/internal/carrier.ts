@@ -7,8 +7,10 @@
  *    or once the carrier has ended: it neither fails nor waits for a peer that is gone.
  * 3. `end` is idempotent. It ends this end's direction, with an error when one is given.
  */
+import type { PeerCertificate } from "node:tls"
 import type { Metadata } from "@grpc/grpc-js"
 import type * as Effect from "effect/Effect"
+import type { Extensions } from "./extensions.ts"
 
 /** How the transport ended, as a gRPC status: code 0 when the peer simply finished. */
 export interface CarrierEnd {
@@ -22,8 +24,14 @@ export interface Carrier {
   readonly metadata: Metadata
   /** Secrets may travel: the transport is encrypted. */
   readonly secure: boolean
+  /** The peer's certificate, where TLS verified one. */
+  readonly certificate?: PeerCertificate | undefined
+  /** Who opened the tunnel, at the network server: what its hook found out. */
+  readonly identity?: unknown
   /** The peer announced that it negotiates settings. */
   readonly negotiates: boolean
+  /** What both ends speak beyond the protocol. */
+  readonly extensions: Extensions
   readonly listen: (onFrame: (bytes: Buffer) => void, onEnd: (end: CarrierEnd) => void) => void
   readonly write: (frames: ReadonlyArray<Buffer>) => Effect.Effect<void>
   readonly end: (error?: CarrierEnd) => Effect.Effect<void>

@@ -17,12 +17,15 @@ import {
   type ServerUnaryCall
 } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
+import type { CallToPlace } from "../Picking.ts"
 import { afterTurn } from "./bridge.ts"
 import { infoOf } from "./callInfo.ts"
-import { ClientCall } from "./clientCall.ts"
+import { ClientCall, type Outgoing } from "./clientCall.ts"
 import type { ClientEngine } from "./clientEngine.ts"
 import { makeStatus } from "./rpcStatus.ts"
 import { deadlineMillis } from "./timeout.ts"
+import type { WaitSource } from "./waiting.ts"
+import { pickerThrew, WaitingCall } from "./waitingCall.ts"
 
 type Call = experimental.CallStream
 type Listener = Parameters<Call["start"]>[1]
@@ -31,28 +34,42 @@ type Parent = ServerUnaryCall<unknown, unknown>
 /** Where a channel gets its tunnel from. */
 export interface Source {
   readonly target: string
-  /** The engine for the next call, if there is one. */
-  readonly pick: () => ClientEngine | undefined
+  /** The engine for the next call, if there is one. A function of the user's may throw in it. */
+  readonly pick: (call: CallToPlace) => ClientEngine | undefined
+  /** Whether there is an engine for a call now; asking takes nobody's turn. */
+  readonly ready: () => boolean
+  /** What a call is told for which there is no tunnel. */
+  readonly refusal: () => Refusal
+  /** How calls wait for a tunnel. Without it they do not. */
+  readonly waits?: WaitSource
   /** There will never be a tunnel again. */
   readonly over: () => boolean
   /** Runs work that waits for readiness, for as long as the source lives. */
-  readonly note: (work: Effect.Effect<unknown>, name: string) => void
+  readonly note: (work: Effect.Effect<unknown>, name: string) => unknown
   /** Completes when readiness may have changed. */
   readonly changed: Effect.Effect<unknown>
 }
 
+/** A status that a call gets which is not placed. */
+export type Refusal = readonly [code: number, details: string]
+
+export const noTunnel: Refusal = [Code.UNAVAILABLE, "No tunnel is open"]
+export const allFull: Refusal = [Code.RESOURCE_EXHAUSTED, "Every tunnel has as many streams as it may"]
+
 /** A call for which there is no tunnel. */
 class RefusedCall implements Call {
   private readonly target: string
+  private readonly refusal: Refusal
   private listener: Listener | undefined
 
-  constructor(target: string) {
+  constructor(target: string, refusal: Refusal) {
     this.target = target
+    this.refusal = refusal
   }
 
   start(_metadata: Metadata, listener: Listener): void {
     this.listener = listener
-    afterTurn(() => this.finish(Code.UNAVAILABLE, "No tunnel is open"))
+    afterTurn(() => this.finish(...this.refusal))
   }
 
   private finish(code: number, details: string): void {
@@ -93,7 +110,7 @@ const effectiveDeadline = (own: number, parent: Parent | null, flags: number): n
     ? Math.min(own, deadlineMillis(parent.getDeadline()))
     : own
 
-const followParent = (call: ClientCall, parent: Parent | null, flags: number): void => {
+const followParent = (call: ClientCall | WaitingCall, parent: Parent | null, flags: number): void => {
   if (parent === null || (flags & propagate.CANCELLATION) === 0 || infoOf(parent) === undefined) return
   const follow = () => call.cancelWithStatus(Code.CANCELLED, "The parent call was cancelled")
   if (parent.cancelled) {
@@ -119,7 +136,7 @@ export class TunnelGrpcChannel implements ChannelInterface {
   }
 
   getConnectivityState(): connectivityState {
-    if (this.source.pick() !== undefined) return connectivityState.READY
+    if (this.source.ready()) return connectivityState.READY
     return this.source.over() ? connectivityState.SHUTDOWN : connectivityState.TRANSIENT_FAILURE
   }
 
@@ -173,17 +190,39 @@ export class TunnelGrpcChannel implements ChannelInterface {
     parent: unknown,
     propagateFlags: number | null | undefined
   ): Call {
-    const engine = this.source.pick()
-    if (engine === undefined) return new RefusedCall(this.source.target)
+    const { source } = this
     const parentCall = (parent ?? null) as Parent | null
     const flags = propagateFlags ?? propagate.DEFAULTS
-    const call = new ClientCall(engine, {
+    const outgoing = {
       number: ++calls,
       method,
-      host: host ?? this.source.target,
+      host: host ?? source.target,
       deadline: effectiveDeadline(deadlineMillis(deadline), parentCall, flags)
-    })
+    }
+    let call: ClientCall | WaitingCall | undefined
+    try {
+      call = this.place(outgoing)
+    } catch (error) {
+      return new RefusedCall(source.target, pickerThrew(error))
+    }
+    if (call === undefined) return new RefusedCall(source.target, source.refusal())
     followParent(call, parentCall, flags)
     return call
+  }
+
+  private place(outgoing: Outgoing): ClientCall | WaitingCall | undefined {
+    const { source } = this
+    const { waits } = source
+    const engine = source.pick(outgoing)
+    if (engine !== undefined) return new ClientCall(engine, outgoing)
+    if (waits === undefined || source.over()) return undefined
+    return new WaitingCall({
+      target: source.target,
+      outgoing,
+      limit: waits.limit,
+      note: source.note,
+      place: (placed, failed) =>
+        waits.place(outgoing, (found) => placed(new ClientCall(found, outgoing)), failed)
+    })
   }
 }

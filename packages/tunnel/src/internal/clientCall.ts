@@ -21,6 +21,7 @@ import * as Machine from "./clientStream.ts"
 import { credentialsMetadata } from "./credentials.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
 import { noBytes, type ServerFrame } from "./frame.ts"
+import { drainingDetails } from "./link.ts"
 import { MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
 import { makeStatus, type RpcStatus, statusFromWire } from "./rpcStatus.ts"
 import { formatTimeout, timeoutKey } from "./timeout.ts"
@@ -78,8 +79,11 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.metadata = metadata.clone()
     this.listener = listener
     this.enter(() => {
+      const { calls } = this.link
+      calls.enter()
       const task = this.link.spawn(this.life, `${this.outgoing.method} ${this.outgoing.number}`)
       if (task === undefined) {
+        calls.leave()
         const status = makeStatus(Code.UNAVAILABLE, "The tunnel is closed")
         return afterTurn(() => listener.onReceiveStatus(status))
       }
@@ -132,8 +136,8 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     return this.outgoing.number
   }
 
-  getAuthContext(): null {
-    return null
+  getAuthContext(): ReturnType<Call["getAuthContext"]> {
+    return this.link.authContext as ReturnType<Call["getAuthContext"]>
   }
 
   private enter(run: () => void): void {
@@ -171,8 +175,9 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private authenticate(credentials: CallCredentials): Effect.Effect<void> {
-    const { secure } = this.link.carrier
-    return Effect.match(credentialsMetadata(credentials, { ...this.outgoing, secure }), {
+    const { carrier, limits } = this.link
+    const allowed = carrier.secure || limits.insecureCredentials
+    return Effect.match(credentialsMetadata(credentials, { ...this.outgoing, allowed }), {
       onSuccess: (metadata) => this.metadata.merge(metadata),
       onFailure: ({ code, details }) => this.refuse(code, details)
     })
@@ -193,7 +198,8 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     }
     const { maxMetadataSize, maxStreams } = this.link.limits
     const headers = metadataToWire(this.metadata)
-    if (headers instanceof MetadataProblem) this.refuse(Code.INTERNAL, headers.detail)
+    if (this.link.draining) this.refuse(Code.UNAVAILABLE, drainingDetails)
+    else if (headers instanceof MetadataProblem) this.refuse(Code.INTERNAL, headers.detail)
     else if (headers.length + this.outgoing.method.length > maxMetadataSize) {
       this.refuse(Code.RESOURCE_EXHAUSTED, `The request metadata is larger than ${maxMetadataSize} bytes`)
     } else if (this.engine.size >= maxStreams) {
@@ -226,6 +232,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
     this.onOver?.()
     if (this.id > 0) this.engine.forget(this.id)
+    this.link.calls.leave()
   })
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
@@ -334,6 +341,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
       case "WindowUpdate":
         this.grant(frame.increment)
         return
+      case "Drain":
       case "Unset":
         this.fault(makeStatus(Code.INTERNAL, "A frame of a kind that this end does not know"))
         return

@@ -36,6 +36,11 @@ export class ClientEngine {
     return this.streams.size
   }
 
+  /** Whether a new call may go over this tunnel. */
+  get available(): boolean {
+    return this.link.end === undefined && !this.link.draining
+  }
+
   /** What a call is told that ends with its tunnel. */
   get farewell(): string {
     const { end } = this.link
@@ -65,8 +70,12 @@ export class ClientEngine {
     return this.lastId
   }
 
+  /** Told that there is room for a stream again. */
+  onFree: (() => void) | undefined
+
   forget(id: number): void {
     this.streams.delete(id)
+    this.onFree?.()
   }
 
   readonly receive = (bytes: Buffer): void => {
@@ -83,6 +92,10 @@ export class ClientEngine {
     }
     if (frame._tag === "Malformed" && frame.id === undefined) {
       link.violated("unreadable-frame", frame.detail)
+      return
+    }
+    if (frame._tag === "Drain" && frame.id === tunnelId) {
+      link.drainedByPeer()
       return
     }
     const id = frame.id as number

@@ -2,7 +2,7 @@
  * What a call's credentials add to its metadata.
  *
  * **Invariants**
- * 1. A secret never travels over a connection that is not encrypted.
+ * 1. A secret travels over a connection that is not encrypted only where the program has said that it may.
  * 2. Credentials that fail give a status, never a defect.
  */
 import { type CallCredentials, status as Code, type Metadata } from "@grpc/grpc-js"
@@ -12,12 +12,15 @@ import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
 
 export const credentialsMetadata = (
   credentials: CallCredentials,
-  call: { readonly secure: boolean; readonly host: string; readonly method: string }
+  call: { readonly allowed: boolean; readonly host: string; readonly method: string }
 ): Effect.Effect<Metadata, RpcStatus> => {
-  const { host, method, secure } = call
-  if (!secure) {
+  const { allowed, host, method } = call
+  if (!allowed) {
     return Effect.fail(
-      makeStatus(Code.UNAUTHENTICATED, "Call credentials need an encrypted connection below the tunnel")
+      makeStatus(
+        Code.UNAUTHENTICATED,
+        "Call credentials need an encrypted connection below the tunnel: open it with TLS, or set insecureCredentials"
+      )
     )
   }
   const service = method.slice(1, Math.max(1, method.lastIndexOf("/")))

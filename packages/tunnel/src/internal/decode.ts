@@ -8,6 +8,7 @@
  */
 import {
   type ClientFrame,
+  drainTag,
   type Malformed,
   type NewStream,
   noBytes,
@@ -95,7 +96,7 @@ const checkEmpty = (bytes: Buffer): void => {
   while (!reader.done) reader.skip(reader.uint32() & 7)
 }
 
-type Member = { field: number; bytes: Buffer; number: number }
+type Member = { field: number; bytes: Buffer; number: number; drain: boolean }
 
 /**
  * The shape both directions share: an id and one member of a union. The member is decoded last, because a
@@ -106,7 +107,7 @@ const decodeWith = <F>(bytes: Buffer, build: (id: number, member: Member) => F):
   let seenId = false
   try {
     const reader = new Reader(bytes)
-    const member: Member = { field: 0, bytes: noBytes, number: 0 }
+    const member: Member = { field: 0, bytes: noBytes, number: 0, drain: false }
     while (!reader.done) {
       const tag = reader.uint32()
       const field = tag >>> 3
@@ -122,6 +123,10 @@ const decodeWith = <F>(bytes: Buffer, build: (id: number, member: Member) => F):
       } else if (tag === 0x38) {
         member.field = 7
         member.number = reader.uint32()
+      } else if (tag === drainTag) {
+        // What is in it is left for later versions to say.
+        reader.slice()
+        member.drain = true
       } else reader.skip(wireType)
     }
     return build(id, member)
@@ -131,7 +136,7 @@ const decodeWith = <F>(bytes: Buffer, build: (id: number, member: Member) => F):
   }
 }
 
-const clientMember = (id: number, { bytes, field, number }: Member): ClientFrame => {
+const clientMember = (id: number, { bytes, drain, field, number }: Member): ClientFrame => {
   switch (field) {
     case 2:
       return newStreamOf(id, bytes)
@@ -148,11 +153,11 @@ const clientMember = (id: number, { bytes, field, number }: Member): ClientFrame
     case 7:
       return { _tag: "WindowUpdate", id, increment: number }
     default:
-      return { _tag: "Unset", id }
+      return { _tag: drain ? "Drain" : "Unset", id }
   }
 }
 
-const serverMember = (id: number, { bytes, field, number }: Member): ServerFrame => {
+const serverMember = (id: number, { bytes, drain, field, number }: Member): ServerFrame => {
   switch (field) {
     case 2:
       return { _tag: "ResponseHeaders", id, headers: bytes }
@@ -167,7 +172,7 @@ const serverMember = (id: number, { bytes, field, number }: Member): ServerFrame
     case 7:
       return { _tag: "WindowUpdate", id, increment: number }
     default:
-      return { _tag: "Unset", id }
+      return { _tag: drain ? "Drain" : "Unset", id }
   }
 }
 

@@ -7,7 +7,7 @@
  * 2. A frame is written once, into the slab of the batch it goes out with. `take` hands out views of that slab;
  *    they stay valid until `reset`, which the writer calls once the carrier is done with the batch.
  */
-import { type ClientFrame, noBytes, type ServerFrame } from "./frame.ts"
+import { type ClientFrame, drainTag, noBytes, type ServerFrame } from "./frame.ts"
 import { sizeOfBytes, sizeOfInt64, sizeOfUint32, writeInt64, writeUint32 } from "./varint.ts"
 
 const sizeOfOptional = (bytes: Buffer | undefined): number =>
@@ -108,6 +108,9 @@ export class Encoder {
         return
       case "Settings":
         this.settings(frame.id, frame.revisions, frame.window)
+        return
+      case "Drain":
+        this.empty(frame.id, drainTag)
         return
       case "Unset":
         this.unset(frame.id)

@@ -43,6 +43,12 @@ interface Cancel {
   readonly id: number
 }
 
+/** An end opens, or takes, no more streams. An extension; its id is that of the tunnel. */
+interface Drain {
+  readonly _tag: "Drain"
+  readonly id: number
+}
+
 interface WindowUpdate {
   readonly _tag: "WindowUpdate"
   readonly id: number
@@ -85,11 +91,22 @@ export interface Malformed {
   readonly detail: string
 }
 
-export type ClientFrame = NewStream | Message | MoreData | HalfClose | Cancel | WindowUpdate | Unset
-export type ServerFrame = ResponseHeaders | Message | MoreData | CloseStream | Settings | WindowUpdate | Unset
+export type ClientFrame = NewStream | Message | MoreData | HalfClose | Cancel | WindowUpdate | Drain | Unset
+export type ServerFrame =
+  | ResponseHeaders
+  | Message
+  | MoreData
+  | CloseStream
+  | Settings
+  | WindowUpdate
+  | Drain
+  | Unset
 
 /** The id under which a tunnel server speaks about the tunnel itself. */
 export const tunnelId = -1
+
+/** The tag of field 15, which stands for `Drain` in both directions; the protocol has no such field. */
+export const drainTag = 0x7a
 
 /** The first protocol revision: no flow control. Peers that do not negotiate speak no other. */
 export const revisionZero = 0

@@ -8,6 +8,7 @@
  *    callbacks of a cancelled call, so the call's end completes a pending batch too.
  * 3. `end` waits for the call to be over, so that nothing of it outlives the tunnel; the tunnel bounds that wait.
  */
+import type { PeerCertificate } from "node:tls"
 import {
   type Client,
   type ClientDuplexStream,
@@ -17,10 +18,13 @@ import {
   type StatusObject
 } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
+import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { TunnelOpenError } from "../TunnelError.ts"
 import { batchKey, pack, unpack } from "./batch.ts"
+import { afterTurns } from "./bridge.ts"
 import { transportKey } from "./callObjects.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
+import { allExtensions, announceExtensions, type Extensions, readExtensions } from "./extensions.ts"
 
 export const negotiateKey = "grpctunnel-negotiate"
 const negotiateOn = "on"
@@ -33,17 +37,48 @@ export const paths = {
 export const identity = (bytes: Buffer): Buffer => bytes
 
 /** Adds this end's announcements to headers of the user's, which stay as they are. */
-const announced = (headers: Metadata | undefined, batched: boolean): Metadata => {
+const announced = (headers: Metadata | undefined, batched: boolean, extensions: Extensions): Metadata => {
   const metadata = headers?.clone() ?? new Metadata()
   metadata.set(negotiateKey, negotiateOn)
   if (batched) metadata.set(batchKey, negotiateOn)
   else metadata.remove(batchKey)
+  announceExtensions(metadata, extensions)
   return metadata
 }
 
 const batches = (metadata: Metadata): boolean => metadata.get(batchKey)[0] === negotiateOn
 
 const negotiates = (metadata: Metadata): boolean => metadata.get(negotiateKey)[0] === negotiateOn
+
+/** What TLS says of the other end of an outer call. */
+export interface Security {
+  /** The connection is encrypted. */
+  readonly secure: boolean
+  readonly certificate: PeerCertificate | undefined
+}
+
+/**
+ * grpc-js tells a server of TLS only when the client had a certificate, so whether a connection is encrypted at all is
+ * asked of the session below the call, where there is one: each interceptor has the next one in `nextCall`.
+ */
+const encrypted = (call: object): boolean => {
+  let layer: unknown = call
+  for (let depth = 0; typeof layer === "object" && layer !== null && depth < 16; depth++) {
+    const { call: inner, nextCall, stream } = layer as Readonly<Record<string, unknown>>
+    const session = (stream as { readonly session?: { readonly encrypted?: unknown } } | undefined)?.session
+    if (session !== undefined) return session.encrypted === true
+    layer = nextCall ?? inner
+  }
+  return false
+}
+
+export const security = (call: ServerDuplexStream<Buffer, Buffer>): Security => {
+  const context = call.getAuthContext()
+  return {
+    secure: context?.transportSecurityType === "ssl" || encrypted(call),
+    certificate: context?.sslPeerCertificate
+  }
+}
 
 /** The part of a duplex that both ends have. */
 interface Writer {
@@ -123,7 +158,7 @@ export const dial = (
   headers: Metadata | undefined
 ): Effect.Effect<Carrier, TunnelOpenError> =>
   Effect.callback<Carrier, TunnelOpenError>((resume) => {
-    const call = begin(client, path, announced(headers, true))
+    const call = begin(client, path, announced(headers, true, allExtensions))
     if (call instanceof TunnelOpenError) return resume(Effect.fail(call))
     const ending = new Ending()
     let onEnd: ((end: CarrierEnd) => void) | undefined
@@ -139,7 +174,10 @@ export const dial = (
           peer: call.getPeer(),
           metadata: received,
           secure: call.getAuthContext()?.transportSecurityType === "ssl",
+          certificate: call.getAuthContext()?.sslPeerCertificate,
+          identity: undefined,
           negotiates: negotiates(received),
+          extensions: readExtensions(received),
           listen: (onFrame, listener) => {
             onEnd = listener
             if (ending.value !== undefined) return listener(ending.value)
@@ -162,15 +200,24 @@ export const dial = (
   })
 
 /** The network server's end of a call that has just come in. Sends the response headers at once. */
-export const accept = (call: ServerDuplexStream<Buffer, Buffer>, headers: Metadata | undefined): Carrier => {
+export const accept = (
+  call: ServerDuplexStream<Buffer, Buffer>,
+  headers: Metadata | undefined,
+  origin: TunnelOrigin<unknown>
+): Carrier => {
   const ending = new Ending()
   const batched = batches(call.metadata)
-  call.sendMetadata(announced(headers, batched))
+  const extensions = readExtensions(call.metadata)
+  call.sendMetadata(announced(headers, batched, extensions))
   let onEnd: ((end: CarrierEnd) => void) | undefined
   const over = (end: CarrierEnd) => {
     if (ending.settle(end)) onEnd?.(end)
   }
-  call.on("end", () => onEnd?.({ code: Code.OK, details: "The peer finished" }))
+  const finished = () => {
+    if (ending.value === undefined) onEnd?.({ code: Code.OK, details: "The peer finished" })
+  }
+  // grpc-js ends the requests of a connection that was lost, and says two turns later that it was.
+  call.on("end", () => (transportKey in call ? finished() : afterTurns(2, finished)))
   call.on("cancelled", () =>
     over({ code: Code.CANCELLED, details: "The connection or the call was cancelled" })
   )
@@ -180,10 +227,13 @@ export const accept = (call: ServerDuplexStream<Buffer, Buffer>, headers: Metada
   })
   call.on("error", () => undefined)
   return {
-    peer: call.getPeer(),
+    peer: origin.peer,
     metadata: call.metadata,
-    secure: call.getAuthContext()?.transportSecurityType === "ssl",
+    secure: origin.secure,
+    certificate: origin.certificate,
+    identity: origin.identity,
     negotiates: negotiates(call.metadata),
+    extensions,
     listen: (onFrame, listener) => {
       onEnd = listener
       if (ending.value !== undefined) return listener(ending.value)

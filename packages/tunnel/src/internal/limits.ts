@@ -17,6 +17,8 @@ export interface Limits {
   /** In ascending order; never empty. */
   readonly revisions: ReadonlyArray<Revision>
   readonly openTimeout: Duration.Duration
+  readonly authTimeout: Duration.Duration
+  readonly insecureCredentials: boolean
 }
 
 const whole = (value: number | undefined, fallback: number, max: number): number =>
@@ -29,5 +31,7 @@ export const limitsOf = (options: TunnelOptions): Limits => ({
   window: whole(options.window, defaultWindow, 0x7fff_ffff),
   maxUnread: whole(options.maxUnread, 4 * 1024 * 1024, Number.MAX_SAFE_INTEGER),
   revisions: options.flowControl === false ? [revisionZero] : [revisionZero, revisionOne],
-  openTimeout: Duration.fromInputUnsafe(options.openTimeout ?? "10 seconds")
+  openTimeout: Duration.fromInputUnsafe(options.openTimeout ?? "10 seconds"),
+  authTimeout: Duration.fromInputUnsafe(options.authTimeout ?? "5 seconds"),
+  insecureCredentials: options.insecureCredentials === true
 })

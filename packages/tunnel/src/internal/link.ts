@@ -11,22 +11,33 @@
  *    their last frames are out: `finish` is what ends it.
  * 5. What other people's callbacks throw becomes the failure of a task, reported once, and never unwinds a frame.
  */
+import type { PeerCertificate } from "node:tls"
 import { CancelReason, currentReason } from "@curfew/reason"
 import { Instant, type Task, TaskScope } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
+import type { Metadata } from "@grpc/grpc-js"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { ProtocolViolation, type TunnelRule } from "../TunnelError.ts"
-import type { Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
+import type { DrainedBy, Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
+import { Admission } from "./admission.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { Deadlines } from "./deadlines.ts"
-import type { ServerFrame } from "./frame.ts"
+import { type ServerFrame, tunnelId } from "./frame.ts"
 import type { Limits } from "./limits.ts"
+import type { RpcStatus } from "./rpcStatus.ts"
 import { Outbox, run } from "./writer.ts"
+
+/** What grpc-js' `getAuthContext` gives. */
+export interface AuthContext {
+  readonly transportSecurityType?: string
+  readonly sslPeerCertificate?: PeerCertificate | undefined
+}
 
 export interface Counters {
   opened: number
@@ -34,6 +45,9 @@ export interface Counters {
   refused: number
   lateWrites: number
 }
+
+/** What a call is told that cannot be made because its tunnel drains. */
+export const drainingDetails = "The tunnel is draining: make the call over another one"
 
 export class Link {
   readonly id: number
@@ -44,9 +58,20 @@ export class Link {
   readonly observe: ((event: TunnelEvent) => void) | undefined
   readonly outbox = new Outbox()
   readonly deadlines = new Deadlines()
+  /** Who is at the other end, for handlers and hooks. */
+  readonly origin: TunnelOrigin
+  /** TLS below the tunnel, as grpc-js tells it; one object for each tunnel, by which calls find theirs. */
+  readonly authContext: AuthContext
+  /** Lets a call in before its handler starts, or gives the status that it ends with. */
+  authorize: ((method: string, metadata: Metadata) => Effect.Effect<void, RpcStatus>) | undefined
   readonly counters: Counters = { opened: 0, cancelled: 0, refused: 0, lateWrites: 0 }
   readonly clock: Clock.Clock
   readonly ending: Deferred.Deferred<TunnelEnd> = Deferred.makeUnsafe<TunnelEnd>()
+  /** The streams of this tunnel; it refuses new ones once this end drains. */
+  readonly calls = new Admission()
+  /** Completes when one of the ends has announced that it drains. */
+  readonly drained: Deferred.Deferred<DrainedBy> = Deferred.makeUnsafe<DrainedBy>()
+  private peerDrains = false
   /** Starts work that the tunnel owns; `undefined` once it is closing. */
   spawn: <A, E>(work: Effect.Effect<A, E>, name: string) => Task<A, E> | undefined = () => undefined
   /** Starts work that belongs to no stream; false once the plumbing has closed. */
@@ -59,6 +84,9 @@ export class Link {
     this.kind = setup.kind
     this.carrier = setup.carrier
     this.limits = setup.limits
+    const { certificate, identity, metadata, peer, secure } = setup.carrier
+    this.origin = { kind: setup.kind, peer, metadata, secure, certificate, identity }
+    this.authContext = secure ? { transportSecurityType: "ssl", sslPeerCertificate: certificate } : {}
     const { observer } = setup
     this.observe = observer && ((event) => this.guard("tunnel observer", () => observer(event)))
     this.clock = clock
@@ -73,6 +101,33 @@ export class Link {
     if (this.end !== undefined) return
     this.end = end
     Deferred.doneUnsafe(this.ending, Effect.succeed(end))
+  }
+
+  /** Whether one of the ends drains: nobody opens streams on this tunnel any more. */
+  get draining(): boolean {
+    return this.calls.refusing || this.peerDrains
+  }
+
+  /** Refuses new streams at this end from now on, and tells a peer that listens for it. */
+  drain(): void {
+    if (this.calls.refusing) return
+    this.calls.refuse()
+    if (this.end === undefined && this.carrier.extensions.has("drain")) {
+      this.outbox.urgent({ _tag: "Drain", id: tunnelId })
+    }
+    this.noteDraining("here")
+  }
+
+  /** The peer announced that it drains. From a peer that has not agreed to say so it means nothing. */
+  drainedByPeer(): void {
+    if (this.peerDrains || !this.carrier.extensions.has("drain")) return
+    this.peerDrains = true
+    this.noteDraining("peer")
+  }
+
+  private noteDraining(by: DrainedBy): void {
+    this.observe?.({ _tag: "TunnelDraining", tunnel: this.id, side: this.side, by })
+    Deferred.doneUnsafe(this.drained, Effect.succeed(by))
   }
 
   violated(rule: TunnelRule, detail: string, streamId?: number): void {

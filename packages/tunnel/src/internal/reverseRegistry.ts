@@ -4,71 +4,122 @@
  * **Invariants**
  * 1. A tunnel is listed from before `onReverseOpen` is called until before `onReverseClose` is; who waits for a
  *    tunnel is resumed after the callback.
- * 2. A pick takes turns, and skips tunnels that have begun to close.
+ * 2. What can be picked, and in which turn, is the pool's to say.
  * 3. A key without tunnels and without waiters occupies no memory.
+ * 4. Changes are numbered without gaps, so that a reader who fell behind sees that it did.
  */
 import * as Effect from "effect/Effect"
-import type { TunnelChannel } from "../TunnelChannel.ts"
-import type { ClientEngine } from "./clientEngine.ts"
+import * as PubSub from "effect/PubSub"
+import type { CallToPlace, Policy } from "../Picking.ts"
+import type { ReverseChange, ReverseTunnel } from "../ReverseTunnels.ts"
+import { Pool, type Pooled, type Waiter } from "./pool.ts"
 
-export interface Listed {
-  readonly key: string
-  readonly channel: TunnelChannel
-  readonly engine: ClientEngine
-}
+/** How many changes a reader may be behind. */
+export const changesKept = 1024
 
-/** Tunnels that take turns. */
-class Pool {
-  readonly tunnels: Array<Listed> = []
-  private turn = 0
-
-  pick(): Listed | undefined {
-    for (let tries = this.tunnels.length; tries > 0; tries--) {
-      const tunnel = this.tunnels[this.turn++ % this.tunnels.length]
-      if (tunnel?.engine.link.end === undefined) return tunnel
-    }
-    return undefined
-  }
-
-  remove(tunnel: Listed): void {
-    const index = this.tunnels.indexOf(tunnel)
-    if (index >= 0) this.tunnels.splice(index, 1)
-  }
-}
-
-export class ReverseRegistry {
-  private readonly all = new Pool()
-  private readonly byKey = new Map<string, Pool>()
+export class ReverseRegistry<I> {
+  private readonly all = new Pool<ReverseTunnel<I>>()
+  private readonly byKey = new Map<string, Pool<ReverseTunnel<I>>>()
   private readonly watchers = new Set<() => void>()
+  private readonly changes: PubSub.PubSub<ReverseChange<I>>
+  private sequence = 0
 
-  get list(): ReadonlyArray<TunnelChannel> {
-    return this.all.tunnels.map((tunnel) => tunnel.channel)
+  constructor(changes: PubSub.PubSub<ReverseChange<I>>) {
+    this.changes = changes
   }
 
-  pick(key: string | undefined): Listed | undefined {
-    return (key === undefined ? this.all : this.byKey.get(key))?.pick()
+  get list(): ReadonlyArray<ReverseTunnel<I>> {
+    return this.all.members.map(({ tunnel }) => tunnel)
   }
 
-  add(tunnel: Listed): void {
-    this.all.tunnels.push(tunnel)
-    const pool = this.byKey.get(tunnel.key) ?? new Pool()
-    pool.tunnels.push(tunnel)
-    this.byKey.set(tunnel.key, pool)
+  get keys(): ReadonlyArray<string> {
+    return [...this.byKey.keys()]
   }
 
-  remove(tunnel: Listed): void {
-    this.all.remove(tunnel)
-    const pool = this.byKey.get(tunnel.key)
-    pool?.remove(tunnel)
-    if (pool?.tunnels.length === 0) this.byKey.delete(tunnel.key)
+  /** The pool for a key, to ask it something now. */
+  private pool(key: string | undefined): Pool<ReverseTunnel<I>> | undefined {
+    return key === undefined ? this.all : this.byKey.get(key)
   }
 
-  /** Resumes who waits, in this turn: call it once everything else about a change is done. */
-  notify(): void {
+  private poolToKeep(key: string): Pool<ReverseTunnel<I>> {
+    const pool = this.byKey.get(key) ?? new Pool<ReverseTunnel<I>>()
+    this.byKey.set(key, pool)
+    return pool
+  }
+
+  private release(key: string | undefined): void {
+    if (key !== undefined && this.byKey.get(key)?.unused === true) this.byKey.delete(key)
+  }
+
+  ready(key: string | undefined): boolean {
+    return this.pool(key)?.ready ?? false
+  }
+
+  full(key: string | undefined): boolean {
+    return this.pool(key)?.full ?? false
+  }
+
+  pick(
+    key: string | undefined,
+    policy: Policy<ReverseTunnel<I>>,
+    call: CallToPlace
+  ): Pooled<ReverseTunnel<I>> | undefined {
+    return this.pool(key)?.pick(policy, call)
+  }
+
+  /** Places a call as soon as a tunnel can take it. Gives how to stop waiting. */
+  wait(key: string | undefined, waiter: Waiter<ReverseTunnel<I>>): () => void {
+    const pool = key === undefined ? this.all : this.poolToKeep(key)
+    const forget = pool.wait(waiter)
+    this.release(key)
+    return () => {
+      forget()
+      this.release(key)
+    }
+  }
+
+  /** The next tunnel, once there is one. */
+  await(key: string | undefined): Effect.Effect<ReverseTunnel<I>> {
+    return Effect.callback<ReverseTunnel<I>>((resume) => {
+      const forget = this.wait(key, {
+        policy: "roundRobin",
+        call: noCall,
+        place: ({ tunnel }) => resume(Effect.succeed(tunnel)),
+        fail: (error) => resume(Effect.die(error))
+      })
+      return Effect.sync(forget)
+    })
+  }
+
+  add(member: Pooled<ReverseTunnel<I>>): void {
+    this.all.add(member)
+    this.poolToKeep(member.tunnel.key).add(member)
+    member.engine.onFree = () => this.freed(member.tunnel.key)
+  }
+
+  remove(member: Pooled<ReverseTunnel<I>>): void {
+    const { key } = member.tunnel
+    member.engine.onFree = undefined
+    this.all.remove(member)
+    this.byKey.get(key)?.remove(member)
+    this.release(key)
+  }
+
+  /** A stream of one of the key's tunnels has ended. */
+  private freed(key: string): void {
+    this.byKey.get(key)?.notify()
+    this.all.notify()
+    this.release(key)
+  }
+
+  /** Tells of a change, and resumes who waits, in this turn: call it once everything else about the change is done. */
+  notify(_tag: ReverseChange<I>["_tag"], tunnel: ReverseTunnel<I>): void {
+    PubSub.publishUnsafe(this.changes, { _tag, sequence: ++this.sequence, key: tunnel.key, tunnel })
+    this.freed(tunnel.key)
     for (const watcher of [...this.watchers]) watcher()
   }
 
-  /** Completes when a tunnel came or went. */
+  /** Completes when a tunnel came, drains or went. */
   readonly changed: Effect.Effect<void> = Effect.callback<void>((resume) => {
     const watcher = () => {
       this.watchers.delete(watcher)
@@ -77,14 +128,7 @@ export class ReverseRegistry {
     this.watchers.add(watcher)
     return Effect.sync(() => this.watchers.delete(watcher))
   })
-
-  /** Waits for a tunnel. */
-  await(key: string | undefined): Effect.Effect<TunnelChannel> {
-    return Effect.suspend(() => {
-      const tunnel = this.pick(key)
-      return tunnel === undefined
-        ? Effect.andThen(this.changed, this.await(key))
-        : Effect.succeed(tunnel.channel)
-    })
-  }
 }
+
+/** A tunnel itself is asked for. */
+export const noCall: CallToPlace = { method: "", host: "" }

@@ -7,7 +7,8 @@
  * 2. The stream's task lives until the outcome is on the wire or the stream is cancelled, and until the promise
  *    of an `async` handler has settled. That wait is bounded by the clean-up budget.
  * 3. Closing runs in finalizers: `wire`, then `handler`, then `registry`. None is skipped and each runs once.
- * 4. The registry holds the stream exactly as long as the task lives.
+ * 4. A tunnel that is closed at this end lets an answer leave that was handed over before.
+ * 5. The registry holds the stream exactly as long as the task lives.
  */
 import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
@@ -16,6 +17,7 @@ import { status as Code, type Metadata } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { RegisteredMethod } from "../Services.ts"
+import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { PeerGone } from "../TunnelError.ts"
 import type { StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { isThenable, Settlement } from "./bridge.ts"
@@ -32,7 +34,7 @@ import {
 } from "./callObjects.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
 import { noBytes, type Revision } from "./frame.ts"
-import type { Link } from "./link.ts"
+import type { AuthContext, Link } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
 import * as Machine from "./serverStream.ts"
@@ -72,6 +74,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   /** Of the writes that wait, in order. A Node stream has one at a time; a destroyed one passes on what it gets. */
   private writeCallbacks: Array<(error?: Error | null) => void> = []
   private endPending = false
+  private asking = false
+  private endedWhileAsking = false
 
   constructor(link: Link, incoming: Incoming, forget: () => void) {
     const { id, revision, window } = incoming
@@ -86,8 +90,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.deadline =
       timeout === undefined ? Number.POSITIVE_INFINITY : link.clock.currentTimeMillisUnsafe() + timeout
     this.info = {
-      peer: link.carrier.peer,
-      outerMetadata: link.carrier.metadata,
+      origin: link.origin,
       reason: undefined,
       abort: undefined
     }
@@ -103,6 +106,14 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     return this.link.carrier.peer
   }
 
+  get origin(): TunnelOrigin {
+    return this.link.origin
+  }
+
+  get authContext(): AuthContext {
+    return this.link.authContext
+  }
+
   protected get ref(): StreamRef {
     return { tunnel: this.link.id, side: "server", stream: this.id, method: this.path }
   }
@@ -115,6 +126,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
       yield* this.finalizer("registry", () => this.unregister)
       yield* this.finalizer("handler", () => this.leaveHandler)
       yield* this.finalizer("wire", () => this.closeWire)
+      const { authorize } = this.link
+      if (authorize !== undefined) yield* this.askFirst(authorize(this.path, this.metadata))
       this.begin()
       yield* Deferred.await(this.done)
     })
@@ -123,6 +136,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     if (this.state._tag !== "Ended") {
       const reason = yield* this.tunnelReason
+      if (this.canStillAnswer) yield* this.answerLeaves
       this.feed({ _tag: "TunnelGone", status: makeStatus(Code.UNAVAILABLE, "The tunnel ended"), reason })
     }
     this.feed({ _tag: "Finalize" })
@@ -130,6 +144,19 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.inbound.drop()
     this.neverWritten()
   })
+
+  /** The answer was handed over, and neither the peer nor the connection keeps it from leaving. */
+  private get canStillAnswer(): boolean {
+    return this.state._tag === "Finishing" && this.link.end?._tag === "ClosedHere" && this.outbound.flushable
+  }
+
+  /** Waits until the answer has left, within the clean-up budget; whoever waits on is let go of then. */
+  private readonly answerLeaves: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.andThen(
+      boundedAt(Deferred.await(this.done), { name: `answer of ${this.path}` }),
+      Effect.sync(() => Deferred.doneUnsafe(this.done, Effect.void))
+    )
+  )
 
   private readonly leaveHandler: Effect.Effect<void> = Effect.suspend(() =>
     this.handlerEnd === undefined
@@ -139,12 +166,28 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   private readonly unregister: Effect.Effect<void> = Effect.sync(() => this.forget())
 
+  /** Waits for the permission; what comes meanwhile is kept within the window, and a cancel ends the wait. */
+  private askFirst(permission: Effect.Effect<void, RpcStatus>): Effect.Effect<void> {
+    this.asking = true
+    return Effect.match(permission, {
+      onSuccess: () => undefined,
+      onFailure: (status) => {
+        this.link.counters.refused++
+        this.link.observe?.({ _tag: "StreamRefused", ...status, ...this.ref })
+        this.fault(status)
+      }
+    })
+  }
+
   private begin(): void {
+    if (this.state._tag === "Ended" || this.state._tag === "Closed") return
+    this.asking = false
     this.noteOpened()
     const [state, actions] = Machine.initial(this.method.definition.requestStream)
     this.state = state
     for (const action of actions) this.perform(action)
     if (state._tag === "Gathering") this.read()
+    if (this.endedWhileAsking) this.halfClose()
   }
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
@@ -199,7 +242,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   // ── frames in ──────────────────────────────────────────────────────────────────────────────────────────────
 
   halfClose(): void {
-    if (this.takesData) this.feed({ _tag: "HalfClose", truncated: this.inbound.partial })
+    if (this.asking) this.endedWhileAsking = true
+    else if (this.takesData) this.feed({ _tag: "HalfClose", truncated: this.inbound.partial })
   }
 
   fault(status: RpcStatus, limit?: string): void {

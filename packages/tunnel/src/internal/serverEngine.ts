@@ -19,9 +19,10 @@ import {
   type NewStream,
   noBytes,
   revisionOne,
-  revisionZero
+  revisionZero,
+  tunnelId
 } from "./frame.ts"
-import type { Link } from "./link.ts"
+import { drainingDetails, type Link } from "./link.ts"
 import { MetadataProblem, metadataFromWire } from "./metadata.ts"
 import { makeStatus, refusalToWire } from "./rpcStatus.ts"
 import { type Incoming, ServerCall } from "./serverCall.ts"
@@ -60,6 +61,10 @@ export class ServerEngine {
       this.deliver(stream, frame)
       return
     }
+    if (frame._tag === "Drain" && frame.id === tunnelId) {
+      this.link.drainedByPeer()
+      return
+    }
     if (frame.id > this.highest) {
       this.link.violated("stream-unknown", `stream ${frame.id} was never opened`, frame.id)
     }
@@ -85,6 +90,7 @@ export class ServerEngine {
       case "WindowUpdate":
         stream.grant(frame.increment)
         return
+      case "Drain":
       case "Unset":
         stream.fault(makeStatus(Code.INTERNAL, "A frame of a kind that this end does not know"))
         return
@@ -117,6 +123,10 @@ export class ServerEngine {
     const { limits } = this.link
     if (this.admission.refusing) {
       refuse(Code.UNAVAILABLE, "The server is shutting down")
+      return
+    }
+    if (this.link.calls.refusing) {
+      refuse(Code.UNAVAILABLE, drainingDetails)
       return
     }
     const { revision } = frame
@@ -161,10 +171,12 @@ export class ServerEngine {
     const forget = (): void => {
       this.streams.delete(id)
       this.admission.leave()
+      this.link.calls.leave()
     }
     const stream = new ServerCall(this.link, incoming, forget)
     this.streams.set(id, stream)
     this.admission.enter()
+    this.link.calls.enter()
     const task = this.link.spawn(stream.life, `${path} ${id}`)
     if (task !== undefined) {
       stream.own(task)

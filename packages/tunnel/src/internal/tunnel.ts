@@ -10,20 +10,25 @@ import { CancelReason } from "@curfew/reason"
 import { boundedAt } from "@curfew/scope/bounded"
 import { status as Code, credentials } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Services } from "../Services.ts"
+import type { Authorize, TunnelOrigin } from "../TunnelAuth.ts"
 import type { ClientConstructor, TunnelChannel, TunnelHandle } from "../TunnelChannel.ts"
 import { TunnelLost, TunnelOpenError } from "../TunnelError.ts"
 import type { Side, TunnelEnd, TunnelKind } from "../TunnelEvent.ts"
 import type { TunnelOptions } from "../TunnelOptions.ts"
 import type { Admission } from "./admission.ts"
+import { rememberChannel } from "./callInfo.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { type Source, TunnelGrpcChannel } from "./channel.ts"
 import { ClientEngine } from "./clientEngine.ts"
 import { tunnelId } from "./frame.ts"
+import { asked } from "./gate.ts"
 import { limitsOf } from "./limits.ts"
-import { type Link, make as makeLink, nextTunnelId } from "./link.ts"
+import { drainingDetails, type Link, make as makeLink, nextTunnelId } from "./link.ts"
 import { ServerEngine } from "./serverEngine.ts"
 
 const endOf = ({ code, details }: CarrierEnd): TunnelEnd =>
@@ -53,6 +58,14 @@ const handleOf = (link: Link, over: Deferred.Deferred<TunnelEnd>, streams: () =>
       Effect.suspend(() => {
         link.close({ _tag: "ClosedHere", reason })
         return Effect.asVoid(closed)
+      }),
+    draining: Effect.sync(() => link.draining),
+    awaitDraining: Deferred.await(link.drained),
+    drain: (limit) =>
+      Effect.suspend(() => {
+        link.drain()
+        const ended = Effect.andThen(link.calls.idle(), link.outbox.flushed)
+        return Effect.map(Effect.timeoutOption(ended, limit ?? Duration.infinity), Option.isSome)
       }),
     stats: Effect.sync(() => ({ streams: streams(), deadlines: link.deadlines.size, ...link.counters }))
   }
@@ -91,15 +104,14 @@ export const runClient = (
     const handle = handleOf(link, over, () => engine.size)
     const source = sourceOf(link, engine)
     const channel = new TunnelGrpcChannel(source)
-    yield* ready(
-      {
-        ...handle,
-        grpc: channel,
-        client: <C>(Client: ClientConstructor<C>) =>
-          new Client(source.target, credentials.createInsecure(), { channelOverride: channel })
-      },
-      engine
-    )
+    const tunnel: TunnelChannel = {
+      ...handle,
+      grpc: channel,
+      client: <C>(Client: ClientConstructor<C>) =>
+        new Client(source.target, credentials.createInsecure(), { channelOverride: channel })
+    }
+    rememberChannel(link.authContext, tunnel)
+    yield* ready(tunnel, engine)
     yield* Deferred.await(ending)
   }).pipe(
     // The peer learns why its tunnel was not opened, before the scope closes it without a word.
@@ -110,19 +122,25 @@ export const runClient = (
 
 const sourceOf = (link: Link, engine: ClientEngine): Source => ({
   target: link.carrier.peer,
-  pick: () => (link.end === undefined ? engine : undefined),
+  pick: () => (engine.available ? engine : undefined),
+  ready: () => engine.available,
+  refusal: () => [Code.UNAVAILABLE, link.end === undefined ? drainingDetails : "The tunnel is closed"],
   over: () => link.end !== undefined,
   note: link.note,
-  changed: Deferred.await(link.ending)
+  // What has happened once is no change any more: a watcher that comes later waits for what is left to happen.
+  changed: Effect.suspend(() => {
+    const ending = Deferred.await(link.ending)
+    return link.draining ? ending : Effect.raceFirst(ending, Deferred.await(link.drained))
+  })
 })
 
 /** Runs the serving end until the tunnel ends. */
-export const runServer = (
+export const runServer = <I>(
   carrier: Carrier,
   kind: TunnelKind,
   services: Services,
   admission: Admission,
-  options: TunnelOptions,
+  options: TunnelOptions & { readonly authorize?: Authorize<I> },
   ready: (handle: TunnelHandle) => Effect.Effect<unknown>
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -131,10 +149,21 @@ export const runServer = (
     yield* settleLast(over, () => link?.end)
     link = yield* linkOver(carrier, "server", kind, options)
     const engine = new ServerEngine(link, services, admission)
+    const { authorize } = options
+    if (authorize !== undefined) {
+      // The identity is what the hook beside this one gave.
+      const tunnel = link.origin as TunnelOrigin<I>
+      const { authTimeout } = link.limits
+      link.authorize = (method, metadata) =>
+        asked("authorize", `a call of ${method}`, authTimeout, () => authorize({ method, metadata, tunnel }))
+    }
     const { ending, limits, outbox } = link
     if (carrier.negotiates) {
       outbox.urgent({ _tag: "Settings", id: tunnelId, revisions: limits.revisions, window: limits.window })
     }
+    // Behind the settings, which are the first frame of every tunnel.
+    const ignore = admission.onRefuse(() => link?.drain())
+    yield* Effect.addFinalizer(() => Effect.sync(ignore))
     carrier.listen(engine.receive, (end) => link?.close(endOf(end)))
     yield* ready(handleOf(link, over, () => engine.size))
     yield* Deferred.await(ending)

@@ -56,6 +56,15 @@ export class Outbound {
     return first !== undefined && (first._tag !== "Message" || this.window.credit > 0)
   }
 
+  /** Whether all that is queued can go out without more credit from the peer. */
+  get flushable(): boolean {
+    let needed = 0
+    for (const item of this.items) {
+      if (item._tag === "Message") needed += Math.max(1, item.message.length - item.offset)
+    }
+    return this.id >= 0 && needed <= this.window.credit
+  }
+
   /** Frames up to and around one piece of a message. */
   emit(encoder: Encoder, sent: Array<() => void>): void {
     let pieces = 0
@@ -90,6 +99,8 @@ export class Outbox {
   private unsent = 0
   private wake: (() => void) | undefined
   private finishing = false
+  private writing = false
+  private readonly flushers = new Set<() => void>()
 
   /** What is queued and may be sent now. */
   get hasWork(): boolean {
@@ -176,6 +187,22 @@ export class Outbox {
     })
   })
 
+  /** Waits until everything that may be sent has been taken by the carrier. */
+  readonly flushed: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (!this.hasWork && !this.writing) return resume(Effect.void)
+    const flusher = () => resume(Effect.void)
+    this.flushers.add(flusher)
+    return Effect.sync(() => this.flushers.delete(flusher))
+  })
+
+  /** A batch is on its way to the carrier, or has been taken by it. */
+  setWriting(writing: boolean): void {
+    this.writing = writing
+    if (writing || this.hasWork) return
+    for (const flusher of this.flushers) flusher()
+    this.flushers.clear()
+  }
+
   /** Encodes the next batch; what it sent completely is added to `sent`. */
   fill(encoder: Encoder, sent: Array<() => void>): void {
     for (const frame of this.urgentFrames) encoder.frame(frame)
@@ -214,10 +241,12 @@ export const run = (outbox: Outbox, carrier: Carrier): Effect.Effect<void> =>
       yield* outbox.work
       // The rest of this turn of the event loop joins the batch, and a sender's callback never runs inside its send.
       yield* Effect.yieldNow
+      outbox.setWriting(true)
       outbox.fill(encoder, sent)
       const frames = encoder.take()
       for (const onSent of sent.splice(0)) onSent()
       if (frames.length > 0) yield* carrier.write(frames)
       encoder.reset()
+      outbox.setWriting(false)
     }
   })

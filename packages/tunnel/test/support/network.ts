@@ -20,11 +20,20 @@ export interface Listening {
 
 /** Listens until the scope ends, then drops every connection. */
 export const listen = (add: (server: grpc.Server) => void): Effect.Effect<Listening, never, Scope.Scope> =>
+  listenWith(grpc.ServerCredentials.createInsecure(), add)
+
+/** The same with TLS, with options, or at a port that was taken before. */
+export const listenWith = (
+  credentials: grpc.ServerCredentials,
+  add: (server: grpc.Server) => void,
+  options: grpc.ServerOptions & { readonly port?: number } = {}
+): Effect.Effect<Listening, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Listening>((resume) => {
-      const server = new grpc.Server()
+      const { port: wanted = 0, ...rest } = options
+      const server = new grpc.Server(rest)
       add(server)
-      server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, port) => {
+      server.bindAsync(`127.0.0.1:${wanted}`, credentials, (error, port) => {
         if (error) throw error
         resume(Effect.succeed({ server, address: `127.0.0.1:${port}` }))
       })

@@ -24,7 +24,7 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { GrpcError } from "../../GrpcError.ts"
-import type { ServerCall, WorkBudget } from "../../ServerCall.ts"
+import type { CallTunnel, ServerCall, WorkBudget } from "../../ServerCall.ts"
 import type { CallLimits } from "../../ServerLimits.ts"
 import type { MethodKind } from "../../Service.ts"
 import type { MetadataInput } from "../metadata.ts"
@@ -56,6 +56,8 @@ export type Respond = (
 ) => void
 
 const transportKey = /* @__PURE__ */ Symbol.for("curfew.transport")
+
+const tunnelKey = /* @__PURE__ */ Symbol.for("curfew.tunnel")
 
 const transportOf = (raw: object): "grpc" | "tunnel" =>
   (raw as { readonly [transportKey]?: unknown })[transportKey] === "tunnel" ? "tunnel" : "grpc"
@@ -278,6 +280,10 @@ export class CallState implements ServerCall, Entry {
   }
 
   // ── asking: getters, because most calls are asked nothing ─────────────────────────────────────────────────
+
+  get tunnel(): Option.Option<CallTunnel> {
+    return Option.fromUndefinedOr((this.raw as { readonly [tunnelKey]?: CallTunnel })[tunnelKey])
+  }
 
   #asking<A, E, R>(ask: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.provideService(ask, CurrentCall, {

@@ -1,0 +1,339 @@
+/**
+ * What keeps an agent connected.
+ *
+ * **Invariants**
+ * 1. A slot is a loop that owns at most one tunnel which takes calls; a tunnel that drains is handed to a task of its own.
+ * 2. The loops run in one task scope and the tunnels in another, so that stopping the first opens nothing more while the
+ *    calls in the second run to their end.
+ * 3. Between two attempts of a slot lies a wait, except after a drain of a tunnel that had lasted.
+ * 4. The agent's state follows from its slots' and is told after each change, once.
+ */
+import { CancelReason } from "@curfew/reason"
+import { Instant, TaskScope } from "@curfew/scope"
+import { countUnsafe, millisUnsafe } from "@curfew/scope/Argument"
+import { status as Code, credentials } from "@grpc/grpc-js"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as PubSub from "effect/PubSub"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type {
+  Agent,
+  AgentEvent,
+  AgentFailure,
+  AgentOptions,
+  AgentState,
+  CallingAgent,
+  CallingAgentOptions
+} from "../Agent.ts"
+import type { LoadedTunnel } from "../Picking.ts"
+import type { Services } from "../Services.ts"
+import type { Endpoint } from "../Tunnel.ts"
+import type { ClientConstructor, TunnelHandle } from "../TunnelChannel.ts"
+import { type TunnelOpenError, TunnelsNotReady } from "../TunnelError.ts"
+import type { TunnelKind } from "../TunnelEvent.ts"
+import { Admission } from "./admission.ts"
+import { best, isPermanent, tooManyPings } from "./agentState.ts"
+import * as Backoff from "./backoff.ts"
+import { rememberChannel } from "./callInfo.ts"
+import { allFull, noTunnel, TunnelGrpcChannel } from "./channel.ts"
+import { runForward, runReverse } from "./dialling.ts"
+import { millisOfKeepalive } from "./keepalive.ts"
+import { Pool } from "./pool.ts"
+import { notReadyAfter, waitingFor } from "./waiting.ts"
+
+/** Runs one tunnel until it ends. */
+type Life = (
+  options: AgentOptions,
+  ready: (handle: TunnelHandle) => Effect.Effect<void>
+) => Effect.Effect<void, TunnelOpenError, Scope.Scope>
+
+const stopping: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "drain" })
+const forced: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
+
+const make = (
+  kind: TunnelKind,
+  options: AgentOptions,
+  life: Life,
+  onStop: () => void
+): Effect.Effect<Agent, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const plan = Backoff.planOf(options.backoff)
+    const count = countUnsafe("the tunnels of an agent", options.tunnels ?? 1, 1)
+    const drain = Duration.millis(millisUnsafe("the drain of an agent", options.drain ?? "10 seconds"))
+    const retire = Duration.millis(millisUnsafe("the retire of an agent", options.retire ?? "10 minutes"))
+    const name = `${kind} agent`
+
+    const told = yield* Effect.acquireRelease(
+      PubSub.sliding<AgentState>({ capacity: 1, replay: 1 }),
+      PubSub.shutdown
+    )
+    const tunnels = yield* TaskScope.make({ name: `${name} tunnels` })
+    const loops = yield* TaskScope.make({ name })
+    const note = yield* TaskScope.makeRuntime(tunnels)
+    const open = new Set<TunnelHandle>()
+    const states: Array<AgentState> = Array.from({ length: count }, () => ({
+      _tag: "Connecting",
+      attempt: 1
+    }))
+    const over = Deferred.makeUnsafe<AgentFailure | undefined>()
+    const watchers = new Set<() => void>()
+    let state = best(states)
+    PubSub.publishUnsafe(told, state)
+
+    const tell = (event: AgentEvent): void => {
+      try {
+        options.onEvent?.(event)
+      } catch (error) {
+        note(Effect.die(error), { name: "onEvent callback of an agent" })
+      }
+    }
+
+    const move = (slot: number, next: AgentState): void => {
+      states[slot] = next
+      state = best(states)
+      PubSub.publishUnsafe(told, state)
+      tell({ _tag: "StateChanged", slot, state: next })
+      for (const watcher of [...watchers]) watcher()
+      if (state._tag === "Stopped") {
+        PubSub.endUnsafe(told)
+        Deferred.doneUnsafe(over, Effect.succeed(state.failure))
+      }
+    }
+
+    /** Opens a tunnel as a task of its own; it goes on after this has given its handle. */
+    const opened = (own: AgentOptions) =>
+      Effect.map(
+        tunnels.start(
+          (ready: (handle: TunnelHandle) => Effect.Effect<void>) => Effect.scoped(life(own, ready)),
+          { name: `${kind} tunnel` }
+        ),
+        ([handle]) => handle
+      )
+
+    /** Lets the calls of a tunnel run to their end, and then closes it. */
+    const retired = (handle: TunnelHandle) =>
+      Effect.raceFirst(
+        handle.closed,
+        Effect.andThen(handle.drain(retire), handle.close(CancelReason.Superseded()))
+      )
+
+    const slotLife = (slot: number): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        const backoff = yield* Backoff.make(plan)
+        let attempt = 0
+        let keepalive = options.keepalive ?? {}
+        const wait = (failure: AgentFailure, delay: Duration.Duration) =>
+          Effect.gen(function* () {
+            const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(delay)
+            move(slot, { _tag: "Waiting", attempt, until, delay, failure })
+            yield* Effect.sleep(delay)
+          })
+        while (true) {
+          attempt++
+          if (states[slot]?._tag !== "Draining") move(slot, { _tag: "Connecting", attempt })
+          const result = yield* Effect.result(opened({ ...options, keepalive }))
+          if (Result.isFailure(result)) {
+            const error = result.failure
+            // The agent is stopping: somebody else moves the slot.
+            if (error._tag !== "TunnelOpenError") return
+            const failure: AgentFailure = { _tag: "NotOpened", error }
+            if (isPermanent(error.code)) {
+              tell({ _tag: "Refused", slot, error })
+              if (options.onRefused === "stop") return move(slot, { _tag: "Stopped", failure })
+              yield* wait(failure, yield* backoff.far)
+            } else yield* wait(failure, yield* backoff.next)
+            continue
+          }
+          const handle = result.success
+          const since = yield* Instant.now
+          open.add(handle)
+          move(slot, { _tag: "Ready", tunnels: 1 })
+          tell({ _tag: "Opened", slot, tunnel: handle })
+          const followed = Effect.gen(function* () {
+            const end = yield* handle.closed
+            open.delete(handle)
+            const lasted = Duration.millis((yield* Instant.now) - since)
+            tell({ _tag: "Closed", slot, end, lasted })
+          })
+          note(followed, { name: `${kind} tunnel's end` })
+          const end = yield* Effect.raceFirst(handle.closed, Effect.as(handle.awaitDraining, undefined))
+          const lasted = (yield* Instant.now) - since
+          const healthy = lasted >= plan.lasting
+          if (healthy) {
+            yield* backoff.reset
+            attempt = 0
+          }
+          if (end !== undefined) {
+            if (tooManyPings(end)) keepalive = millisOfKeepalive(keepalive, 2)
+            yield* wait({ _tag: "Ended", end }, yield* backoff.next)
+            continue
+          }
+          move(slot, { _tag: "Draining", by: "peer" })
+          tell({ _tag: "PeerDrains", slot, tunnel: handle })
+          note(retired(handle), { name: `${kind} tunnel that drains` })
+          // A peer that drains whatever is opened must not be asked without a pause.
+          if (!healthy) yield* Effect.flatMap(backoff.next, Effect.sleep)
+        }
+      })
+
+    for (let slot = 0; slot < count; slot++) {
+      yield* Effect.orDie(loops.spawn(slotLife(slot), { name: `${name} ${slot}` }))
+    }
+
+    let stop: Deferred.Deferred<boolean> | undefined
+    const stopOnce = (limit: Duration.Input): Effect.Effect<boolean> =>
+      Effect.suspend(() => {
+        if (stop !== undefined) return Deferred.await(stop)
+        const mine = Deferred.makeUnsafe<boolean>()
+        stop = mine
+        const close = Effect.suspend(() =>
+          Effect.andThen(
+            Effect.forEach([...open], (handle) => handle.close(forced), { concurrency: "unbounded" }),
+            tunnels.cancel(forced)
+          )
+        )
+        const stopped = Effect.sync(() => {
+          for (let slot = 0; slot < count; slot++) {
+            if (states[slot]?._tag !== "Stopped") move(slot, { _tag: "Stopped", failure: undefined })
+          }
+        })
+        return Effect.gen(function* () {
+          onStop()
+          for (let slot = 0; slot < count; slot++) {
+            if (states[slot]?._tag !== "Stopped") move(slot, { _tag: "Draining", by: "here" })
+          }
+          yield* loops.cancel(stopping)
+          const each = yield* Effect.forEach([...open], (handle) => handle.drain(limit), {
+            concurrency: "unbounded"
+          })
+          return each.every(Boolean)
+        }).pipe(
+          Effect.onExit((exit) => Effect.andThen(close, Effect.andThen(stopped, Deferred.done(mine, exit))))
+        )
+      })
+    yield* Effect.addFinalizer(() => stopOnce(drain))
+
+    const ready = (): boolean => state._tag === "Ready"
+    const awaitSettled = Effect.callback<boolean>((resume) => {
+      const look = (): boolean => {
+        if (!ready() && state._tag !== "Stopped") return false
+        watchers.delete(look)
+        resume(Effect.succeed(ready()))
+        return true
+      }
+      if (look()) return
+      watchers.add(look)
+      return Effect.sync(() => watchers.delete(look))
+    })
+    const what = `The ${name}`
+
+    return {
+      kind,
+      state: Effect.sync(() => state),
+      slots: Effect.sync(() => [...states]),
+      changes: Stream.fromPubSub(told),
+      ready: Effect.sync(ready),
+      awaitReady: (limit) =>
+        notReadyAfter(
+          limit,
+          what,
+          Effect.flatMap(awaitSettled, (settled) =>
+            settled ? Effect.void : Effect.fail(new TunnelsNotReady({ what }))
+          )
+        ),
+      tunnels: Effect.sync(() => [...open]),
+      stop: (limit = Duration.infinity) =>
+        stopOnce(Duration.millis(millisUnsafe("the limit of stop", limit))),
+      stopped: Deferred.await(over)
+    }
+  })
+
+export const serve = (
+  to: Endpoint,
+  services: Services,
+  options: AgentOptions
+): Effect.Effect<Agent, never, Scope.Scope> =>
+  make(
+    "reverse",
+    options,
+    (own, ready) => runReverse(to, services, new Admission(), own, ready),
+    () => undefined
+  )
+
+export const connect = (
+  to: Endpoint,
+  options: CallingAgentOptions
+): Effect.Effect<CallingAgent, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const pool = new Pool<LoadedTunnel>()
+    const watchers = new Set<() => void>()
+    const { pick = "roundRobin", wait = "5 seconds" } = options
+    let over = false
+    const changed = (): void => {
+      pool.notify()
+      for (const watcher of [...watchers]) watcher()
+    }
+    const calls = yield* TaskScope.make({ name: "calls that wait for a forward tunnel" })
+    const spawn = yield* TaskScope.makeRuntime(calls)
+    const life: Life = (own, ready) =>
+      runForward(to, own, (channel, engine) => {
+        const tunnel: LoadedTunnel = {
+          ...channel,
+          get streams() {
+            return engine.size
+          }
+        }
+        const member = { tunnel, engine }
+        rememberChannel(engine.link.authContext, tunnel)
+        const { link } = engine
+        return Effect.andThen(
+          Effect.acquireRelease(
+            Effect.sync(() => {
+              engine.onFree = () => pool.notify()
+              pool.add(member)
+              changed()
+              link.note(Effect.map(Deferred.await(link.drained), changed), "drain of a forward tunnel")
+            }),
+            () =>
+              Effect.sync(() => {
+                engine.onFree = undefined
+                pool.remove(member)
+                changed()
+              })
+          ),
+          ready(tunnel)
+        )
+      })
+    const agent = yield* make("forward", options, life, () => {
+      over = true
+      changed()
+    })
+    const target = "client" in to ? to.client.getChannel().getTarget() : to.address
+    const grpc = new TunnelGrpcChannel({
+      target,
+      pick: (call) => (over ? undefined : pool.pick(pick, call)?.engine),
+      ready: () => !over && pool.ready,
+      refusal: () => (over ? [Code.UNAVAILABLE, "The agent has stopped"] : pool.full ? allFull : noTunnel),
+      over: () => over,
+      ...waitingFor(wait, (waiter) => pool.wait({ policy: pick, ...waiter })),
+      note: (work, name) => spawn(work, { name }),
+      changed: Effect.callback<void>((resume) => {
+        const watcher = () => {
+          watchers.delete(watcher)
+          resume(Effect.void)
+        }
+        watchers.add(watcher)
+        return Effect.sync(() => watchers.delete(watcher))
+      })
+    })
+    return {
+      ...agent,
+      grpc,
+      client: <C>(Client: ClientConstructor<C>) =>
+        new Client(target, credentials.createInsecure(), { channelOverride: grpc })
+    }
+  })
