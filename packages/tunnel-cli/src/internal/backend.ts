@@ -31,6 +31,14 @@ export const backendChannel = (
     (channel) => Effect.sync(() => channel.close())
   )
 
+/** Says that there is no tunnel to take a call in a sentence. */
+export const withoutTunnel =
+  (sentence: string): Relayed["rephrase"] =>
+  (status) =>
+    status.code === Code.UNAVAILABLE && /^No tunnel /.test(status.details)
+      ? { ...status, details: sentence }
+      : status
+
 const nobodyThere = /^(No connection established|Name resolution failed|Failed to connect)/
 
 /** Says that the backend is not there in a sentence. */

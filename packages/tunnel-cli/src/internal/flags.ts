@@ -9,6 +9,7 @@
 import {
   address,
   choice,
+  count,
   duration,
   key,
   keys,
@@ -150,7 +151,14 @@ const dialling = {
   ),
   tlsKey: optional("tls-key", "file", "the private key of --tls-cert (PEM)", file),
   token: tokenOf("the secret that the gateway asks for"),
-  insecure: insecure("connect in plain text to a gateway on another machine")
+  insecure: insecure("connect in plain text to a gateway on another machine"),
+  tunnels: usual(
+    "tunnels",
+    "number",
+    "tunnels that are kept open, each over its own connection",
+    count(1, 64),
+    "1"
+  )
 }
 
 const backend = {
@@ -185,6 +193,7 @@ const gateway = {
     choice("round-robin", "least-loaded"),
     "round-robin"
   ),
+  wait: usual("wait", "time", "how long a call waits for an agent while none is connected", duration, "0s"),
   defaultKey: optional("default-key", "key", "the agent of calls that name none", key),
   allowKeys: optional(
     "allow-keys",
@@ -256,6 +265,7 @@ const connect = {
     listening("127.0.0.1:8080"),
     "--listen 127.0.0.1:8080"
   ),
+  wait: usual("wait", "time", "how long a call waits for the tunnel while it is not open", duration, "5s"),
   ...dialling,
   ...running("off")
 }

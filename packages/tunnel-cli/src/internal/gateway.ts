@@ -14,10 +14,11 @@ import { Shutdown } from "@curfew/shutdown"
 import { Services, TunnelService } from "@curfew/tunnel"
 import { status as Code, type ServerDuplexStream } from "@grpc/grpc-js"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { admitting, keyOf } from "./admission.ts"
-import { backendChannel, rephrasing } from "./backend.ts"
+import { admitting } from "./admission.ts"
+import { backendChannel, rephrasing, withoutTunnel } from "./backend.ts"
 import type { Desk } from "./desk.ts"
 import { exposed, healthPrefix } from "./exposed.ts"
 import type { GatewayFlags } from "./flags.ts"
@@ -26,7 +27,7 @@ import { bind, tunnelServer } from "./listen.ts"
 import type { Log } from "./log.ts"
 import { type Mistake, mistake } from "./mistake.ts"
 import type { Incoming } from "./relay.ts"
-import { namesOf, picking } from "./route.ts"
+import { namesOf } from "./route.ts"
 import { backendCredentials, serverCredentials } from "./secure.ts"
 import { logClosed } from "./tunnelText.ts"
 import type { Address } from "./values.ts"
@@ -56,10 +57,7 @@ export const gateway = (
     })
     const clock = yield* Clock.Clock
     const forwarding = yield* makeForwarding(desk, log)
-    const server = yield* tunnelServer({
-      "grpc.keepalive_time_ms": 30_000,
-      "grpc.keepalive_timeout_ms": 10_000
-    })
+    const server = yield* tunnelServer(TunnelService.serverOptions())
     const { forward } = flags
     const services = forward === undefined ? undefined : yield* forwardTo(forward, flags, forwarding)
 
@@ -76,7 +74,8 @@ export const gateway = (
     const service = yield* TunnelService.make({
       ...(services === undefined ? {} : { services }),
       maxMessageSize: maxMessage,
-      affinityKey: keyOf,
+      authenticate: admitting(flags, log),
+      affinityKey: ({ identity }) => identity,
       onReverseOpen: (key, { grpc, id, peer, stats }) => {
         const tunnel = desk.tunnels.get(id)
         if (tunnel === undefined) return
@@ -97,12 +96,10 @@ export const gateway = (
         if (tunnel !== undefined && event._tag === "TunnelClosed") logClosed(log, tunnel, event)
       }
     })
-    const { definition } = service
-    server.addService(definition, admitting(service.implementation, flags, log))
+    service.addTo(server)
     yield* Shutdown.onStop("tunnels on --listen", service.refuseNew)
-    if (forward !== undefined) {
-      yield* Shutdown.onDrain("calls to --forward", service.drain())
-    }
+    // Agents hear of it, and open their next tunnel elsewhere while the calls of this one end.
+    yield* Shutdown.onDrain("calls in the tunnels", service.drain())
     // Each by its own, so that every peer hears why.
     yield* Effect.addFinalizer(() =>
       Effect.flatMap(service.reverse.list, (open) =>
@@ -117,7 +114,8 @@ export const gateway = (
       Effect.mapError((error) => mistake(`--listen: ${error.message}`))
     )
 
-    const pick = picking(flags.pick, desk)
+    const pick = flags.pick === "least-loaded" ? "leastLoaded" : "roundRobin"
+    const wait = Duration.toMillis(flags.wait) > 0 ? flags.wait : false
     const take = (incoming: Incoming): void => {
       const asked = namesOf(incoming)
       if (asked.metadata === undefined && incoming.getPath().startsWith(healthPrefix)) {
@@ -131,16 +129,13 @@ export const gateway = (
         forwarding.refuse(incoming, code, details)
         return
       }
-      const tunnel = pick(key)
-      if (tunnel === undefined) {
-        forwarding.refuse(
-          incoming,
-          Code.UNAVAILABLE,
-          `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
-        )
+      const absent = `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
+      if (wait === false && desk.withKey(key).length === 0) {
+        forwarding.refuse(incoming, Code.UNAVAILABLE, absent)
         return
       }
-      forwarding.take(incoming, { key, channel: tunnel, rephrase: (status) => status })
+      const channel = service.reverse.channel({ key, pick, wait })
+      forwarding.take(incoming, { key, channel, rephrase: withoutTunnel(absent) })
     }
     const calls = yield* exposed({
       flag: "--expose",

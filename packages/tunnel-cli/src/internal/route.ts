@@ -1,13 +1,10 @@
 /**
- * Which agent a call names, and which of several tunnels with its key gets it.
+ * Which agent a call names.
  *
  * **Invariants**
  * 1. The metadata wins over the host: who sets it means it.
  * 2. An address in numbers names nobody.
- * 3. A tunnel that has begun to close is not picked.
  */
-import type { ChannelInterface } from "@grpc/grpc-js"
-import type { Desk, LiveTunnel } from "./desk.ts"
 import type { Incoming } from "./relay.ts"
 import { agentKey } from "./secure.ts"
 
@@ -30,22 +27,5 @@ export const namesOf = (incoming: Incoming): Names => {
   return {
     metadata: typeof named === "string" && named !== "" ? named : undefined,
     hosts: hostNames(incoming.getHost())
-  }
-}
-
-/** Chooses a tunnel of a key for the next call. */
-export const picking = (
-  how: "round-robin" | "least-loaded",
-  desk: Desk
-): ((key: string) => ChannelInterface | undefined) => {
-  let turn = 0
-  return (key) => {
-    const tunnels = desk.withKey(key)
-    if (how === "round-robin") return tunnels[turn++ % tunnels.length]?.channel
-    const least = tunnels.reduce<LiveTunnel | undefined>(
-      (best, tunnel) => (best === undefined || tunnel.streams < best.streams ? tunnel : best),
-      undefined
-    )
-    return least?.channel
   }
 }

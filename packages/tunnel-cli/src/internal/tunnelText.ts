@@ -10,7 +10,7 @@ import * as Duration from "effect/Duration"
 import type { LiveTunnel } from "./desk.ts"
 import type { Log } from "./log.ts"
 
-const endText = (end: TunnelEnd): string => {
+export const endText = (end: TunnelEnd): string => {
   switch (end._tag) {
     case "ClosedHere":
       return `closed here: ${describe(end.reason)}`

@@ -80,6 +80,13 @@ export const duration: Reader<Duration.Duration> = (text) => {
   return Duration.millis(Number(amount) * (units[unit] as number))
 }
 
+export const count =
+  (least: number, most: number): Reader<number> =>
+  (text) => {
+    const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN
+    return value >= least && value <= most ? value : new Takes(`a whole number from ${least} to ${most}`)
+  }
+
 const scales: Readonly<Record<string, number>> = { "": 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
 
 export const size =

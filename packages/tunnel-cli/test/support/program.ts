@@ -17,7 +17,7 @@ export interface Running {
   readonly end: Promise<number | null>
 }
 
-const start = (
+export const start = (
   args: ReadonlyArray<string>,
   env: Readonly<Record<string, string>> = {},
   command: readonly [string, ...ReadonlyArray<string>] = [process.execPath, "-C", "@curfew/source", cli]
@@ -91,7 +91,19 @@ export const startAgent = async (
 ): Promise<Running> => {
   const words = ["agent", "--gateway", gateway.listen, "--backend", backend]
   const running = start([...words, ...(args.includes("--key") ? [] : ["--key", "home"]), ...args], env)
-  await running.says(/tunnel opened key=/)
+  await running.says(/tunnel opened/)
   await gateway.says(/tunnel opened key=/)
   return running
+}
+
+/** A connect that listens, and has its tunnel unless that is not waited for. */
+export const startConnect = async (
+  gateway: Gateway,
+  args: ReadonlyArray<string> = [],
+  open = true
+): Promise<Running & { readonly listen: string }> => {
+  const running = start(["connect", "--gateway", gateway.listen, "--listen", "127.0.0.1:0", ...args])
+  const [, listen = ""] = await running.says(/connect ready .*listen=(\S+)/)
+  if (open && !running.log().includes("tunnel opened")) await running.says(/tunnel opened/)
+  return { ...running, listen }
 }
