@@ -69,12 +69,27 @@ const withoutAdmin = (nodes: ReadonlyArray<LiveNode>): ReadonlyArray<LiveNode> =
     .filter(({ name }) => name !== adminScope)
     .map((node) => ({ ...node, children: withoutAdmin(node.children) }))
 
+const nameOf = ({ kind, name }: LiveNode): string => name ?? kind
+
+/**
+ * What an orderly end waits for: what the program's owner has, which is its calls, the hooks of the shutdown, and whatever
+ * cleans up. Tunnels and their plumbing are closed when those have ended.
+ */
+const awaited = (nodes: ReadonlyArray<LiveNode>): ReadonlyArray<string> =>
+  nodes.flatMap((node) =>
+    node.kind === "owner" || node.name === "shutdown"
+      ? node.children.map(nameOf)
+      : [
+          ...(node.state === "cleaning up" || node.state === "stuck" ? [nameOf(node)] : []),
+          ...awaited(node.children)
+        ]
+  )
+
 /** The live tree without the work of the admin port. */
-const liveTree: Effect.Effect<LiveTree> = Effect.map(inspect, ({ roots, stuck, waitingFor }) => ({
-  roots: withoutAdmin(roots),
-  stuck,
-  waitingFor: waitingFor.filter((name) => name !== adminScope)
-}))
+const liveTree: Effect.Effect<LiveTree> = Effect.map(inspect, ({ roots, stuck }) => {
+  const shown = withoutAdmin(roots)
+  return { roots: shown, stuck, waitingFor: awaited(shown) }
+})
 
 export const snapshot = (desk: Desk): Effect.Effect<Snapshot> =>
   Effect.gen(function* () {
