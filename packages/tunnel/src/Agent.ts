@@ -29,7 +29,7 @@ export type AgentFailure =
  * | `Connecting` | no tunnel is open and one is being opened; `attempt` counts from 1 since a connection that lasted |
  * | `Ready` | so many tunnels are open and take calls |
  * | `Draining` | what is open takes no new calls: the peer drains and the next tunnel is being opened, or the agent stops |
- * | `Waiting` | none is open; the next attempt comes at `until` (milliseconds since 1970), after the `failure` |
+ * | `Waiting` | none is open; the next attempt comes at `until` (milliseconds since 1970), after the `failure`; `attempt` counts those since a connection that lasted |
  * | `Stopped` | the agent was stopped, or gave up on a refusal, which is `failure` then |
  *
  * @stability unstable
@@ -66,6 +66,7 @@ export type AgentEvent =
       readonly end: TunnelEnd
       readonly lasted: Duration.Duration
     }
+  /** The peer announced it, or sent GOAWAY: the next tunnel is opened now. */
   | { readonly _tag: "PeerDrains"; readonly slot: number; readonly tunnel: TunnelHandle }
   | { readonly _tag: "Refused"; readonly slot: number; readonly error: TunnelOpenError }
 
@@ -134,8 +135,8 @@ export interface CallingAgentOptions extends AgentOptions {
  * - **Always trying**: from its start to its end each of its tunnels is open, being opened, or has an instant at which it
  *   will be; `state` says which.
  * - **Never spinning**: no attempt follows another one at once, nor one that succeeded and did not last.
- * - **Drained, not cut**: when the peer announces that it drains, the next tunnel is opened while the calls of the old one
- *   run to their end.
+ * - **Drained, not cut**: when the peer announces that it drains, or the connection gets a GOAWAY, the next tunnel is
+ *   opened while the calls of the old one run to their end.
  * - **Owned**: nothing of it outlives the surrounding `Scope`.
  *
  * **When cancelled**

@@ -13,6 +13,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Admission } from "./internal/admission.ts"
 import { runForward, runReverse } from "./internal/dialling.ts"
+import { checkLimits } from "./internal/limits.ts"
 import type { Services } from "./Services.ts"
 import type { Authorize } from "./TunnelAuth.ts"
 import type { TunnelChannel, TunnelHandle } from "./TunnelChannel.ts"
@@ -120,7 +121,10 @@ export const openForward = (
   to: Endpoint,
   options: ConnectOptions = {}
 ): Effect.Effect<TunnelChannel, TunnelOpenError, Scope.Scope> =>
-  opening("forward tunnel", (ready) => runForward(to, options, ready))
+  Effect.andThen(
+    checkLimits(options),
+    opening<TunnelChannel>("forward tunnel", (ready) => runForward(to, options, ready))
+  )
 
 /**
  * Opens a reverse tunnel: this end dials and handles, the network server calls. It does not reconnect:
@@ -162,4 +166,7 @@ export const serveReverse = (
   services: Services,
   options: ConnectOptions = {}
 ): Effect.Effect<TunnelHandle, TunnelOpenError, Scope.Scope> =>
-  opening("reverse tunnel", (ready) => runReverse(to, services, new Admission(), options, ready))
+  Effect.andThen(
+    checkLimits(options),
+    opening("reverse tunnel", (ready) => runReverse(to, services, new Admission(), options, ready))
+  )

@@ -24,6 +24,7 @@ import { allFull, noTunnel, TunnelGrpcChannel } from "./internal/channel.ts"
 import { admit, type Entrant, refuse } from "./internal/entry.ts"
 import { accept, identity, paths } from "./internal/grpcCarrier.ts"
 import { keepaliveOptions } from "./internal/keepalive.ts"
+import { checkLimits, serviceHandlers } from "./internal/limits.ts"
 import type { Pooled } from "./internal/pool.ts"
 import { changesKept, noCall, ReverseRegistry } from "./internal/reverseRegistry.ts"
 import { runClient, runServer } from "./internal/tunnel.ts"
@@ -51,6 +52,11 @@ export interface TunnelServiceOptions<in out I = undefined> extends TunnelOption
   readonly reverse?: boolean
   /** Tunnels that may be open, or being let in, at the same time. One more gets `RESOURCE_EXHAUSTED`. Default 10,000. */
   readonly maxTunnels?: number
+  /**
+   * Handlers that may run at the same time for all forward tunnels together, besides `maxHandlers` for each. One more
+   * call is refused with `RESOURCE_EXHAUSTED`. Default 16,384.
+   */
+  readonly maxServiceHandlers?: number
   /** Says who opens a tunnel, or refuses. Default: everybody may, and nobody is known. */
   readonly authenticate?: Authenticate<I>
   /** Lets a call of a forward tunnel in, or refuses it. Default: every call of an open tunnel is let in. */
@@ -83,7 +89,8 @@ export interface TunnelServiceOptions<in out I = undefined> extends TunnelOption
  *
  * **Gotchas**
  *
- * `grpc.Server.tryShutdown` waits for tunnels, and tunnels do not end by themselves: close the scope first.
+ * `grpc.Server.tryShutdown` waits for tunnels, and tunnels do not end by themselves: `stop` the service first, or close its
+ * scope. A `GrpcServer` of `@curfew/grpc` stops it by itself.
  *
  * @stability unstable
  * @since 0.1.0
@@ -103,7 +110,20 @@ export interface TunnelService<in out I = undefined> {
    * their next ones elsewhere. Then waits until no stream runs: true, or false when the limit passed first.
    */
   readonly drain: (limit?: Duration.Input) => Effect.Effect<boolean>
+  /**
+   * `drain`, and then closes every tunnel: true when every stream ended by itself. What has not ended at the limit is
+   * cancelled. A `GrpcServer` of `@curfew/grpc` does this when it stops, whichever of the two was made first.
+   *
+   * **When cancelled**
+   *
+   * The streams that are left are cancelled.
+   */
+  readonly stop: (limit?: Duration.Input) => Effect.Effect<boolean>
+  readonly [stopKey]: (limit?: Duration.Input) => Effect.Effect<boolean>
 }
+
+// Registered: a server that stops finds it without this package.
+const stopKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.stop") as never
 
 const method = (path: string) => ({
   path,
@@ -197,7 +217,8 @@ export const make = <I = undefined>(
   options: TunnelServiceOptions<I> = {}
 ): Effect.Effect<TunnelService<I>, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const maxTunnels = countUnsafe("maxTunnels", options.maxTunnels ?? 10_000, 1)
+    yield* checkLimits(options)
+    const maxTunnels = countUnsafe("the maxTunnels of a service", options.maxTunnels ?? 10_000, 1)
     const tasks = yield* TaskScope.make({ name: "tunnels" })
     const spawn = yield* TaskScope.makeRuntime(tasks)
     const changes = yield* Effect.acquireRelease(
@@ -205,7 +226,7 @@ export const make = <I = undefined>(
       PubSub.shutdown
     )
     const registry = new ReverseRegistry<I>(changes)
-    const admission = new Admission()
+    const admission = new Admission(serviceHandlers(options.maxServiceHandlers))
     let closed = false
     let accepting = true
     let open = 0
@@ -309,9 +330,31 @@ export const make = <I = undefined>(
         changed: registry.changed
       })
 
+    const drain = (limit?: Duration.Input): Effect.Effect<boolean> =>
+      Effect.suspend(() => {
+        admission.refuse()
+        const reverse = Effect.forEach(registry.list, (tunnel) => tunnel.drain(limit), {
+          concurrency: "unbounded"
+        })
+        return Effect.zipWith(
+          admission.idle(limit),
+          reverse,
+          (forward, each) => forward && each.every(Boolean),
+          { concurrent: true }
+        )
+      })
+    const stop = (limit?: Duration.Input): Effect.Effect<boolean> =>
+      Effect.onExit(drain(limit), (exit) => {
+        const phase = exit._tag === "Success" && exit.value ? "drain" : "force"
+        return tasks.cancel(CancelReason.Shutdown({ phase }))
+      })
+
     return {
       definition,
       implementation,
+      stop,
+      [stopKey]: stop,
+      drain,
       addTo: (server) => server.addService(definition, implementation),
       reverse: {
         list: Effect.sync(() => registry.list),
@@ -337,19 +380,6 @@ export const make = <I = undefined>(
         changes: Stream.fromPubSub(changes)
       },
       tunnels: Effect.sync(() => open),
-      refuseNew,
-      drain: (limit) =>
-        Effect.suspend(() => {
-          admission.refuse()
-          const reverse = Effect.forEach(registry.list, (tunnel) => tunnel.drain(limit), {
-            concurrency: "unbounded"
-          })
-          return Effect.zipWith(
-            admission.idle(limit),
-            reverse,
-            (forward, each) => forward && each.every(Boolean),
-            { concurrent: true }
-          )
-        })
+      refuseNew
     }
   })

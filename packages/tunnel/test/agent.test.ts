@@ -185,6 +185,32 @@ describe("an agent that serves", () => {
         expect(refused).toEqual([Code.UNIMPLEMENTED, Code.UNIMPLEMENTED])
       }).pipe(Effect.scoped)
   )
+
+  it.live(
+    "opens the next tunnel when its connection gets a GOAWAY, and the call in the old one is answered",
+    () =>
+      Effect.gen(function* () {
+        const service = yield* TunnelService.make()
+        const aged = { "grpc.max_connection_age_ms": 100, "grpc.max_connection_age_grace_ms": 60_000 }
+        const { address } = yield* listenWith(grpc.ServerCredentials.createInsecure(), service.addTo, aged)
+        const asked = Deferred.makeUnsafe<() => void>()
+        const Unary: UnaryHandler = (call, callback) =>
+          Deferred.doneUnsafe(
+            asked,
+            Effect.succeed(() => callback(null, call.request))
+          )
+        const services = Services.empty.pipe(Services.add(definition, implementation({ Unary })))
+        yield* Agent.serve({ address, credentials: insecure }, services, { backoff })
+        const old = yield* service.reverse.awaitReverse()
+        const running = unary(old.client(EchoClient), Buffer.from("q"))
+        const answer = yield* Deferred.await(asked)
+        yield* old.awaitDraining
+        yield* service.reverse.awaitReverse()
+        answer()
+        expect((yield* Effect.promise(() => running)).code).toBe(Code.OK)
+        expect((yield* old.closed)._tag).toBe("ClosedByPeer")
+      }).pipe(Effect.scoped)
+  )
 })
 
 describe("an agent that calls", () => {

@@ -5,6 +5,7 @@
  * **Invariants**
  * 1. `refuse` is final, and told once to everybody who listens.
  * 2. `enter` and `leave` are paired by a stream's task, so the count is that of tasks that still run.
+ * 3. A handler that its stream left behind, because it does not end when it is cancelled, still counts as a handler.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,8 +14,27 @@ import * as Option from "effect/Option"
 export class Admission {
   private running = 0
   private closed = false
+  private handlers = 0
+  readonly maxHandlers: number
   private readonly waiters = new Set<() => void>()
   private readonly listeners = new Set<() => void>()
+
+  constructor(maxHandlers = Number.POSITIVE_INFINITY) {
+    this.maxHandlers = maxHandlers
+  }
+
+  /** As many handlers run as may. */
+  get full(): boolean {
+    return this.handlers >= this.maxHandlers
+  }
+
+  handlerStarts(): void {
+    this.handlers++
+  }
+
+  handlerEnds(): void {
+    this.handlers--
+  }
 
   get refusing(): boolean {
     return this.closed

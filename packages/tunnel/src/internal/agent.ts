@@ -16,6 +16,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -40,14 +41,15 @@ import { best, isPermanent, tooManyPings } from "./agentState.ts"
 import * as Backoff from "./backoff.ts"
 import { rememberChannel } from "./callInfo.ts"
 import { allFull, noTunnel, TunnelGrpcChannel } from "./channel.ts"
-import { runForward, runReverse } from "./dialling.ts"
+import { type Dialling, runForward, runReverse } from "./dialling.ts"
 import { millisOfKeepalive } from "./keepalive.ts"
+import { checkLimits } from "./limits.ts"
 import { Pool } from "./pool.ts"
 import { notReadyAfter, waitingFor } from "./waiting.ts"
 
 /** Runs one tunnel until it ends. */
 type Life = (
-  options: AgentOptions,
+  options: AgentOptions & Dialling,
   ready: (handle: TunnelHandle) => Effect.Effect<void>
 ) => Effect.Effect<void, TunnelOpenError, Scope.Scope>
 
@@ -61,16 +63,14 @@ const make = (
   onStop: () => void
 ): Effect.Effect<Agent, never, Scope.Scope> =>
   Effect.gen(function* () {
+    yield* checkLimits(options)
     const plan = Backoff.planOf(options.backoff)
     const count = countUnsafe("the tunnels of an agent", options.tunnels ?? 1, 1)
     const drain = Duration.millis(millisUnsafe("the drain of an agent", options.drain ?? "10 seconds"))
     const retire = Duration.millis(millisUnsafe("the retire of an agent", options.retire ?? "10 minutes"))
     const name = `${kind} agent`
 
-    const told = yield* Effect.acquireRelease(
-      PubSub.sliding<AgentState>({ capacity: 1, replay: 1 }),
-      PubSub.shutdown
-    )
+    const told = yield* PubSub.sliding<AgentState>({ capacity: 1, replay: 1 })
     const tunnels = yield* TaskScope.make({ name: `${name} tunnels` })
     const loops = yield* TaskScope.make({ name })
     const note = yield* TaskScope.makeRuntime(tunnels)
@@ -99,13 +99,12 @@ const make = (
       tell({ _tag: "StateChanged", slot, state: next })
       for (const watcher of [...watchers]) watcher()
       if (state._tag === "Stopped") {
-        PubSub.endUnsafe(told)
         Deferred.doneUnsafe(over, Effect.succeed(state.failure))
       }
     }
 
     /** Opens a tunnel as a task of its own; it goes on after this has given its handle. */
-    const opened = (own: AgentOptions) =>
+    const opened = (own: AgentOptions & Dialling) =>
       Effect.map(
         tunnels.start(
           (ready: (handle: TunnelHandle) => Effect.Effect<void>) => Effect.scoped(life(own, ready)),
@@ -135,7 +134,9 @@ const make = (
         while (true) {
           attempt++
           if (states[slot]?._tag !== "Draining") move(slot, { _tag: "Connecting", attempt })
-          const result = yield* Effect.result(opened({ ...options, keepalive }))
+          const goaway = Deferred.makeUnsafe<void>()
+          const onGoaway = () => Deferred.doneUnsafe(goaway, Effect.void)
+          const result = yield* Effect.result(opened({ ...options, keepalive, onGoaway }))
           if (Result.isFailure(result)) {
             const error = result.failure
             // The agent is stopping: somebody else moves the slot.
@@ -160,12 +161,18 @@ const make = (
             tell({ _tag: "Closed", slot, end, lasted })
           })
           note(followed, { name: `${kind} tunnel's end` })
-          const end = yield* Effect.raceFirst(handle.closed, Effect.as(handle.awaitDraining, undefined))
+          const leaving = Effect.raceFirst(handle.awaitDraining, Deferred.await(goaway))
+          let end = yield* Effect.raceFirst(handle.closed, Effect.as(leaving, undefined))
           const lasted = (yield* Instant.now) - since
           const healthy = lasted >= plan.lasting
           if (healthy) {
             yield* backoff.reset
             attempt = 0
+          }
+          if (end === undefined && !(yield* handle.draining)) {
+            // A connection that is lost looks like a GOAWAY at first; and many agents may have got the same one.
+            const closed = Effect.timeoutOption(handle.closed, yield* backoff.pause)
+            end = Option.getOrUndefined(yield* closed)
           }
           if (end !== undefined) {
             if (tooManyPings(end)) keepalive = millisOfKeepalive(keepalive, 2)
@@ -174,7 +181,12 @@ const make = (
           }
           move(slot, { _tag: "Draining", by: "peer" })
           tell({ _tag: "PeerDrains", slot, tunnel: handle })
-          note(retired(handle), { name: `${kind} tunnel that drains` })
+          const connecting = Effect.sync(() => {
+            // Nothing drains any more, and the next tunnel is not open yet.
+            const { by } = states[slot] as { readonly by?: string }
+            if (by === "peer") move(slot, { _tag: "Connecting", attempt: attempt + 1 })
+          })
+          note(Effect.andThen(retired(handle), connecting), { name: `${kind} tunnel that drains` })
           // A peer that drains whatever is opened must not be asked without a pause.
           if (!healthy) yield* Effect.flatMap(backoff.next, Effect.sleep)
         }
@@ -235,7 +247,8 @@ const make = (
       kind,
       state: Effect.sync(() => state),
       slots: Effect.sync(() => [...states]),
-      changes: Stream.fromPubSub(told),
+      // Who comes after the end gets the last state too.
+      changes: Stream.takeUntil(Stream.fromPubSub(told), (it) => it._tag === "Stopped"),
       ready: Effect.sync(ready),
       awaitReady: (limit) =>
         notReadyAfter(

@@ -27,7 +27,7 @@ const least = 1
 export const planOf = (options: BackoffOptions = {}): BackoffPlan => {
   const initial = Math.max(least, millisUnsafe("the initial backoff", options.initial ?? "500 millis"))
   const cap = Math.max(initial, millisUnsafe("the cap of the backoff", options.cap ?? "30 seconds"))
-  const lasting = Math.max(0, millisUnsafe("lasting", options.lasting ?? "10 seconds"))
+  const lasting = Math.max(0, millisUnsafe("the lasting of the backoff", options.lasting ?? "10 seconds"))
   const factor = options.factor ?? 2
   if (!(factor >= 1 && Number.isFinite(factor))) {
     throw new IllegalArgument({
@@ -53,6 +53,8 @@ const schedule = ({ cap, factor, initial }: BackoffPlan): Schedule.Schedule<Dura
 export interface Backoff {
   /** The next wait. */
   readonly next: Effect.Effect<Duration.Duration>
+  /** A wait that counts for nothing: before something that many may do at once. */
+  readonly pause: Effect.Effect<Duration.Duration>
   /** The wait after a refusal that cannot heal by itself. */
   readonly far: Effect.Effect<Duration.Duration>
   readonly reset: Effect.Effect<void>
@@ -70,6 +72,7 @@ export const make = (plan: BackoffPlan): Effect.Effect<Backoff> =>
           ([, delay]) => delay
         )
       ),
+      pause: Effect.map(between(plan.initial / 5, plan.initial), Duration.millis),
       far: Effect.map(between(plan.cap / 2, plan.cap), Duration.millis),
       reset: Effect.map(Schedule.toStep(whole), (fresh) => {
         step = fresh

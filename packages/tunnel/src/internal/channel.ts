@@ -7,6 +7,7 @@
  * 3. Only a parent call of this library passes its cancellation on: grpc-js' own call objects say `cancelled` after
  *    a success too, and a child must not die of its parent's success.
  */
+import { CancelReason } from "@curfew/reason"
 import {
   type ChannelInterface,
   status as Code,
@@ -20,7 +21,7 @@ import * as Effect from "effect/Effect"
 import type { CallToPlace } from "../Picking.ts"
 import { afterTurn } from "./bridge.ts"
 import { infoOf } from "./callInfo.ts"
-import { ClientCall, type Outgoing } from "./clientCall.ts"
+import { ClientCall, cancelWithReason, type Outgoing } from "./clientCall.ts"
 import type { ClientEngine } from "./clientEngine.ts"
 import { makeStatus } from "./rpcStatus.ts"
 import { deadlineMillis } from "./timeout.ts"
@@ -112,7 +113,11 @@ const effectiveDeadline = (own: number, parent: Parent | null, flags: number): n
 
 const followParent = (call: ClientCall | WaitingCall, parent: Parent | null, flags: number): void => {
   if (parent === null || (flags & propagate.CANCELLATION) === 0 || infoOf(parent) === undefined) return
-  const follow = () => call.cancelWithStatus(Code.CANCELLED, "The parent call was cancelled")
+  const follow = () => {
+    const details = "The parent call was cancelled"
+    const reason = infoOf(parent)?.reason ?? CancelReason.Requested({ message: details })
+    call[cancelWithReason](Code.CANCELLED, details, reason)
+  }
   if (parent.cancelled) {
     follow()
     return

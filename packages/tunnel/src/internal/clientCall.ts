@@ -23,6 +23,7 @@ import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
 import { noBytes, type ServerFrame } from "./frame.ts"
 import { drainingDetails } from "./link.ts"
 import { MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
+import { reasonToWire } from "./reasonWire.ts"
 import { makeStatus, type RpcStatus, statusFromWire } from "./rpcStatus.ts"
 import { formatTimeout, timeoutKey } from "./timeout.ts"
 import { SendWindow } from "./window.ts"
@@ -38,6 +39,9 @@ const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
   Ended: "draining",
   Closed: "draining"
 }
+
+/** Where a caller finds out that a call takes a typed reason, without this package. */
+export const cancelWithReason: unique symbol = Symbol.for("curfew.cancel") as never
 
 export interface Outgoing {
   readonly number: number
@@ -115,13 +119,12 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   cancelWithStatus(code: number, details: string): void {
-    this.enter(() =>
-      this.feed({
-        _tag: "Cancel",
-        status: makeStatus(code, details),
-        reason: CancelReason.Requested({ message: details })
-      })
-    )
+    this[cancelWithReason](code, details, CancelReason.Requested({ message: details }))
+  }
+
+  /** Cancels with a reason that says more than its status; a peer of this library hears of it. */
+  [cancelWithReason](code: number, details: string, reason: CancelReason): void {
+    this.enter(() => this.feed({ _tag: "Cancel", status: makeStatus(code, details), reason }))
   }
 
   setCredentials(credentials: CallCredentials): void {
@@ -197,7 +200,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
       this.metadata.set(timeoutKey, formatTimeout(deadline - this.link.clock.currentTimeMillisUnsafe()))
     }
     const { maxMetadataSize, maxStreams } = this.link.limits
-    const headers = metadataToWire(this.metadata)
+    const headers = metadataToWire(this.metadata, this.link.anyBytes)
     if (this.link.draining) this.refuse(Code.UNAVAILABLE, drainingDetails)
     else if (headers instanceof MetadataProblem) this.refuse(Code.INTERNAL, headers.detail)
     else if (headers.length + this.outgoing.method.length > maxMetadataSize) {
@@ -213,6 +216,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     if (this.state._tag !== "Ended") {
       const reason = yield* this.tunnelReason
+      // Rule `loss-is-unavailable`.
       const status = makeStatus(Code.UNAVAILABLE, this.engine.farewell)
       this.feed({ _tag: "TunnelGone", status, reason })
     }
@@ -256,7 +260,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.open()
         return
       case "QueueMessage":
-        link.outbox.message(outbound, action.message, () => this.written())
+        this.queue(action.message, () => this.written())
         return
       case "QueueHalfClose":
         link.outbox.halfClose(outbound)
@@ -268,7 +272,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         return
       case "Abort":
         link.outbox.discard(outbound)
-        if (action.cancel) link.outbox.urgent({ _tag: "Cancel", id: this.id })
+        if (action.cancel) link.outbox.urgent(this.cancelFrame(action.reason))
         return
       case "DeliverStatus":
         // It has a finalizer of its own, so that a broken listener cannot hold up the wire.
@@ -280,6 +284,11 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
       case "Finish":
         this.finish(action.reason)
     }
+  }
+
+  private cancelFrame(reason: CancelReason | undefined) {
+    const told = reason !== undefined && this.link.carrier.extensions.has("cancel-reason")
+    return { _tag: "Cancel", id: this.id, reason: told ? reasonToWire(reason) : undefined } as const
   }
 
   private open(): void {

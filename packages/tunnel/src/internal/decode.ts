@@ -19,7 +19,8 @@ import { Reader, Truncated } from "./varint.ts"
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
-const stringOf = (bytes: Buffer): string => {
+/** The text of a `string` field; bytes that are not UTF-8 raise `Truncated`. */
+export const utf8Of = (bytes: Buffer): string => {
   const text = bytes.toString("latin1")
   for (let index = 0; index < text.length; index++) {
     if (text.charCodeAt(index) < 0x80) continue
@@ -40,7 +41,7 @@ const newStreamOf = (id: number, bytes: Buffer): NewStream => {
   let revision = 0
   while (!reader.done) {
     const tag = reader.uint32()
-    if (tag === 0x0a) method = stringOf(reader.slice())
+    if (tag === 0x0a) method = utf8Of(reader.slice())
     else if (tag === 0x12) headers = reader.slice()
     else if (tag === 0x18) window = reader.uint32()
     else if (tag === 0x20) revision = reader.int32()
@@ -96,6 +97,18 @@ const checkEmpty = (bytes: Buffer): void => {
   while (!reader.done) reader.skip(reader.uint32() & 7)
 }
 
+/** The last field 1 of a message that knows no fields. */
+const lastBytes = (bytes: Buffer): Buffer | undefined => {
+  const reader = new Reader(bytes)
+  let found: Buffer | undefined
+  while (!reader.done) {
+    const tag = reader.uint32()
+    if (tag === 0x0a) found = reader.slice()
+    else reader.skip(tag & 7)
+  }
+  return found
+}
+
 type Member = { field: number; bytes: Buffer; number: number; drain: boolean }
 
 /**
@@ -148,8 +161,7 @@ const clientMember = (id: number, { bytes, drain, field, number }: Member): Clie
       checkEmpty(bytes)
       return { _tag: "HalfClose", id }
     case 6:
-      checkEmpty(bytes)
-      return { _tag: "Cancel", id }
+      return { _tag: "Cancel", id, reason: lastBytes(bytes) }
     case 7:
       return { _tag: "WindowUpdate", id, increment: number }
     default:

@@ -7,7 +7,7 @@
  * 2. A connection is pinged, so that a peer that is frozen or cut off is noticed within a bound.
  * 3. The outer call ends with the scope.
  */
-import { Client, status as Code } from "@grpc/grpc-js"
+import { Client, status as Code, connectivityState } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Services } from "../Services.ts"
@@ -38,33 +38,69 @@ const clientOf = (to: Endpoint, { keepalive }: ConnectOptions): Effect.Effect<Cl
         (client) => Effect.sync(() => client.close())
       )
 
+/** What is wanted of a tunnel besides its options. */
+export interface Dialling extends ConnectOptions {
+  /**
+   * The connection takes no new calls: its server, or a proxy on the way, sent GOAWAY, and will close it. grpc-js tells
+   * nobody; but its channel is no longer ready then, although the outer call goes on.
+   */
+  readonly onGoaway?: (() => void) | undefined
+}
+
+const watchGoaway = (client: Client, onGoaway: () => void): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const watch = { over: false }
+      const channel = client.getChannel()
+      const noticed = () => {
+        if (!watch.over) onGoaway()
+      }
+      if (channel.getConnectivityState(false) !== connectivityState.READY) noticed()
+      else channel.watchConnectivityState(connectivityState.READY, Number.POSITIVE_INFINITY, noticed)
+      return watch
+    }),
+    (watch) =>
+      Effect.sync(() => {
+        watch.over = true
+      })
+  ).pipe(Effect.asVoid)
+
 /** Opens the outer call; it ends with the scope. */
 const connect = (
   to: Endpoint,
   path: string,
-  options: ConnectOptions
+  options: Dialling
 ): Effect.Effect<Carrier, TunnelOpenError, Scope.Scope> =>
   Effect.flatMap(clientOf(to, options), (client) =>
-    Effect.acquireRelease(
-      Effect.timeoutOrElse(dial(client, path, options.metadata), {
-        duration: limitsOf(options).openTimeout,
-        orElse: () =>
-          Effect.fail(
-            new TunnelOpenError({
-              code: Code.DEADLINE_EXCEEDED,
-              details: "The peer sent no response headers in time"
-            })
-          )
-      }),
-      (carrier) => carrier.end(),
-      { interruptible: true }
+    Effect.tap(opened(client, path, options), () =>
+      options.onGoaway === undefined ? Effect.void : watchGoaway(client, options.onGoaway)
     )
+  )
+
+const opened = (
+  client: Client,
+  path: string,
+  options: ConnectOptions
+): Effect.Effect<Carrier, TunnelOpenError, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.timeoutOrElse(dial(client, path, options.metadata), {
+      duration: limitsOf(options).openTimeout,
+      orElse: () =>
+        Effect.fail(
+          new TunnelOpenError({
+            code: Code.DEADLINE_EXCEEDED,
+            details: "The peer sent no response headers in time"
+          })
+        )
+    }),
+    (carrier) => carrier.end(),
+    { interruptible: true }
   )
 
 /** Runs a forward tunnel until it ends. */
 export const runForward = (
   to: Endpoint,
-  options: ConnectOptions,
+  options: Dialling,
   ready: (channel: TunnelChannel, engine: ClientEngine) => Effect.Effect<unknown, never, Scope.Scope>
 ): Effect.Effect<void, TunnelOpenError, Scope.Scope> =>
   Effect.flatMap(connect(to, paths.forward, options), (carrier) =>
@@ -76,7 +112,7 @@ export const runReverse = (
   to: Endpoint,
   services: Services,
   admission: Admission,
-  options: ConnectOptions,
+  options: Dialling,
   ready: (handle: TunnelHandle) => Effect.Effect<unknown>
 ): Effect.Effect<void, TunnelOpenError, Scope.Scope> =>
   Effect.flatMap(connect(to, paths.reverse, options), (carrier) =>

@@ -95,7 +95,7 @@ export class Encoder {
         this.empty(frame.id, 0x2a)
         return
       case "Cancel":
-        this.empty(frame.id, 0x32)
+        this.cancel(frame.id, frame.reason)
         return
       case "WindowUpdate":
         this.windowUpdate(frame.id, frame.increment)
@@ -159,6 +159,19 @@ export class Encoder {
 
   private empty(id: number, tag: number): void {
     this.member(id, tag, noBytes)
+  }
+
+  /** A reason is field 1 of what is an empty message to everybody else. */
+  private cancel(id: number, reason: Buffer | undefined): void {
+    if (reason === undefined) {
+      this.empty(id, 0x32)
+      return
+    }
+    const slab = this.reserve(2 * headRoom + reason.length)
+    const start = this.used
+    const at = writeId(slab, start, id)
+    slab[at] = 0x32
+    this.finish(start, writeBytes(slab, writeUint32(slab, at + 1, sizeOfBytes(reason.length)), 0x0a, reason))
   }
 
   private member(id: number, tag: number, bytes: Buffer): void {

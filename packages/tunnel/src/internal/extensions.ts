@@ -9,19 +9,23 @@
  * 1. The network server answers with what both ends speak, so headers lost on the way to it cannot make the two
  *    disagree, and the client takes the answer's word for it.
  * 2. A name that is not known is no extension. Nothing here throws, whatever a peer's header says.
- * 3. Nothing of an extension is on the wire of a tunnel whose ends have not agreed on it.
+ * 3. Rule `agreed-only`: nothing of an extension is on the wire of a tunnel whose ends have not agreed on it.
  */
 import type { Metadata } from "@grpc/grpc-js"
 
 /** Names this end's extensions in the headers of the outer call, at both ends. */
 export const extensionsKey = "curfew-tunnel-extensions"
 
-/** `drain`: an end announces that it drains. */
-export type Extension = "drain"
+/**
+ * - `drain`: an end announces that it drains.
+ * - `cancel-reason`: a cancel carries why.
+ * - `binary-metadata`: the values of `-bin` keys are any bytes, not only UTF-8.
+ */
+export type Extension = "drain" | "cancel-reason" | "binary-metadata"
 
 export type Extensions = ReadonlySet<Extension>
 
-const known: ReadonlyArray<Extension> = ["drain"]
+const known: ReadonlyArray<Extension> = ["drain", "cancel-reason", "binary-metadata"]
 
 /** What this end speaks. */
 export const allExtensions: Extensions = new Set(known)

@@ -41,6 +41,8 @@ interface HalfClose {
 interface Cancel {
   readonly _tag: "Cancel"
   readonly id: number
+  /** An encoded reason, from a peer of this library that agreed to send one. */
+  readonly reason?: Buffer | undefined
 }
 
 /** An end opens, or takes, no more streams. An extension; its id is that of the tunnel. */
@@ -120,7 +122,9 @@ export type Revision = typeof revisionZero | typeof revisionOne
 /** The window that every known peer starts a stream with. */
 export const defaultWindow = 65_536
 
-/** The longest piece of a message that goes into one frame; peers that split do so at the same length. */
+/**
+ * Rule `pieces`: the longest piece of a message that goes into one frame; peers that split do so at the same length.
+ */
 export const maxChunk = 16_384
 
 /** The largest value of a `uint32` field. */

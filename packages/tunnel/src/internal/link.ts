@@ -29,6 +29,7 @@ import { Admission } from "./admission.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { Deadlines } from "./deadlines.ts"
 import { type ServerFrame, tunnelId } from "./frame.ts"
+import { Held } from "./held.ts"
 import type { Limits } from "./limits.ts"
 import type { RpcStatus } from "./rpcStatus.ts"
 import { Outbox, run } from "./writer.ts"
@@ -56,7 +57,8 @@ export class Link {
   readonly carrier: Carrier
   readonly limits: Limits
   readonly observe: ((event: TunnelEvent) => void) | undefined
-  readonly outbox = new Outbox()
+  readonly held: Held
+  readonly outbox: Outbox
   readonly deadlines = new Deadlines()
   /** Who is at the other end, for handlers and hooks. */
   readonly origin: TunnelOrigin
@@ -68,7 +70,7 @@ export class Link {
   readonly clock: Clock.Clock
   readonly ending: Deferred.Deferred<TunnelEnd> = Deferred.makeUnsafe<TunnelEnd>()
   /** The streams of this tunnel; it refuses new ones once this end drains. */
-  readonly calls = new Admission()
+  readonly calls: Admission
   /** Completes when one of the ends has announced that it drains. */
   readonly drained: Deferred.Deferred<DrainedBy> = Deferred.makeUnsafe<DrainedBy>()
   private peerDrains = false
@@ -87,6 +89,9 @@ export class Link {
     const { certificate, identity, metadata, peer, secure } = setup.carrier
     this.origin = { kind: setup.kind, peer, metadata, secure, certificate, identity }
     this.authContext = secure ? { transportSecurityType: "ssl", sslPeerCertificate: certificate } : {}
+    this.held = new Held(setup.limits.maxBuffered)
+    this.outbox = new Outbox(this.held)
+    this.calls = new Admission(setup.limits.maxHandlers)
     const { observer } = setup
     this.observe = observer && ((event) => this.guard("tunnel observer", () => observer(event)))
     this.clock = clock
@@ -103,12 +108,20 @@ export class Link {
     Deferred.doneUnsafe(this.ending, Effect.succeed(end))
   }
 
+  /**
+   * Whether the values of `-bin` keys may be any bytes. Other peers take protobuf strings, and lose the tunnel over
+   * less.
+   */
+  get anyBytes(): boolean {
+    return this.carrier.extensions.has("binary-metadata")
+  }
+
   /** Whether one of the ends drains: nobody opens streams on this tunnel any more. */
   get draining(): boolean {
     return this.calls.refusing || this.peerDrains
   }
 
-  /** Refuses new streams at this end from now on, and tells a peer that listens for it. */
+  /** Rule `drain-announced`: refuses new streams at this end from now on, and tells a peer that listens for it. */
   drain(): void {
     if (this.calls.refusing) return
     this.calls.refuse()
@@ -134,7 +147,10 @@ export class Link {
     this.close({ _tag: "Violated", error: new ProtocolViolation({ rule, detail, streamId }) })
   }
 
-  /** Sends an answer that the peer provoked. It ends the tunnel when the peer provokes without reading. */
+  /**
+   * Sends an answer that the peer provoked. Rule `answers-unread`: it ends the tunnel when the peer provokes without
+   * reading.
+   */
   answer(frame: ServerFrame): void {
     if (this.outbox.provoked(frame)) return
     this.violated("answers-unread", "the peer provokes answers without reading them")

@@ -68,6 +68,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   protected state: Machine.State = { _tag: "Gathering", request: undefined }
   private readonly method: RegisteredMethod
   private readonly forget: () => void
+  private readonly handlerGone: () => void
   private readonly info: CallInfo
   private call: CallObject | undefined
   private handlerEnd: Settlement | undefined
@@ -77,7 +78,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private asking = false
   private endedWhileAsking = false
 
-  constructor(link: Link, incoming: Incoming, forget: () => void) {
+  constructor(link: Link, incoming: Incoming, forget: () => void, handlerGone: () => void) {
     const { id, revision, window } = incoming
     super(link, new Outbound(new SendWindow(window, revision), id), Code.INVALID_ARGUMENT, revision)
     this.id = incoming.id
@@ -85,6 +86,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.method = incoming.method
     this.metadata = incoming.metadata
     this.forget = forget
+    this.handlerGone = handlerGone
     this.openedAt = link.now()
     const { timeout } = incoming
     this.deadline =
@@ -164,7 +166,12 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
       : Effect.asVoid(boundedAt(this.handlerEnd.settled, { name: `handler of ${this.path}` }))
   )
 
-  private readonly unregister: Effect.Effect<void> = Effect.sync(() => this.forget())
+  private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
+    this.forget()
+    // A handler that was left behind still runs, and counts until it does not.
+    if (this.handlerEnd === undefined) this.handlerGone()
+    else this.handlerEnd.whenSettled(this.handlerGone)
+  })
 
   /** Waits for the permission; what comes meanwhile is kept within the window, and a cancel ends the wait. */
   private askFirst(permission: Effect.Effect<void, RpcStatus>): Effect.Effect<void> {
@@ -220,7 +227,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.writeHeaders(action.metadata)
         return
       case "SendMessage":
-        this.link.outbox.message(this.outbound, action.message, () => this.written())
+        this.queue(action.message, () => this.written())
         return
       case "SendStatus":
         this.writeStatus(action.status)
@@ -322,7 +329,9 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     remember(call, this.info)
     try {
       const result = responseStream ? this.method.handler(call) : this.method.handler(call, responder(this))
-      if (isThenable(result)) this.handlerEnd = new Settlement(result, (error) => this.handlerFailed(error))
+      if (!isThenable(result)) return
+      this.handlerEnd = new Settlement(result, (error) => this.handlerFailed(error))
+      this.handlerEnd.whenSettled(() => call.tellLeft())
     } catch (error) {
       this.handlerFailed(error)
     }
@@ -362,7 +371,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private writeHeaders(metadata: Metadata | undefined): void {
-    const headers = metadata === undefined ? noBytes : metadataToWire(metadata)
+    const headers = metadata === undefined ? noBytes : metadataToWire(metadata, this.link.anyBytes)
     if (headers instanceof MetadataProblem) {
       this.fault(makeStatus(Code.INTERNAL, headers.detail))
       return
@@ -384,11 +393,17 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private closing(status: RpcStatus) {
-    const wire = statusToWire(status)
-    if (wire instanceof MetadataProblem) return refusalToWire(Code.INTERNAL, wire.detail)
+    const wire = statusToWire(status, this.link.anyBytes)
+    if (wire instanceof MetadataProblem) return this.instead(Code.INTERNAL, wire.detail)
     const size = wire.trailers.length + (wire.status?.length ?? 0)
     if (size <= this.link.limits.maxMetadataSize) return wire
-    return refusalToWire(Code.RESOURCE_EXHAUSTED, this.tooMuchMetadata)
+    return this.instead(Code.RESOURCE_EXHAUSTED, this.tooMuchMetadata)
+  }
+
+  /** A status in place of one that cannot be sent; it is what is observed, too. */
+  private instead(code: number, details: string) {
+    this.replaced = makeStatus(code, details)
+    return refusalToWire(code, details)
   }
 
   private get tooMuchMetadata(): string {
@@ -396,8 +411,13 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private abort(status: RpcStatus | undefined): void {
-    this.link.outbox.discard(this.outbound)
-    if (status !== undefined) this.link.answer(this.closeFrame(status))
+    const { outbox } = this.link
+    const headers = outbox.unsentHeaders(this.outbound)
+    outbox.discard(this.outbound)
+    if (status === undefined) return
+    // The handler has sent them before this happened, so they come before the status all the same.
+    if (headers !== undefined) this.link.answer(headers)
+    this.link.answer(this.closeFrame(status))
   }
 
   private tellHandler(reason: CancelReason): void {

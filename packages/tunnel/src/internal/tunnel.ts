@@ -2,7 +2,7 @@
  * A tunnel's whole life over a carrier, for either role.
  *
  * **Invariants**
- * 1. The tunnel server's settings are queued before the first frame is read.
+ * 1. Rule `settings-first`: the tunnel server's settings are queued before the first frame is read.
  * 2. A tunnel is ready once, or its opening failed; nobody sees a channel before the settings have arrived.
  * 3. The life ends when the tunnel's end is decided; leaving its scope is what tears it down.
  */

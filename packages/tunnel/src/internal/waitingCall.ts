@@ -7,11 +7,12 @@
  *    at once. The status comes exactly once, in a later turn.
  * 3. Once placed, everything goes to the call of the tunnel, and this one keeps nothing.
  */
+import type { CancelReason } from "@curfew/reason"
 import { status as Code, type experimental, type Metadata } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { afterTurn } from "./bridge.ts"
-import type { ClientCall, Outgoing } from "./clientCall.ts"
+import { type ClientCall, cancelWithReason, type Outgoing } from "./clientCall.ts"
 import { makeStatus } from "./rpcStatus.ts"
 
 type Call = experimental.CallStream
@@ -122,6 +123,12 @@ export class WaitingCall implements Call {
 
   cancelWithStatus(code: number, details: string): void {
     if (this.inner !== undefined) this.inner.cancelWithStatus(code, details)
+    else this.finish(code, details)
+  }
+
+  /** What a channel says whose parent call was cancelled. */
+  [cancelWithReason](code: number, details: string, reason: CancelReason): void {
+    if (this.inner !== undefined) this.inner[cancelWithReason](code, details, reason)
     else this.finish(code, details)
   }
 

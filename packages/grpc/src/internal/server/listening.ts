@@ -28,6 +28,16 @@ import { detailsOf } from "./status.ts"
 
 const forced: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
 
+/**
+ * Under this registered symbol a service says how its calls are brought to their end: those of a tunnel service last as
+ * long as their tunnels, which a drain would wait for in vain.
+ */
+const stopKey = /* @__PURE__ */ Symbol.for("curfew.stop")
+
+type Stop = (limit: Duration.Input) => Effect.Effect<unknown>
+
+const stopOf = (service: Service): Stop | undefined => (service as { readonly [stopKey]?: Stop })[stopKey]
+
 const keepalive: grpc.ServerOptions = {
   "grpc.keepalive_time_ms": 30_000,
   "grpc.keepalive_timeout_ms": 10_000
@@ -77,6 +87,8 @@ class Running<E, R> {
   readonly #table: CallTable
   readonly #health: Health.Health
   readonly #own = new Set<string>()
+  /** Of removed services too: their calls go on. */
+  readonly #stops = new Set<Stop>()
   readonly #lameDuck: number | undefined
   readonly #drain: number
   /** With the port that was bound; `undefined` before. */
@@ -116,6 +128,8 @@ class Running<E, R> {
       for (const { path } of Object.values(service.definition)) {
         if (isOwn(service)) this.#own.add(path)
       }
+      const stop = stopOf(service)
+      if (stop !== undefined) this.#stops.add(stop)
       this.server.addService(service.definition, service.implementation)
       return Effect.forEach(
         namesOf(service).filter((name) => name !== Health.serviceName),
@@ -180,9 +194,19 @@ class Running<E, R> {
     for (const entry of this.#table.entries) this.#atForce.add(entry)
   }
 
+  /** Brings calls to their end that do not end by themselves. */
+  #stopLongCalls(limit: Duration.Input): Effect.Effect<void> {
+    return Effect.forEach([...this.#stops], (stop) => stop(limit), {
+      concurrency: "unbounded",
+      discard: true
+    })
+  }
+
   /** A shutdown that forces cancels this wait, and then the calls, which do not wait for the server to do so. */
   readonly drained: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.onInterrupt(this.#table.idle, () => Effect.sync(this.#beginForce))
+    Effect.onInterrupt(Effect.andThen(this.#stopLongCalls(Duration.infinity), this.#table.idle), () =>
+      Effect.sync(this.#beginForce)
+    )
   )
 
   /** Interrupts what is left and waits for its clean-up, within the budget. */
@@ -215,7 +239,11 @@ class Running<E, R> {
     yield* this.stop
     yield* this.#refuse
     const stage = yield* Shutdown.stage
-    if (stage === "running") yield* this.#table.drain(this.#drain)
+    if (stage === "running") {
+      yield* Effect.all([this.#stopLongCalls(this.#drain), this.#table.drain(this.#drain)], {
+        concurrency: "unbounded"
+      })
+    }
     yield* this.cancel
     const left = new Set(this.#table.entries)
     yield* this.breakOff
