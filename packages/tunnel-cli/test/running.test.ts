@@ -128,7 +128,11 @@ describe("watching it", { timeout: 120_000 }, () => {
       bytes: { requests: 11, responses: 12 }
     })
     expect(now.calls.longest).toMatchObject([{ method: "/demo.Voice/Wait", key: "home", requestBytes: 1 }])
-    expect(now.tunnels).toMatchObject([{ key: "home", kind: "reverse", streams: 1, opened: 3 }])
+    expect(now.tunnels).toMatchObject([
+      { key: "home", kind: "reverse", streams: 1, opened: 3, heldBytes: 0, stalled: 0 }
+    ])
+    // "x", "hello" twice; "waiting" and "HELLO".
+    expect(now.tunnels).toMatchObject([{ sentBytes: 11, receivedBytes: 12 }])
     expect(now.waitingFor).toContain("/demo.Voice/Wait via home")
     expect(now.treeText).not.toContain("admin port")
 

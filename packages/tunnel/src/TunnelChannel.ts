@@ -19,6 +19,13 @@ export interface TunnelStats {
   readonly cancelled: number
   readonly refused: number
   readonly lateWrites: number
+  /** Payload bytes, of messages alone. */
+  readonly sentBytes: number
+  readonly receivedBytes: number
+  /** Payload bytes that are here: what came and waits for its reader, and what waits to be sent. */
+  readonly heldBytes: number
+  /** Streams that have a message to send, and no window from the peer to send it in. */
+  readonly stalled: number
 }
 
 /**

@@ -15,6 +15,13 @@ const up = Metric.gauge("curfew_tunnel_ready", { description: "1 while calls can
 const tunnels = Metric.gauge("curfew_tunnel_tunnels", { description: "Tunnels that are open" })
 const inFlight = Metric.gauge("curfew_tunnel_calls_in_flight", { description: "Calls that run now" })
 
+const held = Metric.gauge("curfew_tunnel_held_bytes", {
+  description: "Payload bytes in tunnels that wait for a reader or for a window"
+})
+const stalled = Metric.gauge("curfew_tunnel_stalled_streams", {
+  description: "Streams that wait for a window of the peer"
+})
+
 const counter = (name: string, description: string) =>
   Metric.counter(name, { description, incremental: true })
 const started = counter("curfew_tunnel_calls_started_total", "Calls that were taken")
@@ -38,6 +45,10 @@ export const makeMetrics = (desk: Desk): ((now: Snapshot) => Effect.Effect<strin
       yield* Metric.update(up, ready ? 1 : 0)
       yield* Metric.update(tunnels, now.tunnels.length)
       yield* Metric.update(inFlight, calls.inFlight)
+      const sum = (name: "heldBytes" | "stalled") =>
+        now.tunnels.reduce((all, tunnel) => all + (tunnel[name] ?? 0), 0)
+      yield* Metric.update(held, sum("heldBytes"))
+      yield* Metric.update(stalled, sum("stalled"))
       yield* grow(started, "started", calls.started)
       yield* grow(refused, "refused", calls.refused)
       yield* grow(opened, "opened", desk.totals.tunnelsOpened)

@@ -92,15 +92,31 @@ export const render = (now: Snapshot, { colour, width }: Style): string => {
     "",
     bold(`tunnels  ${tunnels.length} open`),
     ...table(
-      ["key", "kind", "peer", "for", "in flight", "opened", "cancelled"],
-      tunnels.map(({ cancelled, key, kind, openForMs, opened, peer, streams }) => [
-        key === "" ? "-" : clean(key),
-        kind,
-        clean(peer),
-        ago(openForMs),
-        `${streams}`,
-        `${opened}`,
-        `${cancelled}`
+      [
+        "key",
+        "kind",
+        "peer",
+        "for",
+        "in flight",
+        "opened",
+        "cancelled",
+        "sent",
+        "received",
+        "held",
+        "no window"
+      ],
+      tunnels.map((one) => [
+        one.key === "" ? "-" : clean(one.key),
+        one.kind,
+        clean(one.peer),
+        ago(one.openForMs),
+        `${one.streams}`,
+        `${one.opened}`,
+        `${one.cancelled}`,
+        ...[one.sentBytes, one.receivedBytes, one.heldBytes].map((bytes) =>
+          bytes === null ? "-" : amount(bytes)
+        ),
+        `${one.stalled ?? "-"}`
       ])
     ).slice(tunnels.length === 0 ? 1 : 0),
     ...(keys.length === 0

@@ -24,6 +24,13 @@ interface TunnelState {
   readonly streams: number
   readonly opened: number
   readonly cancelled: number
+  /** Payload bytes; `null` for a forward tunnel that is called here, which has no figures of its own. */
+  readonly sentBytes: number | null
+  readonly receivedBytes: number | null
+  /** What is here and waits: for its reader, or for the peer's windows. */
+  readonly heldBytes: number | null
+  /** Streams that wait for the peer's window. */
+  readonly stalled: number | null
 }
 
 interface CallState {
@@ -107,6 +114,9 @@ export const snapshot = (desk: Desk): Effect.Effect<Snapshot> =>
       keys.set(key, entry)
     }
     const cancelled = [...totals.cancelled.values()].reduce((sum, count) => sum + count, 0)
+    const stats = yield* Effect.forEach([...desk.tunnels.values()], (tunnel) =>
+      Effect.map(tunnel.stats ?? Effect.undefined, (figures) => ({ tunnel, figures }))
+    )
     return {
       version,
       role: desk.role,
@@ -115,15 +125,19 @@ export const snapshot = (desk: Desk): Effect.Effect<Snapshot> =>
       ready: stage === "running" && desk.ready(),
       upForMs: since(desk.startedAt),
       addresses: desk.addresses,
-      tunnels: [...desk.tunnels.values()].map(
-        ({ cancelled, key, kind, opened, openedAt, peer, streams }) => ({
+      tunnels: stats.map(
+        ({ figures, tunnel: { cancelled, key, kind, opened, openedAt, peer, streams } }) => ({
           key,
           kind,
           peer,
           openForMs: since(openedAt),
           streams,
           opened,
-          cancelled
+          cancelled,
+          sentBytes: figures?.sentBytes ?? null,
+          receivedBytes: figures?.receivedBytes ?? null,
+          heldBytes: figures?.heldBytes ?? null,
+          stalled: figures?.stalled ?? null
         })
       ),
       keys: [...keys.values()],

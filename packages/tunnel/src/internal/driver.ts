@@ -162,12 +162,17 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   data(size: number, data: Buffer): void {
     if (!this.takesData) return
     // Rule `window-exceeded`.
+    this.link.held.received += data.length
     if (!this.window.receive(data.length)) {
       this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, "More bytes than the window allows"), "window")
       return
     }
     this.took(size < 0 ? this.inbound.more(data) : this.inbound.begin(size, data))
     this.link.held.check()
+  }
+
+  get stalled(): boolean {
+    return this.outbound.stalled
   }
 
   get held(): number {

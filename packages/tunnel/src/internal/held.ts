@@ -11,17 +11,28 @@
 /** What a stream tells and does about the bytes that it holds. */
 export interface Holder {
   readonly held: number
+  /** It has something to send, and the peer gives it no window. */
+  readonly stalled: boolean
   /** Ends the stream for what it holds, and lets go of that. */
   readonly relinquish: (details: string) => void
 }
 
 export class Held {
   bytes = 0
+  /** Payload bytes over the whole life of the tunnel. */
+  sent = 0
+  received = 0
   readonly limit: number
   holders: () => Iterable<Holder> = () => []
 
   constructor(limit = Number.POSITIVE_INFINITY) {
     this.limit = limit
+  }
+
+  get stalled(): number {
+    let count = 0
+    for (const holder of this.holders()) if (holder.stalled) count++
+    return count
   }
 
   /** Rule `bytes-held`. */

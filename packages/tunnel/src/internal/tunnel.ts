@@ -67,7 +67,15 @@ const handleOf = (link: Link, over: Deferred.Deferred<TunnelEnd>, streams: () =>
         const ended = Effect.andThen(link.calls.idle(), link.outbox.flushed)
         return Effect.map(Effect.timeoutOption(ended, limit ?? Duration.infinity), Option.isSome)
       }),
-    stats: Effect.sync(() => ({ streams: streams(), deadlines: link.deadlines.size, ...link.counters }))
+    stats: Effect.sync(() => ({
+      streams: streams(),
+      deadlines: link.deadlines.size,
+      ...link.counters,
+      sentBytes: link.held.sent,
+      receivedBytes: link.held.received,
+      heldBytes: link.held.bytes,
+      stalled: link.held.stalled
+    }))
   }
 }
 
