@@ -60,9 +60,13 @@ const counts = (record: Readonly<Record<string, number>>): string =>
     .map(([name, count]) => `${name} ${count}`)
     .join(", ")
 
+/** Stands before a heading; `clean` keeps it out of everything else. */
+const heading = "\u0001"
+
 export const render = (now: Snapshot, { colour, width }: Style): string => {
   const { bytes, calls, keys, tunnels } = now
-  const bold = (text: string): string => (colour ? `\x1b[1m${text}\x1b[22m` : text)
+  // Made bold when it has been cut: what colours a line takes no room in it.
+  const bold = (text: string): string => `${heading}${text}`
   const addresses = Object.entries(now.addresses).map(([name, at]) => `${name} ${at}`)
   const lines: Array<string> = [
     bold(
@@ -136,8 +140,12 @@ export const render = (now: Snapshot, { colour, width }: Style): string => {
     bold("live tree"),
     ...now.treeText.split("\n").map((line) => `  ${clean(line)}`)
   ]
-  const columns = width()
+  const columns = width() || Number.POSITIVE_INFINITY
   return lines
-    .map((line) => (columns > 0 && !colour && line.length > columns ? line.slice(0, columns) : line))
+    .map((line) => {
+      if (!line.startsWith(heading)) return line.slice(0, columns)
+      const text = line.slice(heading.length).slice(0, columns)
+      return colour ? `\x1b[1m${text}\x1b[22m` : text
+    })
     .join("\n")
 }
