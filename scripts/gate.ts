@@ -47,6 +47,7 @@ const testLine = (): string => {
 }
 
 const start = "npm start -- --once"
+const reference = "npm run reference -- --once"
 
 const steps = (): ReadonlyArray<Step> =>
   long
@@ -68,11 +69,12 @@ const steps = (): ReadonlyArray<Step> =>
         { name: "packages", command: "npm run packages:check", after: "types" },
         { name: "sizes", command: "npm run size:check" },
         { name: "start", command: start },
+        { name: "reference tunnel", command: reference },
         ...["fiber", "stream", "error"].map((fault) => ({
           name: `a planted ${fault} is noticed`,
-          command: `${start} --plant=${fault}`,
+          command: `${reference} --plant=${fault}`,
           status: 1,
-          after: "start"
+          after: "reference tunnel"
         }))
       ]
 

@@ -1,5 +1,5 @@
 /**
- * The program behind `npm start`: reads the command line and becomes the parent of the scenario, or one of its parts.
+ * The program behind `npm run reference`: reads the command line and becomes the parent of the scenario, or one of its parts.
  *
  * Modules of a role are loaded when it is known: the parent needs no gRPC, and each process starts sooner.
  */

@@ -189,14 +189,14 @@ describe("a part by hand", { timeout: limit }, () => {
     expect(await run("agent", "--gateway=127.0.0.1:1")).toEqual({
       code: 1,
       stdout: "",
-      stderr: "No gateway can be reached at 127.0.0.1:1; start one with: npm start -- gateway\n"
+      stderr: "No gateway can be reached at 127.0.0.1:1; start one with: npm run reference -- gateway\n"
     })
     expect(await run("call", "--gateway=127.0.0.1:1")).toEqual({
       code: 1,
       stdout: "",
       stderr:
-        "No gateway can be reached at 127.0.0.1:1. `npm start` prints the port it took (or give it one: " +
-        "`npm start -- --port=50051`); then: npm start -- call --gateway=127.0.0.1:PORT\n"
+        "No gateway can be reached at 127.0.0.1:1. `npm run reference` prints the port it took (or give it one: " +
+        "`npm run reference -- --port=50051`); then: npm run reference -- call --gateway=127.0.0.1:PORT\n"
     })
   })
 

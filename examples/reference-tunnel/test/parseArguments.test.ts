@@ -34,7 +34,7 @@ describe("a command line", () => {
   })
 
   test.each([
-    [["--wrong"], "Unknown flag --wrong; npm start knows --once, --plant and --port."],
+    [["--wrong"], "Unknown flag --wrong; npm run reference knows --once, --plant and --port."],
     [["--once", "--plant=cat"], `--plant takes fiber, stream or error, not "cat".`],
     [["--plant=fiber"], "--plant needs --once: a planted fault is there to be measured."],
     [["--port=65536"], `--port takes a port, 0 to 65535, not "65536".`],

@@ -1,4 +1,10 @@
-import type { MethodDefinition, ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js"
+import type {
+  MethodDefinition,
+  ServerDuplexStream,
+  ServiceDefinition,
+  UntypedServiceImplementation
+} from "@grpc/grpc-js"
+import { identity } from "./internal/grpcCarrier.ts"
 
 /** A method with its handler, bound to its implementation. */
 export interface RegisteredMethod {
@@ -32,12 +38,15 @@ export interface RegisteredMethod {
 export interface Services {
   /** By path, without the leading slash: `pkg.Service/Method`. */
   readonly methods: ReadonlyMap<string, RegisteredMethod>
+  /** Takes the calls of methods that were not added; see {@link fallback}. */
+  readonly fallback?: RegisteredMethod
   readonly pipe: <A extends ReadonlyArray<(self: Services) => Services>>(...steps: A) => Services
 }
 
-const make = (methods: ReadonlyMap<string, RegisteredMethod>): Services => {
+const make = (methods: ReadonlyMap<string, RegisteredMethod>, fallback?: RegisteredMethod): Services => {
   const self: Services = {
     methods,
+    ...(fallback === undefined ? {} : { fallback }),
     pipe: (...steps) => steps.reduce((services, step) => step(services), self)
   }
   return self
@@ -70,7 +79,51 @@ export const add =
         handler: (handler as (...args: ReadonlyArray<unknown>) => unknown).bind(implementation)
       })
     }
-    return make(methods)
+    return make(methods, self.fallback)
   }
+
+/**
+ * Gives every call of a method that was not added to one handler, as bytes: for a proxy, which knows no definitions.
+ * The call has both sides streaming, whatever the method's kind, and `call.getPath()` names the method.
+ *
+ * **Guarantees**
+ *
+ * - **Bytes in, bytes out**: a message is the `Buffer` that the caller serialized, and what is written is sent as it is.
+ *
+ * **Gotchas**
+ *
+ * The caller of a unary method expects one message and then the status; nobody but the handler sees to that.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Services } from "@curfew/tunnel"
+ *
+ * const echo = Services.empty.pipe(
+ *   Services.fallback((call) => {
+ *     call.on("data", (message: Buffer) => call.write(message))
+ *     call.on("end", () => call.end())
+ *   })
+ * )
+ * echo.methods.size // => 0
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const fallback =
+  (handler: (call: ServerDuplexStream<Buffer, Buffer>) => unknown) =>
+  (self: Services): Services =>
+    make(self.methods, { definition: anyMethod, handler: handler as RegisteredMethod["handler"] })
+
+const anyMethod: MethodDefinition<unknown, unknown> = {
+  path: "",
+  requestStream: true,
+  responseStream: true,
+  requestSerialize: identity as (bytes: unknown) => Buffer,
+  requestDeserialize: identity,
+  responseSerialize: identity as (bytes: unknown) => Buffer,
+  responseDeserialize: identity
+}
 
 const withoutSlash = (path: string): string => (path.startsWith("/") ? path.slice(1) : path)

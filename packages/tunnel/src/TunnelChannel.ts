@@ -15,14 +15,17 @@ export interface TunnelStats {
   readonly streams: number
   /** Deadlines that are armed now: never more than streams. */
   readonly deadlines: number
-  /** Streams that have something to send and no credit for it: their readers at the other end have stopped. */
-  readonly blocked: number
-  /** Payload bytes of all streams that wait, for a reader here or to be sent: never more than `maxBuffered`. */
-  readonly held: number
   readonly opened: number
   readonly cancelled: number
   readonly refused: number
   readonly lateWrites: number
+  /** Payload bytes, of messages alone. */
+  readonly sentBytes: number
+  readonly receivedBytes: number
+  /** Payload bytes of all streams that wait, for a reader here or to be sent: never more than `maxBuffered`. */
+  readonly heldBytes: number
+  /** Streams that have a message to send and no credit for it: their readers at the other end have stopped. */
+  readonly stalled: number
 }
 
 /**
@@ -32,6 +35,8 @@ export interface TunnelStats {
  * @since 0.1.0
  */
 export interface TunnelHandle {
+  /** Names the tunnel in the events of this process. */
+  readonly id: number
   readonly kind: TunnelKind
   /** The address of the other end of the outer call. */
   readonly peer: string

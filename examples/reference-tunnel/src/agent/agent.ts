@@ -44,7 +44,7 @@ export const agent = (options: {
         Effect.catch((error) =>
           endWith(
             error.code === Code.UNAVAILABLE
-              ? `No gateway can be reached at ${options.gateway}; start one with: npm start -- gateway`
+              ? `No gateway can be reached at ${options.gateway}; start one with: npm run reference -- gateway`
               : `The gateway at ${options.gateway} does not take this agent: ${error.details}.`
           )
         )

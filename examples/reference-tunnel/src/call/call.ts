@@ -70,8 +70,8 @@ export const call = (
   )
 
 const unreachable = (gateway: string): string =>
-  `No gateway can be reached at ${gateway}. \`npm start\` prints the port it took (or give it one: ` +
-  `\`npm start -- --port=${usual.gateway}\`); then: npm start -- call --gateway=127.0.0.1:PORT`
+  `No gateway can be reached at ${gateway}. \`npm run reference\` prints the port it took (or give it one: ` +
+  `\`npm run reference -- --port=${usual.gateway}\`); then: npm run reference -- call --gateway=127.0.0.1:PORT`
 
 /** Prints matches in columns, with a head over the first. */
 const table = (): ((match: Match) => void) => {

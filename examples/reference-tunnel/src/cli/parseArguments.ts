@@ -63,7 +63,7 @@ const read = (
     const [, name = "", inline] = /^--([^=]*)(?:=(.*))?$/s.exec(arg) ?? []
     if (name === "") return { problem: `"${arg}" is not a flag; see --help.` }
     if (!known.includes(name)) {
-      const whose = role === "" ? "npm start" : `the ${role}`
+      const whose = role === "" ? "npm run reference" : `the ${role}`
       return { problem: `Unknown flag --${name}; ${whose} knows ${listed(known.map((it) => `--${it}`))}.` }
     }
     if (switches.includes(name)) {

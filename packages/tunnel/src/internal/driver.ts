@@ -161,6 +161,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   data(size: number, data: Buffer): void {
     if (!this.takesData) return
     // Rule `window-exceeded`.
+    this.link.held.received += data.length
     if (!this.window.receive(data.length)) {
       this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, this.window.refusal), this.window.name)
       return
@@ -169,12 +170,12 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
     this.link.held.check()
   }
 
-  get held(): number {
-    return this.inbound.held + this.outbound.queued
+  get stalled(): boolean {
+    return this.outbound.stalled
   }
 
-  get blocked(): boolean {
-    return this.outbound.items.length > 0 && !this.outbound.ready
+  get held(): number {
+    return this.inbound.held + this.outbound.queued
   }
 
   relinquish(details: string): void {

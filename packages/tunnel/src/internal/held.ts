@@ -12,13 +12,16 @@
 export interface Holder {
   readonly held: number
   /** It has something to send, and no credit for it. */
-  readonly blocked: boolean
+  readonly stalled: boolean
   /** Ends the stream for what it holds, and lets go of that. */
   readonly relinquish: (details: string) => void
 }
 
 export class Held {
   bytes = 0
+  /** Payload bytes over the whole life of the tunnel. */
+  sent = 0
+  received = 0
   readonly limit: number
   /** Every stream, from before it can hold anything until it is forgotten. */
   readonly holders = new Set<Holder>()
@@ -28,9 +31,9 @@ export class Held {
   }
 
   /** How many streams wait for credit. */
-  get blocked(): number {
+  get stalled(): number {
     let count = 0
-    for (const holder of this.holders) if (holder.blocked) count++
+    for (const holder of this.holders) if (holder.stalled) count++
     return count
   }
 

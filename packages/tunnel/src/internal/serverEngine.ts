@@ -169,7 +169,7 @@ export class ServerEngine {
       refuse(Code.INVALID_ARGUMENT, `"${shown(method)}" is not a method name`)
       return
     }
-    const registered = this.services.methods.get(path)
+    const registered = this.services.methods.get(path) ?? this.services.fallback
     if (registered === undefined) {
       refuse(Code.UNIMPLEMENTED, `The method ${shown(method)} is not implemented`)
       return

@@ -49,6 +49,7 @@ const linkOver = (carrier: Carrier, side: Side, kind: TunnelKind, options: Tunne
 const handleOf = (link: Link, over: Deferred.Deferred<TunnelEnd>, streams: () => number): TunnelHandle => {
   const closed = Deferred.await(over)
   return {
+    id: link.id,
     kind: link.kind,
     peer: link.carrier.peer,
     metadata: link.carrier.metadata,
@@ -69,8 +70,10 @@ const handleOf = (link: Link, over: Deferred.Deferred<TunnelEnd>, streams: () =>
     stats: Effect.sync(() => ({
       streams: streams(),
       deadlines: link.deadlines.size,
-      blocked: link.held.blocked,
-      held: link.held.bytes,
+      stalled: link.held.stalled,
+      heldBytes: link.held.bytes,
+      sentBytes: link.held.sent,
+      receivedBytes: link.held.received,
       ...link.counters
     }))
   }

@@ -68,6 +68,10 @@ export class Outbound {
     return first !== undefined && (first._tag !== "Message" || this.window.credit > 0)
   }
 
+  get stalled(): boolean {
+    return this.id >= 0 && this.items[0]?._tag === "Message" && this.window.credit === 0
+  }
+
   /** Payload bytes that are queued. */
   get queued(): number {
     let bytes = 0
@@ -104,6 +108,7 @@ export class Outbound {
       encoder.data(this.id, offset === 0 ? message.length : -1, message.subarray(offset, offset + length))
       this.window.spend(length)
       tunnel.bytes -= length
+      tunnel.sent += length
       item.offset += length
       if (item.offset < message.length) return
       sent.push(item.onSent)

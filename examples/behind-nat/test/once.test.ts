@@ -1,0 +1,35 @@
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { describe, expect, test } from "vitest"
+
+const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
+
+const run = (...words: ReadonlyArray<string>) =>
+  new Promise<{ readonly code: number; readonly out: string; readonly log: string }>((resolve) => {
+    execFile(process.execPath, ["-C", "@curfew/source", main, ...words], (error, out, log) =>
+      resolve({ code: error === null ? 0 : Number(error.code), out, log })
+    )
+  })
+
+describe("the demonstration of curfew-tunnel", { timeout: 180_000 }, () => {
+  test("ends with what it has shown as JSON, and every part ends in order", async () => {
+    const { code, log, out } = await run("--once")
+    expect(log).toBe("")
+    expect(JSON.parse(out.trimEnd().split("\n").at(-1) ?? "")).toMatchObject({
+      ok: true,
+      answered: true,
+      stoppedAtTheService: true,
+      calls: { started: 2, completed: 1, cancelled: 1, inFlight: 0, refused: 1 },
+      exitCodes: { agent: 0, gateway: 0, service: 0 }
+    })
+    expect(code).toBe(0)
+  })
+
+  test("says which flag it does not know", async () => {
+    expect(await run("--wrong")).toEqual({
+      code: 2,
+      out: "",
+      log: 'There is no flag "--wrong"; use --once or --help.\n'
+    })
+  })
+})
