@@ -190,3 +190,22 @@ export const implementation = {
   BidiStream: bidiStream,
   UseExternalMessageTwice: external
 }
+
+/** A message in words: two encodings of the same message, with their maps in another order, give the same ones. */
+export const messageWords = (bytes: Buffer): string => {
+  let message: Message
+  try {
+    message = definition["Unary"]?.requestDeserialize(bytes) as Message
+  } catch {
+    return `undecodable ${bytes.toString("hex")}`
+  }
+  const map = (entries: Record<string, Buffer>): string =>
+    Object.entries(entries)
+      .filter(([key]) => key !== "grpc-timeout")
+      .map(([key, value]) => `${key}=${value.toString("latin1")}`)
+      .sort()
+      .join(" ")
+  const { code, count, delay_millis, error_details, headers, payload, trailers } = message
+  const brief = payload.length > 64 ? `${payload.length} bytes of ${payload[0]}` : payload.toString("hex")
+  return `${brief} ${count} ${code} ${delay_millis} {${map(headers)}} {${map(trailers)}} ${error_details.length}`
+}

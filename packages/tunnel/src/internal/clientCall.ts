@@ -41,6 +41,8 @@ const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
 export interface Outgoing {
   readonly number: number
   readonly method: string
+  /** The stub takes one answer and no more. */
+  readonly oneAnswer: boolean
   readonly host: string
   /** Milliseconds since the epoch, or infinity. */
   readonly deadline: number
@@ -52,6 +54,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly outgoing: Outgoing
   private answer: RpcStatus | undefined
   private entered = 0
+  private answers = 0
   private headers: Buffer = noBytes
   private metadata = new Metadata()
   private listener: Listener | undefined
@@ -314,7 +317,9 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         return
       }
       case "Message":
-        this.data(frame.size, frame.data)
+        if (++this.answers > 1 && this.outgoing.oneAnswer)
+          this.fault(makeStatus(Code.INTERNAL, "A second answer came for a call that takes one"))
+        else this.data(frame.size, frame.data)
         return
       case "MoreData":
         this.data(-1, frame.data)

@@ -8,7 +8,7 @@
  */
 import { CancelReason } from "@curfew/reason"
 import { boundedAt } from "@curfew/scope/bounded"
-import { status as Code, credentials } from "@grpc/grpc-js"
+import { status as Code, credentials, type ServiceDefinition } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -94,8 +94,10 @@ export const runClient = (
       {
         ...handle,
         grpc: channel,
-        client: <C>(Client: ClientConstructor<C>) =>
-          new Client(source.target, credentials.createInsecure(), { channelOverride: channel })
+        client: <C>(Client: ClientConstructor<C>) => {
+          channel.learn((Client as { readonly service?: ServiceDefinition }).service)
+          return new Client(source.target, credentials.createInsecure(), { channelOverride: channel })
+        }
       },
       engine
     )
