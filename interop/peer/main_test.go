@@ -4,6 +4,7 @@
 //	CURFEW_ROLE=agent   a network client: offers the test service in a reverse tunnel, runs until stdin closes
 //	CURFEW_ROLE=call    a network client: opens a forward tunnel and runs the cases over it
 //	CURFEW_ROLE=invite  a network server: waits for a reverse tunnel and runs the cases over it
+//	CURFEW_ROLE=steps   a network server with one slow method, which counts what callers that leave do to it
 //
 // CURFEW_ADDRESS is the other end, CURFEW_FLOW_CONTROL=off switches flow control off at this end. A server prints
 // "port N" on a line of its own. The cases are Go tests, so their results are those of `-test.v`.
@@ -86,10 +87,12 @@ func TestMain(m *testing.M) {
 		err = serve()
 	case "agent":
 		err = agent()
+	case "steps":
+		err = steps()
 	case "call", "invite":
 		os.Exit(m.Run())
 	default:
-		err = fmt.Errorf("CURFEW_ROLE is %q; set it to serve, agent, call or invite", role)
+		err = fmt.Errorf("CURFEW_ROLE is %q; set it to serve, agent, call, invite or steps", role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

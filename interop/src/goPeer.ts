@@ -52,6 +52,8 @@ export class GoProcess {
       this.output += chunk
       for (const look of this.heard) look()
     }
+    // Who writes to a process that is gone learns it by its end.
+    this.child.stdin.on("error", () => undefined)
     this.child.stdout.on("data", hear)
     this.child.stderr.on("data", hear)
     this.ended = new Promise((resolve) => {
@@ -76,6 +78,10 @@ export class GoProcess {
       this.heard.add(look)
       look()
     })
+  }
+
+  write(text: string): void {
+    this.child.stdin.write(text)
   }
 
   /** Ends a role that runs until its input closes. */
