@@ -101,6 +101,8 @@ export class GoProcess {
 export interface Counted {
   readonly passed: number
   readonly failures: ReadonlyArray<string>
+  /** What failed before everything was made once more. */
+  readonly again?: ReadonlyArray<string>
 }
 
 /** The leaves of the verbose output of Go's tests; the sentences stand above the line of the case they belong to. */

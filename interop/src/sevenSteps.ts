@@ -306,7 +306,7 @@ interface Row {
   readonly leaving: string
   readonly errors: number
   readonly orphans: number
-  readonly wrong: number
+  readonly wrong: string
   readonly useless: number
   readonly told: number
 }
@@ -322,6 +322,7 @@ const measure = async (peer: Peer, open: Open, leaving: Leaving): Promise<Row> =
   const errors = peer.errors
   let wrong = 0
   let useless = 0
+  const codes = new Set<number>()
   for (let count = 1; count <= events; count++) {
     const tunnel = await open(leaving.timeout)
     await until(async () => (await peer.counts()).started === before.started + count, 5_000)
@@ -331,6 +332,7 @@ const measure = async (peer: Peer, open: Open, leaving: Leaving): Promise<Row> =
     await later(20)
     const late = tunnel.frames.slice(earlier).filter(({ stream_id }) => stream_id === tunnel.id)
     const closes = late.filter(({ close_stream }) => close_stream != null)
+    for (const { close_stream } of closes) codes.add(close_stream?.status?.code ?? 0)
     wrong += closes.filter(
       ({ close_stream }) => !leaving.codes.includes(close_stream?.status?.code ?? 0)
     ).length
@@ -344,7 +346,7 @@ const measure = async (peer: Peer, open: Open, leaving: Leaving): Promise<Row> =
     leaving: leaving.name,
     errors: peer.errors - errors,
     orphans: Math.max(0, after.tasks - before.tasks),
-    wrong,
+    wrong: wrong === 0 ? "0" : `${wrong}, with ${[...codes].map((code) => Code[code]).join(" and ")}`,
     useless,
     told: after.told - before.told
   }

@@ -41,6 +41,11 @@ const load = (file: string) =>
 export const definition = load("test_service.proto")["grpchantesting.TestService"] as ServiceDefinition
 export const triggerDefinition = load("tunnel_test_service.proto")["TunnelTestService"] as ServiceDefinition
 
+/** What a caller asks a handler for: to run the cases over the reverse tunnel that it has opened inside the tunnel. */
+export const nestedDefinition = {
+  Run: { ...definition["Unary"], path: "/curfew.interop.Nested/Run" }
+} as ServiceDefinition
+
 const later = (millis: number): Promise<void> =>
   millis <= 0 ? Promise.resolve() : new Promise((resolve) => setTimeout(resolve, millis))
 

@@ -19,7 +19,8 @@ import { encodeFrame } from "../../src/internal/encode.ts"
 import { type ClientFrame, noBytes, type ServerFrame, tunnelId } from "../../src/internal/frame.ts"
 import { runClient, runServer } from "../../src/internal/tunnel.ts"
 import { audited } from "./audit.ts"
-import { definition, EchoClient, implementation, unary } from "./echo.ts"
+import { type Draw, drawing } from "./draw.ts"
+import { type ClientStreamHandler, definition, EchoClient, implementation, unary } from "./echo.ts"
 import { spawned } from "./engines.ts"
 import { tunnelPair } from "./network.ts"
 import { framesOf, scenarios } from "./vectors.ts"
@@ -43,19 +44,6 @@ export interface FuzzReport {
   /** Bytes of live heap and buffers after a collection, at a tenth of the way and at the end. */
   readonly heap: { readonly early: number; readonly late: number; readonly peak: number }
   readonly problems: ReadonlyArray<string>
-}
-
-type Draw = (below: number) => number
-
-/** Mulberry32. */
-const drawing = (seed: number): Draw => {
-  let state = seed >>> 0
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below)
-  }
 }
 
 const recorded = {
@@ -312,7 +300,7 @@ const handlers = {
       bytes += part.length
     })
     call.on("end", () => answer(null, Buffer.from(`${bytes}`)))
-  }) as import("./echo.ts").ClientStreamHandler
+  }) as ClientStreamHandler
 }
 const services = Services.empty.pipe(Services.add(definition, implementation(handlers)))
 

@@ -23,7 +23,7 @@ import { spawned } from "./engines.ts"
 import { fakeClient, fakeServer, type Peer } from "./memory.ts"
 import { decode, framesOf, type Recording, Transcript } from "./vectors.ts"
 
-export interface Replayed {
+interface Replayed {
   /** What our end said, by stream. */
   readonly said: Record<string, ReadonlyArray<string>>
   /** Bytes of credit that our end gave, by stream. */
@@ -162,7 +162,7 @@ export interface ClientPlan {
   readonly openTimeout?: Duration.Input
 }
 
-export interface CallsReplayed extends Replayed {
+interface CallsReplayed extends Replayed {
   /** The code with which the tunnel did not open. */
   readonly refused: number | undefined
   readonly calls: ReadonlyArray<{
