@@ -45,7 +45,7 @@ const report = await Effect.runPromise(
     streams,
     until: began + minutes * 60_000,
     cycles: 2,
-    busy: 16_000,
+    busy: 30_000,
     progress: (line) => console.log(`${seconds()}  ${line}`)
   })
 )

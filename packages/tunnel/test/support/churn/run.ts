@@ -48,7 +48,7 @@ interface Said {
 const agentFile = fileURLToPath(new URL("./agent.ts", import.meta.url))
 
 const start = (port: number, { busy, streams, tunnels }: ChurnOptions, seed: number) => {
-  const args = [`127.0.0.1:${port}`, `${tunnels}`, `${streams}`, `${seed}`, `${busy / 2}`]
+  const args = [`127.0.0.1:${port}`, `${tunnels}`, `${streams}`, `${seed}`, `${busy / 4}`]
   const child: ChildProcess = fork(agentFile, args, { execArgv: ["-C", "@curfew/source"] })
   let said: Said = {}
   child.on("message", (message: Said) => {
