@@ -11,7 +11,7 @@ import * as Duration from "effect/Duration"
  *
  * | tag | who sends it | fields |
  * | --- | --- | --- |
- * | `ClientGone` | an edge, when the peer left | `transport`, and what was seen as `detail` |
+ * | `ClientGone` | an edge, when the peer left | `transport`, what was seen as `detail`, and why the peer says that it left as `because` |
  * | `Deadline` | a deadline that passed | `at` (wall clock, ms since 1970), `origin`, the `scope`'s name |
  * | `Shutdown` | a staged shutdown | `phase` |
  * | `SiblingFailed` | a task scope or gather that fails fast | the `cause` of the first failure |
@@ -38,6 +38,7 @@ export type CancelReason =
       readonly _tag: "ClientGone"
       readonly transport: "http1" | "http2" | "ws" | "grpc" | "tunnel"
       readonly detail?: string
+      readonly because?: CancelReason
     }
   | {
       readonly _tag: "Deadline"
@@ -99,8 +100,14 @@ const bare = (u: Unchecked): boolean => Object.keys(u).length === 1
 
 const transports: ReadonlyArray<unknown> = ["http1", "http2", "ws", "grpc", "tunnel"]
 
-const shapes: Record<Tag, (u: Unchecked) => boolean> = {
-  ClientGone: (u) => transports.includes(u["transport"]) && optionalString(u["detail"]),
+// A value may hold itself; no reason is told through this many hands.
+const deepest = 16
+
+const shapes: Record<Tag, (u: Unchecked, depth: number) => boolean> = {
+  ClientGone: (u, depth) =>
+    transports.includes(u["transport"]) &&
+    optionalString(u["detail"]) &&
+    (u["because"] === undefined || (depth < deepest && isReason(u["because"], depth + 1))),
   Deadline: (u) =>
     typeof u["at"] === "number" &&
     (u["origin"] === "local" || u["origin"] === "remote") &&
@@ -131,11 +138,15 @@ const shapes: Record<Tag, (u: Unchecked) => boolean> = {
  * @stability unstable
  * @since 0.1.0
  */
-export const isCancelReason = (u: unknown): u is CancelReason => {
+export const isCancelReason = (u: unknown): u is CancelReason => isReason(u, 0)
+
+const isReason = (u: unknown, depth: number): u is CancelReason => {
   if (typeof u !== "object" || u === null || u instanceof Error || !("_tag" in u)) return false
   const { _tag: tag } = u
   return (
-    typeof tag === "string" && Object.hasOwn(shapes, tag) && shapes[tag as Tag](u as unknown as Unchecked)
+    typeof tag === "string" &&
+    Object.hasOwn(shapes, tag) &&
+    shapes[tag as Tag](u as unknown as Unchecked, depth)
   )
 }
 
@@ -186,8 +197,11 @@ export const fromAbort = (u: unknown): CancelReason => {
  */
 export const describe = (reason: CancelReason): string => {
   switch (reason._tag) {
-    case "ClientGone":
-      return `the client has gone (${reason.transport}${reason.detail === undefined ? "" : `: ${reason.detail}`})`
+    case "ClientGone": {
+      const seen = reason.detail === undefined ? "" : `: ${reason.detail}`
+      const said = reason.because === undefined ? "" : `: ${describe(reason.because)}`
+      return `the client has gone (${reason.transport}${seen})${said}`
+    }
     case "Deadline":
       return `the ${reason.origin === "remote" ? "peer's " : ""}deadline${
         reason.scope === undefined ? "" : ` of ${reason.scope}`

@@ -1,5 +1,5 @@
 import * as Duration from "effect/Duration"
-import { type CancelReason, describe } from "./CancelReason.ts"
+import { type CancelReason, describe, isCancelReason } from "./CancelReason.ts"
 
 /**
  * Says a {@link CancelReason} as flat attributes, for spans and log lines.
@@ -9,6 +9,7 @@ import { type CancelReason, describe } from "./CancelReason.ts"
  * | `curfew.cancel.reason` | the tag |
  * | `curfew.cancel.message` | the sentence of `describe` |
  * | `curfew.cancel.scope` | the name of the scope that was cancelled, or whose deadline passed |
+ * | `curfew.cancel.because` | the tag of the reason that the peer gave for leaving |
  * | `curfew.cancel.<field>` | the fields of the tag that are words or numbers; `lingered_ms` in milliseconds |
  *
  * **Gotchas**
@@ -41,6 +42,7 @@ export const attributes = (
   for (const [field, value] of Object.entries(reason)) {
     if (field === "_tag" || field === "message") continue
     if (typeof value === "string" || typeof value === "number") flat[`${prefix}${field}`] = value
+    else if (field === "because" && isCancelReason(value)) flat[`${prefix}because`] = value._tag
     else if (Duration.isDuration(value)) flat[`${prefix}${field}_ms`] = Duration.toMillis(value)
   }
   if (scope !== undefined) flat[`${prefix}scope`] = scope

@@ -14,7 +14,7 @@ import type * as Scope from "effect/Scope"
 import { Admission } from "./internal/admission.ts"
 import type { Carrier } from "./internal/carrier.ts"
 import { dial, paths } from "./internal/grpcCarrier.ts"
-import { limitsOf } from "./internal/limits.ts"
+import { checkLimits, limitsOf } from "./internal/limits.ts"
 import { runClient, runServer } from "./internal/tunnel.ts"
 import type { Services } from "./Services.ts"
 import type { TunnelChannel, TunnelHandle } from "./TunnelChannel.ts"
@@ -152,9 +152,12 @@ export const openForward = (
   to: Endpoint,
   options: ConnectOptions = {}
 ): Effect.Effect<TunnelChannel, TunnelOpenError, Scope.Scope> =>
-  opening("forward tunnel", (ready) =>
-    Effect.flatMap(connect(to, paths.forward, options), (carrier) =>
-      runClient(carrier, "forward", options, ready)
+  Effect.andThen(
+    checkLimits(options),
+    opening<TunnelChannel>("forward tunnel", (ready) =>
+      Effect.flatMap(connect(to, paths.forward, options), (carrier) =>
+        runClient(carrier, "forward", options, ready)
+      )
     )
   )
 
@@ -198,8 +201,11 @@ export const serveReverse = (
   services: Services,
   options: ConnectOptions = {}
 ): Effect.Effect<TunnelHandle, TunnelOpenError, Scope.Scope> =>
-  opening("reverse tunnel", (ready) =>
-    Effect.flatMap(connect(to, paths.reverse, options), (carrier) =>
-      runServer(carrier, "reverse", services, new Admission(), options, ready)
+  Effect.andThen(
+    checkLimits(options),
+    opening("reverse tunnel", (ready) =>
+      Effect.flatMap(connect(to, paths.reverse, options), (carrier) =>
+        runServer(carrier, "reverse", services, new Admission(), options, ready)
+      )
     )
   )

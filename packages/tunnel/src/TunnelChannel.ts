@@ -1,7 +1,8 @@
 import type { CancelReason } from "@curfew/reason"
 import type * as Grpc from "@grpc/grpc-js"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type { TunnelEnd, TunnelKind } from "./TunnelEvent.ts"
+import type { DrainedBy, TunnelEnd, TunnelKind } from "./TunnelEvent.ts"
 
 /**
  * What a tunnel has carried so far.
@@ -14,6 +15,10 @@ export interface TunnelStats {
   readonly streams: number
   /** Deadlines that are armed now: never more than streams. */
   readonly deadlines: number
+  /** Streams that have something to send and no credit for it: their readers at the other end have stopped. */
+  readonly blocked: number
+  /** Payload bytes of all streams that wait, for a reader here or to be sent: never more than `maxBuffered`. */
+  readonly held: number
   readonly opened: number
   readonly cancelled: number
   readonly refused: number
@@ -36,6 +41,20 @@ export interface TunnelHandle {
   readonly closed: Effect.Effect<TunnelEnd>
   /** Cancels what runs with the reason, waits for it, and closes the outer call. */
   readonly close: (reason?: CancelReason) => Effect.Effect<void>
+  /**
+   * Opens and takes no new streams on this tunnel from now on, says so to a peer of this library, and waits until what
+   * is in flight has ended and the last of it is written: true, or false when the limit passed first. A new call over
+   * the tunnel gets `UNAVAILABLE`, from either end. Without a limit it waits for as long as the calls take.
+   *
+   * **When cancelled**
+   *
+   * Stops waiting; the tunnel stays as it is and takes no new streams.
+   */
+  readonly drain: (limit?: Duration.Input) => Effect.Effect<boolean>
+  /** Whether one of the two ends drains: no new stream can be opened. */
+  readonly draining: Effect.Effect<boolean>
+  /** Waits until one of the two ends drains, and tells which. */
+  readonly awaitDraining: Effect.Effect<DrainedBy>
   readonly stats: Effect.Effect<TunnelStats>
 }
 

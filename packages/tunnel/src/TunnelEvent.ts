@@ -40,6 +40,14 @@ export type TunnelEnd =
 export type CancelledBy = "caller" | "peer" | "deadline" | "fault" | "tunnel"
 
 /**
+ * Which end of a tunnel drains it, seen from this end.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export type DrainedBy = "here" | "peer"
+
+/**
  * Where a stream stood when it was cancelled. At the client: not yet on the wire (`starting`), `open`, or answered
  * but not read to the end (`draining`). At the server: waiting for its `request`, `running`, or answered but not
  * written to the end (`finishing`).
@@ -98,6 +106,13 @@ export type TunnelEvent =
       readonly side: Side
       readonly end: TunnelEnd
       readonly duration: Duration.Duration
+    }
+  /** An end announced that it drains: no new streams from `here`, or from the `peer`. Once for each of the two. */
+  | {
+      readonly _tag: "TunnelDraining"
+      readonly tunnel: number
+      readonly side: Side
+      readonly by: DrainedBy
     }
   | ({ readonly _tag: "StreamOpened" } & StreamRef)
   | ({ readonly _tag: "StreamRefused"; readonly code: number; readonly details: string } & StreamRef)

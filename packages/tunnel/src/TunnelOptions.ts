@@ -12,6 +12,17 @@ export interface TunnelOptions {
   readonly maxMessageSize?: number
   /** Streams of one tunnel at the same time. One more is refused with `RESOURCE_EXHAUSTED`. Default 1,024. */
   readonly maxStreams?: number
+  /**
+   * Handlers that one tunnel may run at the same time, those among them that did not end when they were cancelled and
+   * were left behind. One more call is refused with `RESOURCE_EXHAUSTED`. Default 1,024.
+   */
+  readonly maxHandlers?: number
+  /**
+   * Payload bytes that one tunnel may hold, of all its streams and both directions together: what came and waits for
+   * a reader, and what waits to be sent. Above it the call that holds most ends with `RESOURCE_EXHAUSTED`. Default 64
+   * MiB, or twice `maxMessageSize` if that is more.
+   */
+  readonly maxBuffered?: number
   /** Bytes of one block of metadata. A larger one ends its call with `RESOURCE_EXHAUSTED`. Default 64 KiB. */
   readonly maxMetadataSize?: number
   /** Payload bytes that the peer may send ahead on each stream. Default 65,536, which is what other peers use. */

@@ -16,6 +16,7 @@ import type * as Scope from "effect/Scope"
 import { Admission } from "./internal/admission.ts"
 import { TunnelGrpcChannel } from "./internal/channel.ts"
 import { accept, identity, paths } from "./internal/grpcCarrier.ts"
+import { checkLimits, serviceHandlers } from "./internal/limits.ts"
 import { type Listed, ReverseRegistry } from "./internal/reverseRegistry.ts"
 import { runClient, runServer } from "./internal/tunnel.ts"
 import type { Services } from "./Services.ts"
@@ -36,6 +37,11 @@ export interface TunnelServiceOptions extends TunnelOptions {
   readonly services?: Services | ((self: Pick<TunnelService, "definition" | "implementation">) => Services)
   /** Whether reverse tunnels are accepted. Default true; otherwise they are answered `UNIMPLEMENTED`. */
   readonly reverse?: boolean
+  /**
+   * Handlers that may run at the same time for all forward tunnels together, besides `maxHandlers` for each. One more
+   * call is refused with `RESOURCE_EXHAUSTED`. Default 16,384.
+   */
+  readonly maxServiceHandlers?: number
   /** Names a reverse tunnel, from who its peer is and what its request headers say. Default: the empty string. */
   readonly affinityKey?: (tunnel: { readonly peer: string; readonly metadata: Metadata }) => string
   /** Response headers of the outer calls: who this is, for the peer. They are sent at once. */
@@ -169,10 +175,11 @@ const listed = (
  */
 export const make = (options: TunnelServiceOptions = {}): Effect.Effect<TunnelService, never, Scope.Scope> =>
   Effect.gen(function* () {
+    yield* checkLimits(options)
     const tasks = yield* TaskScope.make({ name: "tunnels" })
     const spawn = yield* TaskScope.makeRuntime(tasks)
     const registry = new ReverseRegistry()
-    const admission = new Admission()
+    const admission = new Admission(serviceHandlers(options.maxServiceHandlers))
     let closed = false
     // Signals every tunnel with the service's own reason before the task scope's end would give a vaguer one.
     yield* Effect.addFinalizer(() =>

@@ -5,6 +5,7 @@ export type { TunnelChannel, TunnelHandle, TunnelStats } from "./TunnelChannel.t
 export { PeerGone, ProtocolViolation, TunnelLost, TunnelOpenError, type TunnelRule } from "./TunnelError.ts"
 export type {
   CancelledBy,
+  DrainedBy,
   Side,
   StreamFinalizer,
   StreamPhase,

@@ -64,7 +64,7 @@ const nameOf = (state: State): string => {
 const actionOf = (action: Action): string => {
   switch (action._tag) {
     case "Abort":
-      return action.cancel ? "Abort(cancel)" : "Abort"
+      return action.cancel ? `Abort(cancel ${action.reason?._tag})` : "Abort"
     case "Late":
       return `Late(${action.what})`
     case "Finish":
@@ -118,7 +118,7 @@ const table = lines(`
   Open() + Close(OK, cut) -> Ended(fault 13): Finish(cancel)
   Open() + Close(error, cut) -> Ended(peer 10): Finish()
   Open() + Drained -> =
-  Open() + Finalize -> Closed: Abort(cancel), DeliverStatus(14)
+  Open() + Finalize -> Closed: Abort(cancel Unknown), DeliverStatus(14)
   Open(h) + Start -> =
   Open(h) + Send -> =: QueueMessage
   Open(h) + HalfClose -> Open(he): QueueHalfClose
@@ -132,7 +132,7 @@ const table = lines(`
   Open(h) + Close(OK, cut) -> Ended(fault 13): Finish(cancel)
   Open(h) + Close(error, cut) -> Ended(peer 10): Finish()
   Open(h) + Drained -> =
-  Open(h) + Finalize -> Closed: Abort(cancel), DeliverStatus(14)
+  Open(h) + Finalize -> Closed: Abort(cancel Unknown), DeliverStatus(14)
   Open(e) + Start -> =
   Open(e) + Send -> =
   Open(e) + HalfClose -> =
@@ -146,7 +146,7 @@ const table = lines(`
   Open(e) + Close(OK, cut) -> Ended(fault 13): Finish(cancel)
   Open(e) + Close(error, cut) -> Ended(peer 10): Finish()
   Open(e) + Drained -> =
-  Open(e) + Finalize -> Closed: Abort(cancel), DeliverStatus(14)
+  Open(e) + Finalize -> Closed: Abort(cancel Unknown), DeliverStatus(14)
   Open(he) + Start -> =
   Open(he) + Send -> =
   Open(he) + HalfClose -> =
@@ -160,7 +160,7 @@ const table = lines(`
   Open(he) + Close(OK, cut) -> Ended(fault 13): Finish(cancel)
   Open(he) + Close(error, cut) -> Ended(peer 10): Finish()
   Open(he) + Drained -> =
-  Open(he) + Finalize -> Closed: Abort(cancel), DeliverStatus(14)
+  Open(he) + Finalize -> Closed: Abort(cancel Unknown), DeliverStatus(14)
   Draining + Start -> =
   Draining + Send -> =: Late(message)
   Draining + HalfClose -> =: Late(halfClose)
@@ -202,7 +202,7 @@ const table = lines(`
   Ended(caller) + Close(OK, cut) -> =
   Ended(caller) + Close(error, cut) -> =
   Ended(caller) + Drained -> =
-  Ended(caller) + Finalize -> Closed: Abort(cancel), DeliverStatus(1)
+  Ended(caller) + Finalize -> Closed: Abort(cancel Requested), DeliverStatus(1)
   Closed + Start -> =
   Closed + Send -> =: Late(message)
   Closed + HalfClose -> =: Late(halfClose)

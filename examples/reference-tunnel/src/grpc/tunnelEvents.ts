@@ -54,6 +54,11 @@ export const observe = (
       say({ mark: "end", text: `the tunnel closes ${how}${why}`, took: undefined })
       return
     }
+    if (event._tag === "TunnelDraining") {
+      const who = event.by === "here" ? "this end" : "the other end"
+      say({ mark: "note", text: `${who} drains the tunnel: no new streams` })
+      return
+    }
     const key = `${event.tunnel} ${event.side} ${event.stream}`
     if (event._tag === "StreamOpened") {
       const opened: Stream = { call: labelOf(), finalizers: [], cancelledAt: undefined }

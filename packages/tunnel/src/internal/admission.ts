@@ -1,9 +1,11 @@
 /**
- * Whether new streams are let in, and how many run: what a drain needs to know of the tunnels of one service.
+ * Whether new streams are let in, and how many run: what a drain needs to know of one tunnel, or of the tunnels of one
+ * service.
  *
  * **Invariants**
- * 1. `refuse` is final.
+ * 1. `refuse` is final, and told once to everybody who listens.
  * 2. `enter` and `leave` are paired by a stream's task, so the count is that of tasks that still run.
+ * 3. A handler that its stream left behind, because it does not end when it is cancelled, still counts as a handler.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,14 +14,44 @@ import * as Option from "effect/Option"
 export class Admission {
   private running = 0
   private closed = false
+  private handlers = 0
+  readonly maxHandlers: number
   private readonly waiters = new Set<() => void>()
+  private readonly listeners = new Set<() => void>()
+
+  constructor(maxHandlers = Number.POSITIVE_INFINITY) {
+    this.maxHandlers = maxHandlers
+  }
+
+  /** As many handlers run as may. */
+  get full(): boolean {
+    return this.handlers >= this.maxHandlers
+  }
+
+  handlerStarts(): void {
+    this.handlers++
+  }
+
+  handlerEnds(): void {
+    this.handlers--
+  }
 
   get refusing(): boolean {
     return this.closed
   }
 
   refuse(): void {
+    if (this.closed) return
     this.closed = true
+    for (const listener of this.listeners) listener()
+    this.listeners.clear()
+  }
+
+  /** Calls back when new streams are refused, now if they are already; gives what stops that. */
+  onRefuse(listener: () => void): () => void {
+    if (this.closed) listener()
+    else this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
   }
 
   enter(): void {

@@ -6,7 +6,7 @@
  * than the window passes, and how a reader that stops makes its peer stop.
  *
  * **Invariants**
- * 1. No message is handed out unless its pieces add up to exactly its announced size.
+ * 1. Rule `size-exact`: no message is handed out unless its pieces add up to exactly its announced size.
  * 2. At most one message per `read`, in order; never one after `drop`.
  * 3. Memory is bounded by the window while nobody reads and by one message of `maxSize` while somebody does. The
  *    pieces of a message share one buffer, which grows with what came rather than with what was announced, and runs
@@ -14,6 +14,7 @@
  * 4. A message never pins a receive buffer much larger than itself.
  */
 import { noBytes } from "./frame.ts"
+import { Held } from "./held.ts"
 
 /** What a piece did to the stream. */
 export type Step =
@@ -50,9 +51,18 @@ export class Assembler {
   private received = 0
   private unreturned = 0
   private waiting = false
+  private readonly tunnel: Held
+  /** Bytes that came and were not handed out. */
+  held = 0
 
-  constructor(maxSize: number) {
+  constructor(maxSize: number, tunnel: Held = new Held()) {
     this.maxSize = maxSize
+    this.tunnel = tunnel
+  }
+
+  private hold(bytes: number): void {
+    this.held += bytes
+    this.tunnel.bytes += bytes
   }
 
   /** A message has begun and is not complete. */
@@ -89,7 +99,8 @@ export class Assembler {
     if (start === 0 && data.length === this.expected) return this.complete(detached(data), data.length)
     this.grow(start)
     this.open.set(data, start)
-    if (this.received === this.expected) return this.complete(this.open, data.length)
+    this.hold(data.length)
+    if (this.received === this.expected) return this.complete(this.open, data.length, this.open.length)
     if (this.waiting) return taken(data.length)
     this.unreturned += data.length
     return taken(0)
@@ -104,16 +115,18 @@ export class Assembler {
   }
 
   /** Hands a message on, or keeps it; its last piece brought so many bytes. */
-  private complete(message: Buffer, brought: number): Step {
+  private complete(message: Buffer, brought: number, held = 0): Step {
     this.open = noBytes
     this.expected = -1
     if (this.waiting) {
       this.waiting = false
+      this.hold(-held)
       const consumed = brought + this.unreturned
       this.unreturned = 0
       return taken(consumed, message)
     }
     this.unreturned += brought
+    this.hold(message.length - held)
     this.keep(message)
     return taken(0)
   }
@@ -146,6 +159,7 @@ export class Assembler {
     // The bytes of a finished message stand in `unreturned` until it is taken, a partial one's among them only
     // until the next read: both are this stream's, so the sum is what counts.
     this.unreturned -= first.message.length
+    this.hold(-first.message.length)
     return taken(first.message.length, first.message)
   }
 
@@ -157,5 +171,6 @@ export class Assembler {
     this.expected = -1
     this.waiting = false
     this.unreturned = 0
+    this.hold(-this.held)
   }
 }

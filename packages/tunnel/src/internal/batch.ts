@@ -5,7 +5,8 @@
  * not announce it, one frame is one message, as the protocol has it.
  *
  * **Invariants**
- * 1. A batch is a run of frames, each behind its length in four bytes, big end first. Frames keep their order.
+ * 1. Rule `batch`: a batch is a run of frames, each behind its length in four bytes, big end first. Frames keep their
+ *    order.
  * 2. A batch stays below `batchLimit` unless it is a single frame, so a receiver's limit on messages is not passed.
  * 3. Reading copies nothing, and bytes that are no batch are told apart from an empty one.
  */

@@ -21,7 +21,7 @@ export const isThenable = (value: unknown): value is PromiseLike<unknown> =>
 /** How a promise settled, once it has. */
 export class Settlement {
   private exit: Exit.Exit<unknown, unknown> | undefined
-  private readonly waiters = new Set<(exit: Exit.Exit<unknown, unknown>) => void>()
+  private readonly waiters = new Set<() => void>()
 
   constructor(promise: PromiseLike<unknown>, onRejected: (error: unknown) => void) {
     promise.then(
@@ -35,19 +35,21 @@ export class Settlement {
 
   private settle(exit: Exit.Exit<unknown, unknown>): void {
     this.exit = exit
-    for (const waiter of this.waiters) waiter(exit)
+    for (const waiter of this.waiters) waiter()
     this.waiters.clear()
   }
 
+  /** Calls back once the promise has settled, either way; gives what stops that. */
+  whenSettled(waiter: () => void): () => void {
+    if (this.exit !== undefined) waiter()
+    else this.waiters.add(waiter)
+    return () => this.waiters.delete(waiter)
+  }
+
   /** Waits until the promise has settled, either way. */
-  readonly settled: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    if (this.exit !== undefined) return resume(Effect.void)
-    const waiter = () => resume(Effect.void)
-    this.waiters.add(waiter)
-    return Effect.sync(() => {
-      this.waiters.delete(waiter)
-    })
-  })
+  readonly settled: Effect.Effect<void> = Effect.callback<void>((resume) =>
+    Effect.sync(this.whenSettled(() => resume(Effect.void)))
+  )
 }
 
 /** The value of a promise that is asked for now. */

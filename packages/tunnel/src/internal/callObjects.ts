@@ -38,6 +38,8 @@ export interface CallObject {
   readonly emit: (event: string, ...args: Array<unknown>) => boolean
   /** The call was cancelled: tells listeners why, then ends the streams. */
   readonly tellCancelled: (reason: CancelReason) => void
+  /** The handler's promise has settled: a call that it destroyed gets no other answer any more. */
+  readonly tellLeft: () => void
 }
 
 /** The status of what a handler threw, rejected with, emitted or passed to its callback. */
@@ -96,18 +98,22 @@ export const unaryCall = (host: Host, request: unknown): CallObject => {
     tellCancelled: (reason: CancelReason) => {
       call.cancelled = true
       call.emit("cancelled", reason)
-    }
+    },
+    tellLeft: ignore
   })
 }
 
 /** Emits `cancelled` and destroys the stream. */
-const cancellable = <S extends Readable | Writable | Duplex>(stream: S, host: Host) => {
+const cancellable = <S extends Readable | Writable | Duplex>(stream: S, host: Host, abandoned = ignore) => {
   const call = Object.assign(stream, surface(host))
   return Object.assign(call, {
     tellCancelled: (reason: CancelReason) => {
       call.cancelled = true
       call.emit("cancelled", reason)
       call.destroy()
+    },
+    tellLeft: () => {
+      if (call.destroyed && !call.cancelled) abandoned()
     }
   })
 }
@@ -148,6 +154,12 @@ const ignore = (): void => undefined
 const finalStatus = (answer: Answer): RpcStatus =>
   answer.failure ?? makeStatus(Code.OK, "OK", answer.trailers)
 
+/** What the caller is told whose handler destroyed the call, without an error, in place of answering it. */
+const abandoning = (stream: Writable, answer: Answer, host: Host) => (): void => {
+  if (answer.failure !== undefined || stream.writableFinished || stream.writableEnded) return
+  host.sendStatus(makeStatus(Code.CANCELLED, "The handler destroyed the call and did not answer it"))
+}
+
 interface Answer {
   failure: RpcStatus | undefined
   trailers: Metadata | undefined
@@ -164,11 +176,16 @@ const writing = (host: Host, answer: Answer) => ({
 export const writableCall = (host: Host, request: unknown): CallObject & Writable => {
   const answer: Answer = { failure: undefined, trailers: undefined }
   const stream = new Writable({ objectMode: true, ...writing(host, answer) })
-  return Object.assign(cancellable(answering(stream, answer, host), host), { request })
+  const abandoned = abandoning(stream, answer, host)
+  const call = cancellable(answering(stream, answer, host), host, abandoned)
+  // Nothing but the handler itself destroys what is only written to: it will not answer.
+  call.on("close", () => call.tellLeft())
+  return Object.assign(call, { request })
 }
 
 export const duplexCall = (host: Host): CallObject & Duplex => {
   const answer: Answer = { failure: undefined, trailers: undefined }
   const stream = new Duplex({ objectMode: true, read: () => host.read(), ...writing(host, answer) })
-  return cancellable(answering(stream, answer, host), host)
+  // Leaving a loop over the requests destroys a duplex too, and the handler may still answer: see `tellLeft`.
+  return cancellable(answering(stream, answer, host), host, abandoning(stream, answer, host))
 }

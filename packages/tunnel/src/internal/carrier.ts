@@ -9,6 +9,7 @@
  */
 import type { Metadata } from "@grpc/grpc-js"
 import type * as Effect from "effect/Effect"
+import type { Extensions } from "./extensions.ts"
 
 /** How the transport ended, as a gRPC status: code 0 when the peer simply finished. */
 export interface CarrierEnd {
@@ -24,6 +25,8 @@ export interface Carrier {
   readonly secure: boolean
   /** The peer announced that it negotiates settings. */
   readonly negotiates: boolean
+  /** What both ends speak beyond the protocol. */
+  readonly extensions: Extensions
   readonly listen: (onFrame: (bytes: Buffer) => void, onEnd: (end: CarrierEnd) => void) => void
   readonly write: (frames: ReadonlyArray<Buffer>) => Effect.Effect<void>
   readonly end: (error?: CarrierEnd) => Effect.Effect<void>

@@ -7,6 +7,7 @@
  * 3. Only a parent call of this library passes its cancellation on: grpc-js' own call objects say `cancelled` after
  *    a success too, and a child must not die of its parent's success.
  */
+import { CancelReason } from "@curfew/reason"
 import {
   type ChannelInterface,
   status as Code,
@@ -20,7 +21,7 @@ import {
 import * as Effect from "effect/Effect"
 import { afterTurn } from "./bridge.ts"
 import { infoOf } from "./callInfo.ts"
-import { ClientCall } from "./clientCall.ts"
+import { ClientCall, cancelWithReason } from "./clientCall.ts"
 import type { ClientEngine } from "./clientEngine.ts"
 import { makeStatus } from "./rpcStatus.ts"
 import { deadlineMillis } from "./timeout.ts"
@@ -34,6 +35,8 @@ export interface Source {
   readonly target: string
   /** The engine for the next call, if there is one. */
   readonly pick: () => ClientEngine | undefined
+  /** What a call is told for which there is no tunnel. Without it: that none is open. */
+  readonly refusal?: () => string
   /** There will never be a tunnel again. */
   readonly over: () => boolean
   /** Runs work that waits for readiness, for as long as the source lives. */
@@ -45,15 +48,17 @@ export interface Source {
 /** A call for which there is no tunnel. */
 class RefusedCall implements Call {
   private readonly target: string
+  private readonly details: string
   private listener: Listener | undefined
 
-  constructor(target: string) {
+  constructor({ refusal, target }: Source) {
     this.target = target
+    this.details = refusal?.() ?? "No tunnel is open"
   }
 
   start(_metadata: Metadata, listener: Listener): void {
     this.listener = listener
-    afterTurn(() => this.finish(Code.UNAVAILABLE, "No tunnel is open"))
+    afterTurn(() => this.finish(Code.UNAVAILABLE, this.details))
   }
 
   private finish(code: number, details: string): void {
@@ -96,7 +101,11 @@ const effectiveDeadline = (own: number, parent: Parent | null, flags: number): n
 
 const followParent = (call: ClientCall, parent: Parent | null, flags: number): void => {
   if (parent === null || (flags & propagate.CANCELLATION) === 0 || infoOf(parent) === undefined) return
-  const follow = () => call.cancelWithStatus(Code.CANCELLED, "The parent call was cancelled")
+  const follow = () => {
+    const details = "The parent call was cancelled"
+    const reason = infoOf(parent)?.reason ?? CancelReason.Requested({ message: details })
+    call[cancelWithReason](Code.CANCELLED, details, reason)
+  }
   if (parent.cancelled) {
     follow()
     return
@@ -185,7 +194,7 @@ export class TunnelGrpcChannel implements ChannelInterface {
     propagateFlags: number | null | undefined
   ): Call {
     const engine = this.source.pick()
-    if (engine === undefined) return new RefusedCall(this.source.target)
+    if (engine === undefined) return new RefusedCall(this.source)
     const parentCall = (parent ?? null) as Parent | null
     const flags = propagateFlags ?? propagate.DEFAULTS
     const call = new ClientCall(engine, {

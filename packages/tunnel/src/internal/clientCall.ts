@@ -21,7 +21,9 @@ import * as Machine from "./clientStream.ts"
 import { credentialsMetadata } from "./credentials.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
 import { noBytes, type ServerFrame } from "./frame.ts"
+import { drainingDetails } from "./link.ts"
 import { MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
+import { reasonToWire } from "./reasonWire.ts"
 import { makeStatus, type RpcStatus, statusFromWire } from "./rpcStatus.ts"
 import { formatTimeout, timeoutKey } from "./timeout.ts"
 import { SendWindow } from "./window.ts"
@@ -37,6 +39,9 @@ const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
   Ended: "draining",
   Closed: "draining"
 }
+
+/** Where a caller finds out that a call takes a typed reason, without this package. */
+export const cancelWithReason: unique symbol = Symbol.for("curfew.cancel") as never
 
 export interface Outgoing {
   readonly number: number
@@ -81,8 +86,11 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.metadata = metadata.clone()
     this.listener = listener
     this.enter(() => {
+      const { calls } = this.link
+      calls.enter()
       const task = this.link.spawn(this.life, `${this.outgoing.method} ${this.outgoing.number}`)
       if (task === undefined) {
+        calls.leave()
         const status = makeStatus(Code.UNAVAILABLE, "The tunnel is closed")
         return afterTurn(() => listener.onReceiveStatus(status))
       }
@@ -114,13 +122,12 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   cancelWithStatus(code: number, details: string): void {
-    this.enter(() =>
-      this.feed({
-        _tag: "Cancel",
-        status: makeStatus(code, details),
-        reason: CancelReason.Requested({ message: details })
-      })
-    )
+    this[cancelWithReason](code, details, CancelReason.Requested({ message: details }))
+  }
+
+  /** Cancels with a reason that says more than its status; a peer of this library hears of it. */
+  [cancelWithReason](code: number, details: string, reason: CancelReason): void {
+    this.enter(() => this.feed({ _tag: "Cancel", status: makeStatus(code, details), reason }))
   }
 
   setCredentials(credentials: CallCredentials): void {
@@ -195,8 +202,9 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
       this.metadata.set(timeoutKey, formatTimeout(deadline - this.link.clock.currentTimeMillisUnsafe()))
     }
     const { maxMetadataSize, maxStreams } = this.link.limits
-    const headers = metadataToWire(this.metadata)
-    if (headers instanceof MetadataProblem) this.refuse(Code.INTERNAL, headers.detail)
+    const headers = metadataToWire(this.metadata, this.link.anyBytes)
+    if (this.link.draining) this.refuse(Code.UNAVAILABLE, drainingDetails)
+    else if (headers instanceof MetadataProblem) this.refuse(Code.INTERNAL, headers.detail)
     else if (headers.length + this.outgoing.method.length > maxMetadataSize) {
       this.refuse(Code.RESOURCE_EXHAUSTED, `The request metadata is larger than ${maxMetadataSize} bytes`)
     } else if (this.engine.size >= maxStreams) {
@@ -210,6 +218,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     if (this.state._tag !== "Ended") {
       const reason = yield* this.tunnelReason
+      // Rule `loss-is-unavailable`.
       const status = makeStatus(Code.UNAVAILABLE, this.engine.farewell)
       this.feed({ _tag: "TunnelGone", status, reason })
     }
@@ -229,6 +238,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
     this.onOver?.()
     if (this.id > 0) this.engine.forget(this.id)
+    this.link.calls.leave()
   })
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
@@ -252,7 +262,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.open()
         return
       case "QueueMessage":
-        link.outbox.message(outbound, action.message, () => this.written())
+        this.queue(action.message, () => this.written())
         return
       case "QueueHalfClose":
         link.outbox.halfClose(outbound)
@@ -264,7 +274,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         return
       case "Abort":
         link.outbox.discard(outbound)
-        if (action.cancel) link.outbox.urgent({ _tag: "Cancel", id: this.id })
+        // A server that has not heard of the stream is not told of its end either.
+        if (action.cancel && !link.outbox.retract(this.id)) {
+          link.outbox.urgent(this.cancelFrame(action.reason))
+        }
         return
       case "DeliverStatus":
         // It has a finalizer of its own, so that a broken listener cannot hold up the wire.
@@ -276,6 +289,11 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
       case "Finish":
         this.finish(action.reason)
     }
+  }
+
+  private cancelFrame(reason: CancelReason | undefined) {
+    const told = reason !== undefined && this.link.carrier.extensions.has("cancel-reason")
+    return { _tag: "Cancel", id: this.id, reason: told ? reasonToWire(reason) : undefined } as const
   }
 
   private open(): void {
@@ -339,6 +357,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
       case "WindowUpdate":
         this.grant(frame.increment)
         return
+      case "Drain":
       case "Unset":
         this.fault(makeStatus(Code.INTERNAL, "A frame of a kind that this end does not know"))
         return

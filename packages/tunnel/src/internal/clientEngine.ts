@@ -3,7 +3,7 @@
  *
  * **Invariants**
  * 1. No call reaches the wire before the settings have arrived, from a peer that sends them.
- * 2. Ids are 1, 2, 3 … in the order in which the streams reach the wire, and are never reused.
+ * 2. Rule `ids-in-order`: ids are 1, 2, 3 … in the order in which the streams reach the wire, and are never reused.
  * 3. A frame for an id that was used is delivered, or ignored when the stream is over; a frame for an id that was
  *    never used ends the tunnel.
  */
@@ -30,10 +30,16 @@ export class ClientEngine {
 
   constructor(link: Link) {
     this.link = link
+    link.held.holders = () => this.streams.values()
   }
 
   get size(): number {
     return this.streams.size
+  }
+
+  /** Whether a new call may go over this tunnel. */
+  get available(): boolean {
+    return this.link.end === undefined && !this.link.draining
   }
 
   /** What a call is told that ends with its tunnel. */
@@ -73,6 +79,7 @@ export class ClientEngine {
     const { link } = this
     if (link.end !== undefined) return
     const frame = decodeServerFrame(bytes)
+    // Rule `settings-first`.
     if (!this.negotiated) {
       if (frame._tag === "Settings" && frame.id === tunnelId) {
         this.negotiate(frame)
@@ -81,16 +88,23 @@ export class ClientEngine {
       link.violated("settings-first", "the first frame is not the tunnel's settings", frame.id)
       return
     }
+    // Rule `unreadable-frame`.
     if (frame._tag === "Malformed" && frame.id === undefined) {
       link.violated("unreadable-frame", frame.detail)
       return
     }
+    if (frame._tag === "Drain" && frame.id === tunnelId) {
+      link.drainedByPeer()
+      return
+    }
     const id = frame.id as number
+    // Rule `stream-unknown`.
     if (id > this.lastId) {
       link.violated("stream-unknown", `stream ${id} was never opened`, id)
       return
     }
     const stream = this.streams.get(id)
+    // Rule `finished-ignored`.
     if (stream === undefined) return
     if (frame._tag === "Malformed")
       stream.fault(makeStatus(Code.INTERNAL, `A frame is malformed: ${frame.detail}`))
@@ -98,7 +112,7 @@ export class ClientEngine {
     else stream.deliver(frame)
   }
 
-  /** The peer does not negotiate: it sends no settings, and speaks the first revision. */
+  /** The peer does not negotiate: it sends no settings, and speaks the first revision. Rule `no-negotiation`. */
   assume(): void {
     this.negotiated = true
     Deferred.doneUnsafe(this.settled, Effect.void)
@@ -107,7 +121,7 @@ export class ClientEngine {
   private negotiate(settings: Settings): void {
     this.negotiated = true
     const own = this.link.limits.revisions
-    // A peer that names none is one that has only ever had the first.
+    // Rule `no-revision-is-zero`: a peer that names none is one that has only ever had the first.
     const theirs = settings.revisions.length === 0 ? [revisionZero] : settings.revisions
     const common = own.filter((revision) => theirs.includes(revision))
     if (common.length === 0) {
@@ -121,6 +135,7 @@ export class ClientEngine {
       this.link.close({ _tag: "Violated", error })
       return
     }
+    // Rule `highest-revision`.
     this.revision = Math.max(...common) as Revision
     this.initialCredit = settings.window
     Deferred.doneUnsafe(this.settled, Effect.void)

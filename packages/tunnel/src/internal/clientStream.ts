@@ -6,9 +6,10 @@
  *
  * **Invariants**
  * 1. Total: every event has a meaning in every state, and none of them throws.
- * 2. The status is delivered exactly once, by `Finalize`, and after every message the server's close left behind.
- * 3. `cancel` goes out at most once, and exactly when the stream is on the wire and the server has not closed it:
- *    a fault that only this end sees is announced too, or the server's handler would wait for ever.
+ * 2. Rule `early-answer`: the status is delivered exactly once, by `Finalize`, and after every message the server's
+ *    close left behind.
+ * 3. Rule `cancel-once`: `cancel` goes out at most once, and exactly when the stream is on the wire and the server has
+ *    not closed it: a fault that only this end sees is announced too, or the server's handler would wait for ever.
  * 4. `Finish` is asked for exactly once, on entering `Ended`.
  * 5. A send after the end is `Late`: it fails softly, and the status tells the caller why.
  */
@@ -59,7 +60,7 @@ export type Action =
   | { readonly _tag: "QueueHalfClose" }
   | { readonly _tag: "DeliverHeaders"; readonly metadata: Metadata }
   /** Drop what is queued, and announce it when `cancel`. */
-  | { readonly _tag: "Abort"; readonly cancel: boolean }
+  | { readonly _tag: "Abort"; readonly cancel: boolean; readonly reason: CancelReason | undefined }
   | { readonly _tag: "DeliverStatus"; readonly status: RpcStatus }
   | { readonly _tag: "Late"; readonly what: LateWrite }
   | { readonly _tag: "Finish"; readonly reason: CancelReason | undefined }
@@ -124,6 +125,7 @@ const open = (state: Extract<State, { _tag: "Open" }>, event: Event): Transition
         ? [state, none]
         : [{ ...state, headersSeen: true }, [{ _tag: "DeliverHeaders", metadata: event.metadata }]]
     case "Close":
+      // Rule `no-partial-end`.
       if (event.truncated && event.status.code === Code.OK) {
         const detail = "The server closed the stream inside a message"
         return ended(
@@ -167,7 +169,7 @@ export const step = (state: State, event: Event): Transition => {
     return [
       { _tag: "Closed" },
       [
-        { _tag: "Abort", cancel: state.serverOpen },
+        { _tag: "Abort", cancel: state.serverOpen, reason: state.reason },
         { _tag: "DeliverStatus", status: state.status }
       ]
     ]

@@ -8,6 +8,7 @@
  */
 import {
   type ClientFrame,
+  drainTag,
   type Malformed,
   type NewStream,
   noBytes,
@@ -18,7 +19,8 @@ import { Reader, Truncated } from "./varint.ts"
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
-const stringOf = (bytes: Buffer): string => {
+/** The text of a `string` field; bytes that are not UTF-8 raise `Truncated`. */
+export const utf8Of = (bytes: Buffer): string => {
   const text = bytes.toString("latin1")
   for (let index = 0; index < text.length; index++) {
     if (text.charCodeAt(index) < 0x80) continue
@@ -39,7 +41,7 @@ const newStreamOf = (id: number, bytes: Buffer): NewStream => {
   let revision = 0
   while (!reader.done) {
     const tag = reader.uint32()
-    if (tag === 0x0a) method = stringOf(reader.slice())
+    if (tag === 0x0a) method = utf8Of(reader.slice())
     else if (tag === 0x12) headers = reader.slice()
     else if (tag === 0x18) window = reader.uint32()
     else if (tag === 0x20) revision = reader.int32()
@@ -95,7 +97,19 @@ const checkEmpty = (bytes: Buffer): void => {
   while (!reader.done) reader.skip(reader.uint32() & 7)
 }
 
-type Member = { field: number; bytes: Buffer; number: number }
+/** The last field 1 of a message that knows no fields. */
+const lastBytes = (bytes: Buffer): Buffer | undefined => {
+  const reader = new Reader(bytes)
+  let found: Buffer | undefined
+  while (!reader.done) {
+    const tag = reader.uint32()
+    if (tag === 0x0a) found = reader.slice()
+    else reader.skip(tag & 7)
+  }
+  return found
+}
+
+type Member = { field: number; bytes: Buffer; number: number; drain: boolean }
 
 /**
  * The shape both directions share: an id and one member of a union. The member is decoded last, because a
@@ -106,7 +120,7 @@ const decodeWith = <F>(bytes: Buffer, build: (id: number, member: Member) => F):
   let seenId = false
   try {
     const reader = new Reader(bytes)
-    const member: Member = { field: 0, bytes: noBytes, number: 0 }
+    const member: Member = { field: 0, bytes: noBytes, number: 0, drain: false }
     while (!reader.done) {
       const tag = reader.uint32()
       const field = tag >>> 3
@@ -122,6 +136,10 @@ const decodeWith = <F>(bytes: Buffer, build: (id: number, member: Member) => F):
       } else if (tag === 0x38) {
         member.field = 7
         member.number = reader.uint32()
+      } else if (tag === drainTag) {
+        // What is in it is left for later versions to say.
+        reader.slice()
+        member.drain = true
       } else reader.skip(wireType)
     }
     return build(id, member)
@@ -131,7 +149,7 @@ const decodeWith = <F>(bytes: Buffer, build: (id: number, member: Member) => F):
   }
 }
 
-const clientMember = (id: number, { bytes, field, number }: Member): ClientFrame => {
+const clientMember = (id: number, { bytes, drain, field, number }: Member): ClientFrame => {
   switch (field) {
     case 2:
       return newStreamOf(id, bytes)
@@ -143,16 +161,15 @@ const clientMember = (id: number, { bytes, field, number }: Member): ClientFrame
       checkEmpty(bytes)
       return { _tag: "HalfClose", id }
     case 6:
-      checkEmpty(bytes)
-      return { _tag: "Cancel", id }
+      return { _tag: "Cancel", id, reason: lastBytes(bytes) }
     case 7:
       return { _tag: "WindowUpdate", id, increment: number }
     default:
-      return { _tag: "Unset", id }
+      return { _tag: drain ? "Drain" : "Unset", id }
   }
 }
 
-const serverMember = (id: number, { bytes, field, number }: Member): ServerFrame => {
+const serverMember = (id: number, { bytes, drain, field, number }: Member): ServerFrame => {
   switch (field) {
     case 2:
       return { _tag: "ResponseHeaders", id, headers: bytes }
@@ -167,7 +184,7 @@ const serverMember = (id: number, { bytes, field, number }: Member): ServerFrame
     case 7:
       return { _tag: "WindowUpdate", id, increment: number }
     default:
-      return { _tag: "Unset", id }
+      return { _tag: drain ? "Drain" : "Unset", id }
   }
 }
 

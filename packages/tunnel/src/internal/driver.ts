@@ -22,6 +22,7 @@ import type { CancelledBy, StreamFinalizer, StreamPhase, StreamRef } from "../Tu
 import { Assembler, type Fault, type Step } from "./assembler.ts"
 import type { Entry } from "./deadlines.ts"
 import { type Revision, revisionOne } from "./frame.ts"
+import type { Holder } from "./held.ts"
 import { closeHere, type Link } from "./link.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
 import { ReceiveWindow, type Receiving, UnreadBytes } from "./window.ts"
@@ -43,13 +44,15 @@ export interface Conclusion {
     | undefined
 }
 
-export abstract class StreamDriver<State, Event, Action> {
+export abstract class StreamDriver<State, Event, Action> implements Holder {
   protected readonly link: Link
   protected readonly outbound: Outbound
   protected readonly inbound: Assembler
   protected readonly done = Deferred.makeUnsafe<void>()
   protected abstract state: State
   protected outcome: RpcStatus | undefined
+  /** What went out in place of a status that cannot be carried. */
+  protected replaced: RpcStatus | undefined
   protected timer: Entry | undefined
   protected openedAt = 0
   protected opened = false
@@ -67,7 +70,7 @@ export abstract class StreamDriver<State, Event, Action> {
     this.link = link
     this.outbound = outbound
     this.framingCode = framingCode
-    this.inbound = new Assembler(link.limits.maxMessageSize)
+    this.inbound = new Assembler(link.limits.maxMessageSize, link.held)
     const { maxUnread, window } = link.limits
     this.window = revision === revisionOne ? new ReceiveWindow(window) : new UnreadBytes(maxUnread)
   }
@@ -158,11 +161,32 @@ export abstract class StreamDriver<State, Event, Action> {
   /** A piece of a message: the first one with its `size`, a later one with size −1. */
   data(size: number, data: Buffer): void {
     if (!this.takesData) return
+    // Rule `window-exceeded`.
     if (!this.window.receive(data.length)) {
       this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, "More bytes than the window allows"), "window")
       return
     }
     this.took(size < 0 ? this.inbound.more(data) : this.inbound.begin(size, data))
+    this.link.held.check()
+  }
+
+  get held(): number {
+    return this.inbound.held + this.outbound.queued
+  }
+
+  get blocked(): boolean {
+    return this.outbound.items.length > 0 && !this.outbound.ready
+  }
+
+  relinquish(details: string): void {
+    this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, details), "bytes held")
+    this.inbound.drop()
+    this.link.outbox.discard(this.outbound)
+  }
+
+  protected queue(message: Buffer, onSent: () => void): void {
+    this.link.outbox.message(this.outbound, message, onSent)
+    this.link.held.check()
   }
 
   grant(increment: number): void {
@@ -193,7 +217,7 @@ export abstract class StreamDriver<State, Event, Action> {
 
   protected noteClosed(): void {
     if (!this.opened) return
-    const { code, details } = this.outcome ?? makeStatus(Code.UNKNOWN, "")
+    const { code, details } = this.replaced ?? this.outcome ?? makeStatus(Code.UNKNOWN, "")
     const duration = Duration.millis(this.link.now() - this.openedAt)
     this.link.observe?.({
       _tag: "StreamClosed",

@@ -7,7 +7,7 @@
  * 2. A frame is written once, into the slab of the batch it goes out with. `take` hands out views of that slab;
  *    they stay valid until `reset`, which the writer calls once the carrier is done with the batch.
  */
-import { type ClientFrame, noBytes, type ServerFrame } from "./frame.ts"
+import { type ClientFrame, drainTag, noBytes, type ServerFrame } from "./frame.ts"
 import { sizeOfBytes, sizeOfInt64, sizeOfUint32, writeInt64, writeUint32 } from "./varint.ts"
 
 const sizeOfOptional = (bytes: Buffer | undefined): number =>
@@ -95,7 +95,7 @@ export class Encoder {
         this.empty(frame.id, 0x2a)
         return
       case "Cancel":
-        this.empty(frame.id, 0x32)
+        this.cancel(frame.id, frame.reason)
         return
       case "WindowUpdate":
         this.windowUpdate(frame.id, frame.increment)
@@ -108,6 +108,9 @@ export class Encoder {
         return
       case "Settings":
         this.settings(frame.id, frame.revisions, frame.window)
+        return
+      case "Drain":
+        this.empty(frame.id, drainTag)
         return
       case "Unset":
         this.unset(frame.id)
@@ -156,6 +159,19 @@ export class Encoder {
 
   private empty(id: number, tag: number): void {
     this.member(id, tag, noBytes)
+  }
+
+  /** A reason is field 1 of what is an empty message to everybody else. */
+  private cancel(id: number, reason: Buffer | undefined): void {
+    if (reason === undefined) {
+      this.empty(id, 0x32)
+      return
+    }
+    const slab = this.reserve(2 * headRoom + reason.length)
+    const start = this.used
+    const at = writeId(slab, start, id)
+    slab[at] = 0x32
+    this.finish(start, writeBytes(slab, writeUint32(slab, at + 1, sizeOfBytes(reason.length)), 0x0a, reason))
   }
 
   private member(id: number, tag: number, bytes: Buffer): void {

@@ -41,6 +41,14 @@ interface HalfClose {
 interface Cancel {
   readonly _tag: "Cancel"
   readonly id: number
+  /** An encoded reason, from a peer of this library that agreed to send one. */
+  readonly reason?: Buffer | undefined
+}
+
+/** An end opens, or takes, no more streams. An extension; its id is that of the tunnel. */
+interface Drain {
+  readonly _tag: "Drain"
+  readonly id: number
 }
 
 interface WindowUpdate {
@@ -85,11 +93,22 @@ export interface Malformed {
   readonly detail: string
 }
 
-export type ClientFrame = NewStream | Message | MoreData | HalfClose | Cancel | WindowUpdate | Unset
-export type ServerFrame = ResponseHeaders | Message | MoreData | CloseStream | Settings | WindowUpdate | Unset
+export type ClientFrame = NewStream | Message | MoreData | HalfClose | Cancel | WindowUpdate | Drain | Unset
+export type ServerFrame =
+  | ResponseHeaders
+  | Message
+  | MoreData
+  | CloseStream
+  | Settings
+  | WindowUpdate
+  | Drain
+  | Unset
 
 /** The id under which a tunnel server speaks about the tunnel itself. */
 export const tunnelId = -1
+
+/** The tag of field 15, which stands for `Drain` in both directions; the protocol has no such field. */
+export const drainTag = 0x7a
 
 /** The first protocol revision: no flow control. Peers that do not negotiate speak no other. */
 export const revisionZero = 0
@@ -103,7 +122,9 @@ export type Revision = typeof revisionZero | typeof revisionOne
 /** The window that every known peer starts a stream with. */
 export const defaultWindow = 65_536
 
-/** The longest piece of a message that goes into one frame; peers that split do so at the same length. */
+/**
+ * Rule `pieces`: the longest piece of a message that goes into one frame; peers that split do so at the same length.
+ */
 export const maxChunk = 16_384
 
 /** The largest value of a `uint32` field. */

@@ -21,6 +21,7 @@ import { TunnelOpenError } from "../TunnelError.ts"
 import { batchKey, pack, unpack } from "./batch.ts"
 import { transportKey } from "./callObjects.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
+import { allExtensions, announceExtensions, type Extensions, readExtensions } from "./extensions.ts"
 
 export const negotiateKey = "grpctunnel-negotiate"
 const negotiateOn = "on"
@@ -33,11 +34,12 @@ export const paths = {
 export const identity = (bytes: Buffer): Buffer => bytes
 
 /** Adds this end's announcements to headers of the user's, which stay as they are. */
-const announced = (headers: Metadata | undefined, batched: boolean): Metadata => {
+const announced = (headers: Metadata | undefined, batched: boolean, extensions: Extensions): Metadata => {
   const metadata = headers?.clone() ?? new Metadata()
   metadata.set(negotiateKey, negotiateOn)
   if (batched) metadata.set(batchKey, negotiateOn)
   else metadata.remove(batchKey)
+  announceExtensions(metadata, extensions)
   return metadata
 }
 
@@ -123,7 +125,7 @@ export const dial = (
   headers: Metadata | undefined
 ): Effect.Effect<Carrier, TunnelOpenError> =>
   Effect.callback<Carrier, TunnelOpenError>((resume) => {
-    const call = begin(client, path, announced(headers, true))
+    const call = begin(client, path, announced(headers, true, allExtensions))
     if (call instanceof TunnelOpenError) return resume(Effect.fail(call))
     const ending = new Ending()
     let onEnd: ((end: CarrierEnd) => void) | undefined
@@ -140,6 +142,7 @@ export const dial = (
           metadata: received,
           secure: call.getAuthContext()?.transportSecurityType === "ssl",
           negotiates: negotiates(received),
+          extensions: readExtensions(received),
           listen: (onFrame, listener) => {
             onEnd = listener
             if (ending.value !== undefined) return listener(ending.value)
@@ -165,7 +168,8 @@ export const dial = (
 export const accept = (call: ServerDuplexStream<Buffer, Buffer>, headers: Metadata | undefined): Carrier => {
   const ending = new Ending()
   const batched = batches(call.metadata)
-  call.sendMetadata(announced(headers, batched))
+  const extensions = readExtensions(call.metadata)
+  call.sendMetadata(announced(headers, batched, extensions))
   let onEnd: ((end: CarrierEnd) => void) | undefined
   const over = (end: CarrierEnd) => {
     if (ending.settle(end)) onEnd?.(end)
@@ -184,6 +188,7 @@ export const accept = (call: ServerDuplexStream<Buffer, Buffer>, headers: Metada
     metadata: call.metadata,
     secure: call.getAuthContext()?.transportSecurityType === "ssl",
     negotiates: negotiates(call.metadata),
+    extensions,
     listen: (onFrame, listener) => {
       onEnd = listener
       if (ending.value !== undefined) return listener(ending.value)

@@ -2,9 +2,12 @@
  * The limits of a tunnel with their defaults filled in.
  *
  * **Invariants**
- * 1. Every limit is finite.
+ * 1. Every limit is finite, infinity included: it stands for the most that the protocol or a number can mean.
+ * 2. A number that means nothing is `IllegalArgument`, before any work starts.
  */
+import { countUnsafe, millisUnsafe } from "@curfew/scope/Argument"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import type { TunnelOptions } from "../TunnelOptions.ts"
 import { defaultWindow, maxUint32, type Revision, revisionOne, revisionZero } from "./frame.ts"
 
@@ -14,20 +17,44 @@ export interface Limits {
   readonly maxMetadataSize: number
   readonly window: number
   readonly maxUnread: number
+  readonly maxBuffered: number
+  readonly maxHandlers: number
   /** In ascending order; never empty. */
   readonly revisions: ReadonlyArray<Revision>
   readonly openTimeout: Duration.Duration
 }
 
-const whole = (value: number | undefined, fallback: number, max: number): number =>
-  value === undefined || Number.isNaN(value) ? fallback : Math.max(1, Math.min(Math.floor(value), max))
+const whole = (name: string, value: number | undefined, fallback: number, max: number): number =>
+  value === undefined ? fallback : Math.min(countUnsafe(`the ${name} of a tunnel`, value, 1), max)
+
+const sizes = (options: TunnelOptions): Pick<Limits, "maxMessageSize" | "maxBuffered"> => {
+  const maxMessageSize = whole("maxMessageSize", options.maxMessageSize, 4 * 1024 * 1024, maxUint32)
+  const enough = Math.max(64 * 1024 * 1024, 2 * maxMessageSize)
+  return {
+    maxMessageSize,
+    maxBuffered: whole("maxBuffered", options.maxBuffered, enough, Number.MAX_SAFE_INTEGER)
+  }
+}
+
+/** Handlers of all tunnels of a service. */
+export const serviceHandlers = (most: number | undefined): number =>
+  whole("maxServiceHandlers", most, 16_384, Number.MAX_SAFE_INTEGER)
+
+/** Looks at the limits before any work starts. */
+export const checkLimits = (options: TunnelOptions): Effect.Effect<void> =>
+  Effect.sync(() => {
+    limitsOf(options)
+  })
 
 export const limitsOf = (options: TunnelOptions): Limits => ({
-  maxMessageSize: whole(options.maxMessageSize, 4 * 1024 * 1024, maxUint32),
-  maxStreams: whole(options.maxStreams, 1024, Number.MAX_SAFE_INTEGER),
-  maxMetadataSize: whole(options.maxMetadataSize, 65_536, maxUint32),
-  window: whole(options.window, defaultWindow, 0x7fff_ffff),
-  maxUnread: whole(options.maxUnread, 4 * 1024 * 1024, Number.MAX_SAFE_INTEGER),
+  ...sizes(options),
+  maxStreams: whole("maxStreams", options.maxStreams, 1024, Number.MAX_SAFE_INTEGER),
+  maxHandlers: whole("maxHandlers", options.maxHandlers, 1024, Number.MAX_SAFE_INTEGER),
+  maxMetadataSize: whole("maxMetadataSize", options.maxMetadataSize, 65_536, maxUint32),
+  window: whole("window", options.window, defaultWindow, 0x7fff_ffff),
+  maxUnread: whole("maxUnread", options.maxUnread, 4 * 1024 * 1024, Number.MAX_SAFE_INTEGER),
   revisions: options.flowControl === false ? [revisionZero] : [revisionZero, revisionOne],
-  openTimeout: Duration.fromInputUnsafe(options.openTimeout ?? "10 seconds")
+  openTimeout: Duration.millis(
+    millisUnsafe("the openTimeout of a tunnel", options.openTimeout ?? "10 seconds")
+  )
 })

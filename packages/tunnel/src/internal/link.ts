@@ -21,10 +21,12 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { ProtocolViolation, type TunnelRule } from "../TunnelError.ts"
-import type { Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
+import type { DrainedBy, Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
+import { Admission } from "./admission.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { Deadlines } from "./deadlines.ts"
-import type { ServerFrame } from "./frame.ts"
+import { type ServerFrame, tunnelId } from "./frame.ts"
+import { Held } from "./held.ts"
 import type { Limits } from "./limits.ts"
 import { Outbox, run } from "./writer.ts"
 
@@ -35,6 +37,9 @@ export interface Counters {
   lateWrites: number
 }
 
+/** What a call is told that cannot be made because its tunnel drains. */
+export const drainingDetails = "The tunnel is draining: make the call over another one"
+
 export class Link {
   readonly id: number
   readonly side: Side
@@ -42,11 +47,17 @@ export class Link {
   readonly carrier: Carrier
   readonly limits: Limits
   readonly observe: ((event: TunnelEvent) => void) | undefined
-  readonly outbox = new Outbox()
+  readonly held: Held
+  readonly outbox: Outbox
   readonly deadlines = new Deadlines()
   readonly counters: Counters = { opened: 0, cancelled: 0, refused: 0, lateWrites: 0 }
   readonly clock: Clock.Clock
   readonly ending: Deferred.Deferred<TunnelEnd> = Deferred.makeUnsafe<TunnelEnd>()
+  /** The streams of this tunnel; it refuses new ones once this end drains. */
+  readonly calls: Admission
+  /** Completes when one of the ends has announced that it drains. */
+  readonly drained: Deferred.Deferred<DrainedBy> = Deferred.makeUnsafe<DrainedBy>()
+  private peerDrains = false
   /** Starts work that the tunnel owns; `undefined` once it is closing. */
   spawn: <A, E>(work: Effect.Effect<A, E>, name: string) => Task<A, E> | undefined = () => undefined
   /** Starts work that belongs to no stream; false once the plumbing has closed. */
@@ -59,6 +70,9 @@ export class Link {
     this.kind = setup.kind
     this.carrier = setup.carrier
     this.limits = setup.limits
+    this.held = new Held(setup.limits.maxBuffered)
+    this.outbox = new Outbox(this.held)
+    this.calls = new Admission(setup.limits.maxHandlers)
     const { observer } = setup
     this.observe = observer && ((event) => this.guard("tunnel observer", () => observer(event)))
     this.clock = clock
@@ -75,11 +89,49 @@ export class Link {
     Deferred.doneUnsafe(this.ending, Effect.succeed(end))
   }
 
+  /**
+   * Whether the values of `-bin` keys may be any bytes. Other peers take protobuf strings, and lose the tunnel over
+   * less.
+   */
+  get anyBytes(): boolean {
+    return this.carrier.extensions.has("binary-metadata")
+  }
+
+  /** Whether one of the ends drains: nobody opens streams on this tunnel any more. */
+  get draining(): boolean {
+    return this.calls.refusing || this.peerDrains
+  }
+
+  /** Rule `drain-announced`: refuses new streams at this end from now on, and tells a peer that listens for it. */
+  drain(): void {
+    if (this.calls.refusing) return
+    this.calls.refuse()
+    if (this.end === undefined && this.carrier.extensions.has("drain")) {
+      this.outbox.urgent({ _tag: "Drain", id: tunnelId })
+    }
+    this.noteDraining("here")
+  }
+
+  /** The peer announced that it drains. From a peer that has not agreed to say so it means nothing. */
+  drainedByPeer(): void {
+    if (this.peerDrains || !this.carrier.extensions.has("drain")) return
+    this.peerDrains = true
+    this.noteDraining("peer")
+  }
+
+  private noteDraining(by: DrainedBy): void {
+    this.observe?.({ _tag: "TunnelDraining", tunnel: this.id, side: this.side, by })
+    Deferred.doneUnsafe(this.drained, Effect.succeed(by))
+  }
+
   violated(rule: TunnelRule, detail: string, streamId?: number): void {
     this.close({ _tag: "Violated", error: new ProtocolViolation({ rule, detail, streamId }) })
   }
 
-  /** Sends an answer that the peer provoked. It ends the tunnel when the peer provokes without reading. */
+  /**
+   * Sends an answer that the peer provoked. Rule `answers-unread`: it ends the tunnel when the peer provokes without
+   * reading.
+   */
   answer(frame: ServerFrame): void {
     if (this.outbox.provoked(frame)) return
     this.violated("answers-unread", "the peer provokes answers without reading them")

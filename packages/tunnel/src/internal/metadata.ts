@@ -2,11 +2,12 @@
  * Between grpc-js `Metadata` and the wire's `Metadata` message.
  *
  * The wire carries a `-bin` value as its bare bytes inside a protobuf string, without base64, so only bytes that
- * are valid UTF-8 survive every peer.
+ * are valid UTF-8 survive every peer. Between two ends that agreed on `binary-metadata` the field holds any bytes; on
+ * the wire a string and bytes look the same.
  *
  * **Invariants**
- * 1. Never throws, whatever a handler gives for metadata. What cannot be carried comes back as a `MetadataProblem`;
- *    it fails one call, not the tunnel.
+ * 1. Rule `metadata-utf8`: never throws, whatever a handler gives for metadata. What cannot be carried comes back as a
+ *    `MetadataProblem`; it fails one call, not the tunnel.
  * 2. The order of keys and of the values of a key is kept, so decoded metadata encodes to the same bytes.
  */
 import { isUtf8 } from "node:buffer"
@@ -28,8 +29,11 @@ export const isMetadata = (value: unknown): value is Metadata =>
   typeof (value as { getMap?: unknown }).getMap === "function" &&
   typeof (value as { clone?: unknown }).clone === "function"
 
+const notUtf8 = (name: string): string =>
+  `The value of "${name}" is not UTF-8, and the other end of the tunnel takes nothing else: send it as base64`
+
 /** Encodes metadata as the wire's `Metadata` message. */
-export const metadataToWire = (metadata: Metadata): Buffer | MetadataProblem => {
+export const metadataToWire = (metadata: Metadata, anyBytes = false): Buffer | MetadataProblem => {
   const entries: Array<{ key: Buffer; values: ReadonlyArray<Buffer>; inner: number; size: number }> = []
   let total = 0
   const contents = metadata.toJSON()
@@ -38,7 +42,7 @@ export const metadataToWire = (metadata: Metadata): Buffer | MetadataProblem => 
     let inner = 0
     for (const value of contents[name] ?? []) {
       const bytes = typeof value === "string" ? Buffer.from(value, "latin1") : value
-      if (!isUtf8(bytes)) return new MetadataProblem(`The value of "${name}" is not UTF-8`)
+      if (!anyBytes && !isUtf8(bytes)) return new MetadataProblem(notUtf8(name))
       values.push(bytes)
       inner += sizeOfBytes(bytes.length)
     }

@@ -4,7 +4,7 @@
  * **Invariants**
  * 1. A tunnel is listed from before `onReverseOpen` is called until before `onReverseClose` is; who waits for a
  *    tunnel is resumed after the callback.
- * 2. A pick takes turns, and skips tunnels that have begun to close.
+ * 2. A pick takes turns, and skips tunnels that drain or have begun to close.
  * 3. A key without tunnels and without waiters occupies no memory.
  */
 import * as Effect from "effect/Effect"
@@ -25,7 +25,7 @@ class Pool {
   pick(): Listed | undefined {
     for (let tries = this.tunnels.length; tries > 0; tries--) {
       const tunnel = this.tunnels[this.turn++ % this.tunnels.length]
-      if (tunnel?.engine.link.end === undefined) return tunnel
+      if (tunnel?.engine.available === true) return tunnel
     }
     return undefined
   }

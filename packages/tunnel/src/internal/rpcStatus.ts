@@ -5,7 +5,7 @@
  * trailers; the tunnel carries them in the status itself.
  *
  * **Invariants**
- * 1. OK is an absent status on the wire, and an absent status is OK.
+ * 1. Rule `ok-is-absent`: OK is an absent status on the wire, and an absent status is OK.
  * 2. The details bytes are never interpreted, only moved.
  */
 import { status as Code, Metadata } from "@grpc/grpc-js"
@@ -62,7 +62,8 @@ const encodeStatus = (code: number, message: string, details: ReadonlyArray<Buff
 
 /** Trailers and status as they go into a `CloseStream`. */
 export const statusToWire = (
-  status: RpcStatus
+  status: RpcStatus,
+  anyBytes = false
 ): { readonly trailers: Buffer; readonly status: Buffer | undefined } | MetadataProblem => {
   let { metadata } = status
   if (!isMetadata(metadata)) return new MetadataProblem("The trailers are not a Metadata")
@@ -78,7 +79,7 @@ export const statusToWire = (
       return new MetadataProblem(`The value of "${detailsKey}" is not a google.rpc.Status`)
     }
   }
-  const trailers = metadataToWire(metadata)
+  const trailers = metadataToWire(metadata, anyBytes)
   if (trailers instanceof MetadataProblem) return trailers
   return {
     trailers,

@@ -7,7 +7,8 @@
  * 2. The stream's task lives until the outcome is on the wire or the stream is cancelled, and until the promise
  *    of an `async` handler has settled. That wait is bounded by the clean-up budget.
  * 3. Closing runs in finalizers: `wire`, then `handler`, then `registry`. None is skipped and each runs once.
- * 4. The registry holds the stream exactly as long as the task lives.
+ * 4. A tunnel that is closed at this end lets an answer leave that was handed over before.
+ * 5. The registry holds the stream exactly as long as the task lives.
  */
 import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
@@ -66,6 +67,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   protected state: Machine.State = { _tag: "Gathering", request: undefined }
   private readonly method: RegisteredMethod
   private readonly forget: () => void
+  private readonly handlerGone: () => void
   private readonly info: CallInfo
   private call: CallObject | undefined
   private handlerEnd: Settlement | undefined
@@ -73,7 +75,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private writeCallbacks: Array<(error?: Error | null) => void> = []
   private endPending = false
 
-  constructor(link: Link, incoming: Incoming, forget: () => void) {
+  constructor(link: Link, incoming: Incoming, forget: () => void, handlerGone: () => void) {
     const { id, revision, window } = incoming
     super(link, new Outbound(new SendWindow(window, revision), id), Code.INVALID_ARGUMENT, revision)
     this.id = incoming.id
@@ -81,6 +83,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.method = incoming.method
     this.metadata = incoming.metadata
     this.forget = forget
+    this.handlerGone = handlerGone
     this.openedAt = link.now()
     const { timeout } = incoming
     this.deadline =
@@ -123,6 +126,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     if (this.state._tag !== "Ended") {
       const reason = yield* this.tunnelReason
+      if (this.canStillAnswer) yield* this.answerLeaves
       this.feed({ _tag: "TunnelGone", status: makeStatus(Code.UNAVAILABLE, "The tunnel ended"), reason })
     }
     this.feed({ _tag: "Finalize" })
@@ -131,13 +135,31 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.neverWritten()
   })
 
+  /** The answer was handed over, and neither the peer nor the connection keeps it from leaving. */
+  private get canStillAnswer(): boolean {
+    return this.state._tag === "Finishing" && this.link.end?._tag === "ClosedHere" && this.outbound.flushable
+  }
+
+  /** Waits until the answer has left, within the clean-up budget; whoever waits on is let go of then. */
+  private readonly answerLeaves: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.andThen(
+      boundedAt(Deferred.await(this.done), { name: `answer of ${this.path}` }),
+      Effect.sync(() => Deferred.doneUnsafe(this.done, Effect.void))
+    )
+  )
+
   private readonly leaveHandler: Effect.Effect<void> = Effect.suspend(() =>
     this.handlerEnd === undefined
       ? Effect.void
       : Effect.asVoid(boundedAt(this.handlerEnd.settled, { name: `handler of ${this.path}` }))
   )
 
-  private readonly unregister: Effect.Effect<void> = Effect.sync(() => this.forget())
+  private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
+    this.forget()
+    // A handler that was left behind still runs, and counts until it does not.
+    if (this.handlerEnd === undefined) this.handlerGone()
+    else this.handlerEnd.whenSettled(this.handlerGone)
+  })
 
   private begin(): void {
     this.noteOpened()
@@ -177,7 +199,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.writeHeaders(action.metadata)
         return
       case "SendMessage":
-        this.link.outbox.message(this.outbound, action.message, () => this.written())
+        this.queue(action.message, () => this.written())
         return
       case "SendStatus":
         this.writeStatus(action.status)
@@ -278,7 +300,9 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     remember(call, this.info)
     try {
       const result = responseStream ? this.method.handler(call) : this.method.handler(call, responder(this))
-      if (isThenable(result)) this.handlerEnd = new Settlement(result, (error) => this.handlerFailed(error))
+      if (!isThenable(result)) return
+      this.handlerEnd = new Settlement(result, (error) => this.handlerFailed(error))
+      this.handlerEnd.whenSettled(() => call.tellLeft())
     } catch (error) {
       this.handlerFailed(error)
     }
@@ -318,7 +342,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private writeHeaders(metadata: Metadata | undefined): void {
-    const headers = metadata === undefined ? noBytes : metadataToWire(metadata)
+    const headers = metadata === undefined ? noBytes : metadataToWire(metadata, this.link.anyBytes)
     if (headers instanceof MetadataProblem) {
       this.fault(makeStatus(Code.INTERNAL, headers.detail))
       return
@@ -340,11 +364,17 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private closing(status: RpcStatus) {
-    const wire = statusToWire(status)
-    if (wire instanceof MetadataProblem) return refusalToWire(Code.INTERNAL, wire.detail)
+    const wire = statusToWire(status, this.link.anyBytes)
+    if (wire instanceof MetadataProblem) return this.instead(Code.INTERNAL, wire.detail)
     const size = wire.trailers.length + (wire.status?.length ?? 0)
     if (size <= this.link.limits.maxMetadataSize) return wire
-    return refusalToWire(Code.RESOURCE_EXHAUSTED, this.tooMuchMetadata)
+    return this.instead(Code.RESOURCE_EXHAUSTED, this.tooMuchMetadata)
+  }
+
+  /** A status in place of one that cannot be sent; it is what is observed, too. */
+  private instead(code: number, details: string) {
+    this.replaced = makeStatus(code, details)
+    return refusalToWire(code, details)
   }
 
   private get tooMuchMetadata(): string {
@@ -352,8 +382,13 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private abort(status: RpcStatus | undefined): void {
-    this.link.outbox.discard(this.outbound)
-    if (status !== undefined) this.link.answer(this.closeFrame(status))
+    const { outbox } = this.link
+    const headers = outbox.unsentHeaders(this.outbound)
+    outbox.discard(this.outbound)
+    if (status === undefined) return
+    // The handler has sent them before this happened, so they come before the status all the same.
+    if (headers !== undefined) this.link.answer(headers)
+    this.link.answer(this.closeFrame(status))
   }
 
   private tellHandler(reason: CancelReason): void {

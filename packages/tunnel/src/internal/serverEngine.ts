@@ -2,9 +2,10 @@
  * The tunnel server of one tunnel: takes frames apart, admits or refuses streams, and keeps their registry.
  *
  * **Invariants**
- * 1. Every id that a `NewStream` names counts as seen, admitted or not, so a refused stream's own data cannot be
- *    taken for a violation.
- * 2. A mistake that belongs to a call ends that call. Only what makes the ids unreliable ends the tunnel.
+ * 1. Rule `refused-is-seen`: every id that a `NewStream` names counts as seen, admitted or not, so a refused stream's
+ *    own data cannot be taken for a violation.
+ * 2. Rule `one-mistake-one-call`: a mistake that belongs to a call ends that call. Only what makes the ids unreliable
+ *    ends the tunnel.
  * 3. A call's slot is free again only when its task has ended: a peer that opens and cancels in a loop is limited
  *    by the handlers that still run, not by the streams it believes open.
  */
@@ -19,13 +20,18 @@ import {
   type NewStream,
   noBytes,
   revisionOne,
-  revisionZero
+  revisionZero,
+  tunnelId
 } from "./frame.ts"
-import type { Link } from "./link.ts"
+import { drainingDetails, type Link } from "./link.ts"
 import { MetadataProblem, metadataFromWire } from "./metadata.ts"
+import { reasonFromWire } from "./reasonWire.ts"
 import { makeStatus, refusalToWire } from "./rpcStatus.ts"
 import { type Incoming, ServerCall } from "./serverCall.ts"
 import { takeTimeout } from "./timeout.ts"
+
+/** A peer's name in an answer that the peer provokes: many of them may wait, so each is short. */
+const shown = (name: string): string => (name.length <= 100 ? name : `${name.slice(0, 100)}…`)
 
 export class ServerEngine {
   private readonly link: Link
@@ -38,6 +44,7 @@ export class ServerEngine {
     this.link = link
     this.services = services
     this.admission = admission
+    link.held.holders = () => this.streams.values()
   }
 
   get size(): number {
@@ -60,6 +67,10 @@ export class ServerEngine {
       this.deliver(stream, frame)
       return
     }
+    if (frame._tag === "Drain" && frame.id === tunnelId) {
+      this.link.drainedByPeer()
+      return
+    }
     if (frame.id > this.highest) {
       this.link.violated("stream-unknown", `stream ${frame.id} was never opened`, frame.id)
     }
@@ -77,18 +88,24 @@ export class ServerEngine {
         stream.halfClose()
         return
       case "Cancel":
-        stream.feed({
-          _tag: "Cancel",
-          reason: CancelReason.ClientGone({ transport: "tunnel", detail: "the caller cancelled" })
-        })
+        stream.feed({ _tag: "Cancel", reason: this.whyCancelled(frame.reason) })
         return
       case "WindowUpdate":
         stream.grant(frame.increment)
         return
+      case "Drain":
       case "Unset":
         stream.fault(makeStatus(Code.INTERNAL, "A frame of a kind that this end does not know"))
         return
     }
+  }
+
+  /** Why the caller cancelled, in its own words where it has any. They are the peer's, and stand as such. */
+  private whyCancelled(bytes: Buffer | undefined): CancelReason {
+    const told = bytes !== undefined && this.link.carrier.extensions.has("cancel-reason")
+    const because = told ? reasonFromWire(bytes) : undefined
+    const detail = "the caller cancelled"
+    return CancelReason.ClientGone({ transport: "tunnel", detail, ...(because && { because }) })
   }
 
   private malformed({ detail, id }: Malformed): void {
@@ -108,6 +125,7 @@ export class ServerEngine {
 
   private open(frame: NewStream): void {
     const { id, method, window } = frame
+    // Rule `ids-increase`.
     if (id <= this.highest) {
       this.link.violated("ids-increase", `stream ${id} was opened after stream ${this.highest}`, id)
       return
@@ -119,6 +137,11 @@ export class ServerEngine {
       refuse(Code.UNAVAILABLE, "The server is shutting down")
       return
     }
+    if (this.link.calls.refusing) {
+      refuse(Code.UNAVAILABLE, drainingDetails)
+      return
+    }
+    // Rule `revision-per-stream`.
     const { revision } = frame
     if (revision !== revisionOne && revision !== revisionZero) {
       refuse(Code.UNAVAILABLE, `Protocol revision ${revision} is not spoken here`)
@@ -128,19 +151,28 @@ export class ServerEngine {
       refuse(Code.RESOURCE_EXHAUSTED, `More than ${limits.maxStreams} streams at the same time`)
       return
     }
+    if (this.link.calls.full) {
+      refuse(Code.RESOURCE_EXHAUSTED, `More than ${this.link.calls.maxHandlers} handlers run for this tunnel`)
+      return
+    }
+    if (this.admission.full) {
+      refuse(Code.RESOURCE_EXHAUSTED, `More than ${this.admission.maxHandlers} handlers run for all tunnels`)
+      return
+    }
     const headers = frame.headers ?? noBytes
     if (headers.length + method.length > limits.maxMetadataSize) {
       refuse(Code.RESOURCE_EXHAUSTED, `The request metadata is larger than ${limits.maxMetadataSize} bytes`)
       return
     }
+    // Rule `method-name`.
     const path = method.startsWith("/") ? method.slice(1) : method
     if (!path.includes("/")) {
-      refuse(Code.INVALID_ARGUMENT, `"${method}" is not a method name`)
+      refuse(Code.INVALID_ARGUMENT, `"${shown(method)}" is not a method name`)
       return
     }
     const registered = this.services.methods.get(path)
     if (registered === undefined) {
-      refuse(Code.UNIMPLEMENTED, `The method ${method} is not implemented`)
+      refuse(Code.UNIMPLEMENTED, `The method ${shown(method)} is not implemented`)
       return
     }
     const metadata = metadataFromWire(headers)
@@ -161,16 +193,25 @@ export class ServerEngine {
     const forget = (): void => {
       this.streams.delete(id)
       this.admission.leave()
+      this.link.calls.leave()
     }
-    const stream = new ServerCall(this.link, incoming, forget)
+    const handlerGone = (): void => {
+      this.admission.handlerEnds()
+      this.link.calls.handlerEnds()
+    }
+    const stream = new ServerCall(this.link, incoming, forget, handlerGone)
     this.streams.set(id, stream)
     this.admission.enter()
+    this.link.calls.enter()
+    this.admission.handlerStarts()
+    this.link.calls.handlerStarts()
     const task = this.link.spawn(stream.life, `${path} ${id}`)
     if (task !== undefined) {
       stream.own(task)
       return
     }
     forget()
+    handlerGone()
     refuse(Code.UNAVAILABLE, "The tunnel is closing")
   }
 

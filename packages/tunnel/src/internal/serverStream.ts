@@ -9,8 +9,9 @@
  * 1. Total: every event has a meaning in every state, and none of them throws.
  * 2. The handler starts at most once, and is told of a cancel at most once and only when its answer had not left.
  * 3. `Finish` is asked for exactly once, on entering `Ended`; after that nothing but `Finalize` acts.
- * 4. A cancelled stream answers the peer only if the peer still listens: not after the peer's own cancel.
- * 5. What a handler writes after the end is `Late`: a value for the observer, never a frame.
+ * 4. Rule `no-answer-to-cancel`: a cancelled stream answers the peer only if the peer still listens: not after the
+ *    peer's own cancel.
+ * 5. Rule `close-is-last`: what a handler writes after the end is `Late`: a value for the observer, never a frame.
  */
 import type { CancelReason } from "@curfew/reason"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
@@ -107,6 +108,7 @@ const gathering = (state: Extract<State, { _tag: "Gathering" }>, event: Event): 
         ? [{ _tag: "Gathering", request: event.message }, none]
         : malformedRequest("The method takes one request and got a second", false)
     case "HalfClose":
+      // Rules `no-partial-end` and `one-request`.
       if (event.truncated) return malformedRequest("The request is cut off", false)
       if (state.request === undefined)
         return malformedRequest("The method takes one request and got none", false)
@@ -128,6 +130,7 @@ const running = (state: Extract<State, { _tag: "Running" }>, event: Event): Tran
       if (event.truncated) return malformedRequest("The request stream ends inside a message", true)
       return [{ ...state, requestEnded: true }, [{ _tag: "PushEnd" }]]
     case "Headers":
+      // Rule `headers-first`: once, before the first message, and before a close that is OK.
       return state.headersSent
         ? [state, none]
         : [{ ...state, headersSent: true }, [{ _tag: "SendHeaders", metadata: event.metadata }]]

@@ -1,5 +1,5 @@
 /**
- * The `grpc-timeout` header: at most eight digits and a unit.
+ * Rule `deadline-travels`: the `grpc-timeout` header, at most eight digits and a unit.
  *
  * **Invariants**
  * 1. What is written never promises more time than there is, except by less than one millisecond.

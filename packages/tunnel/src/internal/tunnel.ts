@@ -2,7 +2,7 @@
  * A tunnel's whole life over a carrier, for either role.
  *
  * **Invariants**
- * 1. The tunnel server's settings are queued before the first frame is read.
+ * 1. Rule `settings-first`: the tunnel server's settings are queued before the first frame is read.
  * 2. A tunnel is ready once, or its opening failed; nobody sees a channel before the settings have arrived.
  * 3. The life ends when the tunnel's end is decided; leaving its scope is what tears it down.
  */
@@ -10,7 +10,9 @@ import { CancelReason } from "@curfew/reason"
 import { boundedAt } from "@curfew/scope/bounded"
 import { status as Code, credentials, type ServiceDefinition } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Services } from "../Services.ts"
 import type { ClientConstructor, TunnelChannel, TunnelHandle } from "../TunnelChannel.ts"
@@ -23,7 +25,7 @@ import { type Source, TunnelGrpcChannel } from "./channel.ts"
 import { ClientEngine } from "./clientEngine.ts"
 import { tunnelId } from "./frame.ts"
 import { limitsOf } from "./limits.ts"
-import { type Link, make as makeLink, nextTunnelId } from "./link.ts"
+import { drainingDetails, type Link, make as makeLink, nextTunnelId } from "./link.ts"
 import { ServerEngine } from "./serverEngine.ts"
 
 const endOf = ({ code, details }: CarrierEnd): TunnelEnd =>
@@ -53,7 +55,21 @@ const handleOf = (link: Link, over: Deferred.Deferred<TunnelEnd>, streams: () =>
         link.close({ _tag: "ClosedHere", reason })
         return Effect.asVoid(closed)
       }),
-    stats: Effect.sync(() => ({ streams: streams(), deadlines: link.deadlines.size, ...link.counters }))
+    draining: Effect.sync(() => link.draining),
+    awaitDraining: Deferred.await(link.drained),
+    drain: (limit) =>
+      Effect.suspend(() => {
+        link.drain()
+        const ended = Effect.andThen(link.calls.idle(), link.outbox.flushed)
+        return Effect.map(Effect.timeoutOption(ended, limit ?? Duration.infinity), Option.isSome)
+      }),
+    stats: Effect.sync(() => ({
+      streams: streams(),
+      deadlines: link.deadlines.size,
+      blocked: link.held.blocked,
+      held: link.held.bytes,
+      ...link.counters
+    }))
   }
 }
 
@@ -111,10 +127,15 @@ export const runClient = (
 
 const sourceOf = (link: Link, engine: ClientEngine): Source => ({
   target: link.carrier.peer,
-  pick: () => (link.end === undefined ? engine : undefined),
+  pick: () => (engine.available ? engine : undefined),
+  refusal: () => (link.end === undefined ? drainingDetails : "The tunnel is closed"),
   over: () => link.end !== undefined,
   note: link.note,
-  changed: Deferred.await(link.ending)
+  // What has happened once is no change any more: a watcher that comes later waits for what is left to happen.
+  changed: Effect.suspend(() => {
+    const ending = Deferred.await(link.ending)
+    return link.draining ? ending : Effect.raceFirst(ending, Deferred.await(link.drained))
+  })
 })
 
 /** Runs the serving end until the tunnel ends. */
@@ -136,6 +157,9 @@ export const runServer = (
     if (carrier.negotiates) {
       outbox.urgent({ _tag: "Settings", id: tunnelId, revisions: limits.revisions, window: limits.window })
     }
+    // Behind the settings, which are the first frame of every tunnel.
+    const ignore = admission.onRefuse(() => link?.drain())
+    yield* Effect.addFinalizer(() => Effect.sync(ignore))
     carrier.listen(engine.receive, (end) => link?.close(endOf(end)))
     yield* ready(handleOf(link, over, () => engine.size))
     yield* Deferred.await(ending)

@@ -1,15 +1,16 @@
 /**
- * Flow control of one direction of one stream. Only payload bytes count.
+ * Flow control of one direction of one stream. Rule `credit-is-payload`: only payload bytes count.
  *
  * **Invariants**
- * 1. Credit is never negative and never exceeds 2³²−1: an update that would overflow saturates, so that a wrapped
- *    number cannot stall a stream.
+ * 1. Rule `credit-saturates`: credit is never negative and never exceeds 2³²−1: an update that would overflow
+ *    saturates, so that a wrapped number cannot stall a stream.
  * 2. On the receiving side, `room + held + owed = limit` at all times: what the peer may still send, what was
  *    received and not yet consumed, and what was consumed and not yet announced.
- * 3. Updates are gathered up to half a window. Since `owed` stays below that, a peer whose bytes are all consumed
- *    always has credit, so gathering cannot stall it.
- * 4. Without flow control (revision zero) a sender has credit without end, and nothing is announced. What waits for its
- *    reader is bounded all the same, so a stream that nobody reads ends; the tunnel does not stop for it.
+ * 3. Rule `updates-gathered`: updates are gathered up to half a window. Since `owed` stays below that, a peer whose
+ *    bytes are all consumed always has credit, so gathering cannot stall it.
+ * 4. Without flow control (revision zero) a sender has credit without end, and nothing is announced. Rule
+ *    `unread-bounded`: what waits for its reader is bounded all the same, so a stream that nobody reads ends; the
+ *    tunnel does not stop for it.
  */
 import { maxUint32, type Revision, revisionOne } from "./frame.ts"
 

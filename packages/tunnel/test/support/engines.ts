@@ -16,7 +16,7 @@ import { Admission } from "../../src/internal/admission.ts"
 import { type ClientFrame, type NewStream, type ServerFrame, tunnelId } from "../../src/internal/frame.ts"
 import { runClient, runServer } from "../../src/internal/tunnel.ts"
 import { definition, EchoClient, type Handlers, implementation } from "./echo.ts"
-import { fakeClient, fakeServer } from "./memory.ts"
+import { fakeClient, fakeServer, type PeerOptions } from "./memory.ts"
 
 export type CloseFrame = Extract<ServerFrame, { _tag: "CloseStream" }>
 
@@ -37,11 +37,11 @@ export const spawned = <H>(
 
 /** A tunnel server with the echo service; the test is its tunnel client. */
 export const serverEnd = (
-  options: TunnelOptions & { readonly handlers?: Partial<Handlers>; readonly negotiates?: boolean } = {}
+  options: TunnelOptions & PeerOptions & { readonly handlers?: Partial<Handlers> } = {}
 ) =>
   Effect.gen(function* () {
     const events: Array<TunnelEvent> = []
-    const peer = fakeClient({ negotiates: options.negotiates ?? true })
+    const peer = fakeClient(options)
     const services = Services.empty.pipe(Services.add(definition, implementation(options.handlers)))
     const admission = new Admission()
     const observer = (event: TunnelEvent): void => void events.push(event)
@@ -63,16 +63,10 @@ export const serverEnd = (
   })
 
 /** A tunnel client with the echo stub; the test is its tunnel server. */
-export const clientEnd = (
-  options: TunnelOptions & {
-    readonly settings?: ServerFrame
-    readonly negotiates?: boolean
-    readonly secure?: boolean
-  } = {}
-) =>
+export const clientEnd = (options: TunnelOptions & PeerOptions & { readonly settings?: ServerFrame } = {}) =>
   Effect.gen(function* () {
     const events: Array<TunnelEvent> = []
-    const peer = fakeServer({ negotiates: options.negotiates ?? true, secure: options.secure ?? false })
+    const peer = fakeServer(options)
     const observer = (event: TunnelEvent): void => void events.push(event)
     const opened = yield* spawned<TunnelChannel>((ready) =>
       runClient(peer.carrier, "forward", { ...options, observer }, ready)

@@ -11,11 +11,12 @@ import { runInNewContext } from "node:vm"
 import { status as Code, Metadata } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import { Services, type TunnelChannel, type TunnelHandle } from "../../src/index.ts"
+import { Services, type TunnelChannel, type TunnelHandle, type TunnelOptions } from "../../src/index.ts"
 import { Admission } from "../../src/internal/admission.ts"
 import type { Carrier, CarrierEnd } from "../../src/internal/carrier.ts"
 import { decodeClientFrame } from "../../src/internal/decode.ts"
 import { encodeFrame } from "../../src/internal/encode.ts"
+import { allExtensions, noExtensions } from "../../src/internal/extensions.ts"
 import { type ClientFrame, noBytes, type ServerFrame, tunnelId } from "../../src/internal/frame.ts"
 import { runClient, runServer } from "../../src/internal/tunnel.ts"
 import { audited } from "./audit.ts"
@@ -187,6 +188,12 @@ const data = (draw: Draw, id: number): ClientFrame & ServerFrame => {
   return { _tag: "Message", id, size: draw(4) === 0 ? pick(draw, numbers) : bytes.length, data: bytes }
 }
 
+/** What may stand where a cancel carries its reason. */
+const reason = (draw: Draw): Buffer => {
+  const text = Buffer.from(pick(draw, ['{"_tag":"Requested"}', "{}", "null", '{"_tag":7}', "[[[[", "\u0000"]))
+  return draw(2) === 0 ? text : mutate(draw, text)
+}
+
 const clientFrame = (draw: Draw, ids: Ids): ClientFrame => {
   switch (draw(10)) {
     case 0:
@@ -207,7 +214,8 @@ const clientFrame = (draw: Draw, ids: Ids): ClientFrame => {
     case 6:
       return { _tag: "HalfClose", id: ids.some() }
     case 7:
-      return { _tag: "Cancel", id: ids.some() }
+      if (draw(20) === 0) return { _tag: "Drain", id: pick(draw, [tunnelId, ids.some()]) }
+      return { _tag: "Cancel", id: ids.some(), reason: draw(3) === 0 ? reason(draw) : undefined }
     case 8:
       return { _tag: "WindowUpdate", id: ids.some(), increment: pick(draw, numbers) }
     default:
@@ -237,12 +245,13 @@ const serverFrame = (draw: Draw, ids: Ids): ServerFrame => {
         ? { _tag: "Settings", id, revisions: [draw(9), draw(9)], window: pick(draw, numbers) }
         : { _tag: "WindowUpdate", id, increment: 1 }
     default:
+      if (draw(20) === 0) return { _tag: "Drain", id: pick(draw, [tunnelId, id]) }
       return draw(5) === 0 ? { _tag: "Unset", id } : data(draw, id)
   }
 }
 
 /** A transport whose other end is the hostile peer; what our end writes is dropped, now or when the peer reads. */
-const transport = (wrote: (bytes: Buffer) => void = () => undefined) => {
+const transport = (draw: Draw, wrote: (bytes: Buffer) => void = () => undefined) => {
   let onFrame: ((bytes: Buffer) => void) | undefined
   let onEnd: ((end: CarrierEnd) => void) | undefined
   let reading = true
@@ -259,6 +268,7 @@ const transport = (wrote: (bytes: Buffer) => void = () => undefined) => {
     metadata: new Metadata(),
     secure: false,
     negotiates: true,
+    extensions: draw(2) === 0 ? allExtensions : noExtensions,
     listen: (frame, end) => {
       onFrame = frame
       onEnd = end
@@ -303,6 +313,13 @@ const handlers = {
   }) as ClientStreamHandler
 }
 const services = Services.empty.pipe(Services.add(definition, implementation(handlers)))
+
+/** The limits as they are, or such as are soon met. */
+const limits = (draw: Draw): Required<Pick<TunnelOptions, "maxBuffered" | "maxHandlers" | "maxStreams">> => ({
+  maxBuffered: draw(2) === 0 ? 64 * 1024 * 1024 : 1 + draw(300_000),
+  maxHandlers: draw(2) === 0 ? 1024 : 1 + draw(20),
+  maxStreams: draw(2) === 0 ? 1024 : 1 + draw(50)
+})
 
 interface Round {
   readonly frames: number
@@ -359,6 +376,7 @@ const attack = (
   ids: Ids,
   role: "server" | "client",
   peer: ReturnType<typeof transport>,
+  check: Effect.Effect<void, string>,
   each: () => void
 ) =>
   Effect.gen(function* () {
@@ -372,20 +390,32 @@ const attack = (
         peer.send(bytes)
         sent++
       }
+      yield* check
       if (draw(4) === 0) yield* nextTurn
     }
     return sent
   })
 
+/** What a tunnel holds and runs stays within its limits, whatever comes. */
+const within = (handle: TunnelHandle, { maxBuffered, maxStreams }: ReturnType<typeof limits>) =>
+  Effect.flatMap(handle.stats, ({ held, streams }) => {
+    if (held > maxBuffered) return Effect.fail(`${held} bytes are held, and ${maxBuffered} may be`)
+    return streams > maxStreams
+      ? Effect.fail(`${streams} streams are open, and ${maxStreams} may be`)
+      : Effect.void
+  })
+
 const serverRound = (draw: Draw): Effect.Effect<Round, string> =>
   Effect.scoped(
     Effect.gen(function* () {
-      const peer = transport()
+      const limited = limits(draw)
+      const peer = transport(draw)
       const opened = yield* spawned<TunnelHandle>((ready) =>
-        runServer(peer.carrier, "forward", services, new Admission(), {}, ready)
+        runServer(peer.carrier, "forward", services, new Admission(), limited, ready)
       )
       const handle = yield* Effect.orDie(Deferred.await(opened))
-      const frames = yield* attack(draw, new Ids(draw), "server", peer, () => undefined)
+      const ids = new Ids(draw)
+      const frames = yield* attack(draw, ids, "server", peer, within(handle, limited), () => undefined)
       return yield* ended(handle, peer, frames)
     })
   )
@@ -393,12 +423,15 @@ const serverRound = (draw: Draw): Effect.Effect<Round, string> =>
 const clientRound = (draw: Draw): Effect.Effect<Round, string> =>
   Effect.scoped(
     Effect.gen(function* () {
+      const limited = limits(draw)
       const ids = new Ids(draw)
-      const peer = transport((bytes) => {
+      const peer = transport(draw, (bytes) => {
         const frame = decodeClientFrame(bytes)
         if (frame._tag === "NewStream") ids.opened(frame.id)
       })
-      const opened = yield* spawned<TunnelChannel>((ready) => runClient(peer.carrier, "forward", {}, ready))
+      const opened = yield* spawned<TunnelChannel>((ready) =>
+        runClient(peer.carrier, "forward", limited, ready)
+      )
       const window = pick(draw, numbers)
       peer.send(encodeFrame({ _tag: "Settings", id: tunnelId, revisions: [0, draw(3)], window }))
       const channel = yield* Effect.orDie(Deferred.await(opened))
@@ -425,7 +458,7 @@ const clientRound = (draw: Draw): Effect.Effect<Round, string> =>
         if (draw(2) === 0) call.end()
         if (draw(5) === 0) call.cancel()
       }
-      const frames = yield* attack(draw, ids, "client", peer, begin)
+      const frames = yield* attack(draw, ids, "client", peer, within(channel, limited), begin)
       const round = yield* ended(channel, peer, frames)
       for (let turns = 0; over < begun && turns < 1000; turns++) yield* nextTurn
       // A paused caller gets its status once it has read; here nobody will.

@@ -7,7 +7,15 @@ import * as Effect from "effect/Effect"
 import type { Carrier, CarrierEnd } from "../../src/internal/carrier.ts"
 import { decodeClientFrame, decodeServerFrame } from "../../src/internal/decode.ts"
 import { encodeFrame } from "../../src/internal/encode.ts"
+import type { Extension } from "../../src/internal/extensions.ts"
 import type { ClientFrame, Malformed, ServerFrame } from "../../src/internal/frame.ts"
+
+export interface PeerOptions {
+  readonly negotiates?: boolean
+  readonly secure?: boolean
+  /** Default: none, as with a peer of another make. */
+  readonly extensions?: ReadonlyArray<Extension>
+}
 
 export interface Peer<In, Out> {
   readonly carrier: Carrier
@@ -28,7 +36,7 @@ export interface Peer<In, Out> {
 const peer = <In, Out>(
   decode: (bytes: Buffer) => In,
   encode: (frame: Out) => Buffer,
-  options: { readonly negotiates?: boolean; readonly secure?: boolean }
+  options: PeerOptions
 ): Peer<In, Out> => {
   const written: Array<In> = []
   const watchers = new Set<() => void>()
@@ -71,6 +79,7 @@ const peer = <In, Out>(
       metadata: new Metadata(),
       secure: options.secure ?? false,
       negotiates: options.negotiates ?? true,
+      extensions: new Set(options.extensions),
       listen: (frame, end) => {
         onFrame = frame
         onEnd = end
@@ -95,11 +104,9 @@ const peer = <In, Out>(
 }
 
 /** The peer of a tunnel server: a tunnel client that speaks frames. */
-export const fakeClient = (
-  options: { readonly negotiates?: boolean; readonly secure?: boolean } = {}
-): Peer<ServerFrame | Malformed, ClientFrame> => peer(decodeServerFrame, encodeFrame, options)
+export const fakeClient = (options: PeerOptions = {}): Peer<ServerFrame | Malformed, ClientFrame> =>
+  peer(decodeServerFrame, encodeFrame, options)
 
 /** The peer of a tunnel client: a tunnel server that speaks frames. */
-export const fakeServer = (
-  options: { readonly negotiates?: boolean; readonly secure?: boolean } = {}
-): Peer<ClientFrame | Malformed, ServerFrame> => peer(decodeClientFrame, encodeFrame, options)
+export const fakeServer = (options: PeerOptions = {}): Peer<ClientFrame | Malformed, ServerFrame> =>
+  peer(decodeClientFrame, encodeFrame, options)

@@ -125,7 +125,7 @@ const cyclesOf = (options: ChurnOptions, ledger: Ledger, problems: Array<string>
         ledger,
         new Metadata(),
         Math.ceil(options.streams / 2),
-        options.busy / 2
+        options.busy / 4
       )
       await later(options.busy / 2)
       if (draw(2) === 0) {

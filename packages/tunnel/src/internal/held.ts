@@ -1,0 +1,46 @@
+/**
+ * The payload bytes that a tunnel holds for all its streams together: what came and waits for a reader, and what was
+ * handed over and waits to be sent.
+ *
+ * **Invariants**
+ * 1. `bytes` is the sum over the streams of what their assemblers and their outbounds hold.
+ * 2. Above the limit the stream that holds most ends, and gives back what it held at once, until the sum is below it:
+ *    many small streams do not pay for a large one.
+ */
+
+/** What a stream tells and does about the bytes that it holds. */
+export interface Holder {
+  readonly held: number
+  /** It has something to send, and no credit for it. */
+  readonly blocked: boolean
+  /** Ends the stream for what it holds, and lets go of that. */
+  readonly relinquish: (details: string) => void
+}
+
+export class Held {
+  bytes = 0
+  readonly limit: number
+  holders: () => Iterable<Holder> = () => []
+
+  constructor(limit = Number.POSITIVE_INFINITY) {
+    this.limit = limit
+  }
+
+  /** How many streams wait for credit. */
+  get blocked(): number {
+    let count = 0
+    for (const holder of this.holders()) if (holder.blocked) count++
+    return count
+  }
+
+  /** Rule `bytes-held`. */
+  check(): void {
+    while (this.bytes > this.limit) {
+      let most: Holder | undefined
+      for (const holder of this.holders()) if (holder.held > (most?.held ?? 0)) most = holder
+      // What is left belongs to streams that have no id yet.
+      if (most === undefined) return
+      most.relinquish(`The tunnel holds more than ${this.limit} bytes, and this call most of them`)
+    }
+  }
+}
