@@ -1,8 +1,8 @@
 /**
  * Runs every check one after the other, also after a failure, and ends with the line `N passed, N failed`.
  * Each test counts as one and each other step as one. With `--long` it runs the tests alone, with many more
- * random cases, then again with fresh seeds for some minutes, and what takes too long for every change: coverage and
- * mutants.
+ * random cases, then again with fresh seeds for some minutes, and what takes too long for every change: coverage, a
+ * million frames of hostile peers, minutes of churn, and mutants.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs"
@@ -56,6 +56,8 @@ const steps = (): ReadonlyArray<Step> =>
         { name: "fresh seeds", command: `npm run test:soak -- --minutes ${soakMinutes} --runs 200` },
         // Many more random cases would cover no more lines.
         { name: "coverage", command: "env -u CURFEW_RUNS -u CURFEW_TEST_REPORT npm run coverage" },
+        { name: "hostile peers", command: "npm run fuzz -- --frames 1000000 --seed 1", minutes: 60 },
+        { name: "churn", command: "npm run churn -- --minutes 5 --seed 1", minutes: 30 },
         { name: "mutants", command: "npm run mutate", minutes: 120 }
       ]
     : [
@@ -68,6 +70,7 @@ const steps = (): ReadonlyArray<Step> =>
         { name: "public API", command: "npm run api:check", after: "types" },
         { name: "packages", command: "npm run packages:check", after: "types" },
         { name: "sizes", command: "npm run size:check" },
+        { name: "interoperability", command: "npm run interop -- --required" },
         { name: "start", command: start },
         { name: "reference tunnel", command: reference },
         ...["fiber", "stream", "error"].map((fault) => ({

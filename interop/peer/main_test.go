@@ -4,6 +4,7 @@
 //	CURFEW_ROLE=agent   a network client: offers the test service in a reverse tunnel, runs until stdin closes
 //	CURFEW_ROLE=call    a network client: opens a forward tunnel and runs the cases over it
 //	CURFEW_ROLE=invite  a network server: waits for a reverse tunnel and runs the cases over it
+//	CURFEW_ROLE=steps   a network server with one slow method, which counts what callers that leave do to it
 //
 // CURFEW_ADDRESS is the other end, CURFEW_FLOW_CONTROL=off switches flow control off at this end. A server prints
 // "port N" on a line of its own. The cases are Go tests, so their results are those of `-test.v`.
@@ -12,12 +13,15 @@ package peer
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +36,9 @@ import (
 )
 
 const nestingKey = "nesting-level"
+
+// What a caller asks a handler for: to run the cases over the reverse tunnel that it has opened inside the tunnel.
+const nestedMethod = "/curfew.interop.Nested/Run"
 
 func flowControlOff() bool { return os.Getenv("CURFEW_FLOW_CONTROL") == "off" }
 
@@ -56,7 +63,88 @@ func newHandler() *grpctunnel.TunnelServiceHandler {
 	})
 	grpchantesting.RegisterTestServiceServer(handler, &grpchantesting.TestServer{})
 	tunnelpb.RegisterTunnelServiceServer(handler, handler.Service())
+	registerNested(handler, handler)
 	return handler
+}
+
+func registerNested(at grpc.ServiceRegistrar, handler *grpctunnel.TunnelServiceHandler) {
+	at.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "curfew.interop.Nested",
+		HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{MethodName: "Run", Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			request := &grpchantesting.Message{}
+			if err := decode(request); err != nil {
+				return nil, err
+			}
+			return runNested(ctx, handler, string(request.Payload))
+		}}},
+	}, struct{}{})
+}
+
+// The test that a role which serves runs in, for as long as it serves.
+var serving *testing.T
+
+// Runs the cases as tests of this process, which prints them when it stops; the answer says whether they passed.
+func runNested(ctx context.Context, handler *grpctunnel.TunnelServiceHandler, key string) (*grpchantesting.Message, error) {
+	channel := handler.KeyAsChannel(key)
+	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := channel.WaitForReady(ready); err != nil {
+		return nil, err
+	}
+	if !serving.Run("nested reverse", func(t *testing.T) { cases(t, ctx, channel) }) {
+		return nil, status.Error(codes.Internal, "cases over the nested reverse tunnel failed")
+	}
+	return &grpchantesting.Message{Payload: []byte("[]")}, nil
+}
+
+type nestedResult struct {
+	Name  string
+	Error string
+}
+
+// Opens a reverse tunnel inside a tunnel, and has the other end run the cases over it.
+func nestedReverse(t *testing.T, ctx context.Context, channel grpc.ClientConnInterface) {
+	server := grpctunnel.NewReverseTunnelServer(tunnelpb.NewTunnelServiceClient(channel), tunnelOptions()...)
+	grpchantesting.RegisterTestServiceServer(server, &grpchantesting.TestServer{})
+	served := make(chan error, 1)
+	go func() {
+		started, err := server.Serve(metadata.AppendToOutgoingContext(ctx, nestingKey, "reverse"))
+		if err == nil && !started {
+			err = errors.New("the reverse tunnel never started")
+		}
+		served <- err
+	}()
+	answer := &grpchantesting.Message{}
+	if err := channel.Invoke(ctx, nestedMethod, &grpchantesting.Message{Payload: []byte("reverse")}, answer); err != nil {
+		t.Error(err)
+	}
+	var results []nestedResult
+	if err := json.Unmarshal(answer.Payload, &results); err != nil {
+		t.Error("the answer is no list of results:", err)
+	}
+	for _, result := range results {
+		t.Run(result.Name, func(t *testing.T) {
+			if result.Error != "" {
+				t.Error(result.Error)
+			}
+		})
+	}
+	server.Stop()
+	if err := <-served; err != nil {
+		t.Error("serving ended:", err)
+	}
+}
+
+// Fails when goroutines are left that were not there before.
+func leavesNothing(t *testing.T, before int) {
+	t.Run("nothing is left", func(t *testing.T) {
+		for end := time.Now().Add(15 * time.Second); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d goroutines, and %d before", runtime.NumGoroutine(), before)
+			}
+		}
+	})
 }
 
 func listen(handler *grpctunnel.TunnelServiceHandler) (*grpc.Server, error) {
@@ -82,18 +170,28 @@ func dial() (*grpc.ClientConn, error) {
 func TestMain(m *testing.M) {
 	var err error
 	switch role := os.Getenv("CURFEW_ROLE"); role {
-	case "serve":
-		err = serve()
-	case "agent":
-		err = agent()
-	case "call", "invite":
+	case "steps":
+		err = steps()
+	case "serve", "agent", "call", "invite":
 		os.Exit(m.Run())
 	default:
-		err = fmt.Errorf("CURFEW_ROLE is %q; set it to serve, agent, call or invite", role)
+		err = fmt.Errorf("CURFEW_ROLE is %q; set it to serve, agent, call, invite or steps", role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+}
+
+// A role that serves, until its input closes.
+func TestServing(t *testing.T) {
+	serving = t
+	run := serve
+	if os.Getenv("CURFEW_ROLE") == "agent" {
+		run = agent
+	}
+	if err := run(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -117,6 +215,7 @@ func agent() error {
 	server := grpctunnel.NewReverseTunnelServer(tunnelpb.NewTunnelServiceClient(connection), tunnelOptions()...)
 	grpchantesting.RegisterTestServiceServer(server, &grpchantesting.TestServer{})
 	tunnelpb.RegisterTunnelServiceServer(server, handler.Service())
+	registerNested(server, handler)
 	served := make(chan error, 1)
 	go func() {
 		_, err := server.Serve(context.Background())
@@ -130,11 +229,11 @@ func agent() error {
 func TestCases(t *testing.T) {
 	switch os.Getenv("CURFEW_ROLE") {
 	case "call":
+		before := runtime.NumGoroutine() + 1
 		connection, err := dial()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer connection.Close()
 		stub := tunnelpb.NewTunnelServiceClient(connection)
 		forward(t, context.Background(), stub, func(ctx context.Context, channel grpctunnel.TunnelChannel) {
 			cases(t, ctx, channel)
@@ -144,7 +243,10 @@ func TestCases(t *testing.T) {
 					cases(t, ctx, nested)
 				})
 			})
+			t.Run("nested reverse", func(t *testing.T) { nestedReverse(t, ctx, channel) })
 		})
+		connection.Close()
+		leavesNothing(t, before)
 	case "invite":
 		handler := newHandler()
 		server, err := listen(handler)
@@ -164,6 +266,7 @@ func TestCases(t *testing.T) {
 				cases(t, ctx, nested)
 			})
 		})
+		t.Run("nested reverse", func(t *testing.T) { nestedReverse(t, context.Background(), channel) })
 		for _, tunnel := range handler.AllReverseTunnels() {
 			if err := tunnel.Err(); err != nil {
 				t.Error("a reverse tunnel ended:", err)
@@ -198,7 +301,8 @@ func cases(t *testing.T, ctx context.Context, channel grpc.ClientConnInterface) 
 	t.Run("server deadline", func(t *testing.T) { deadline(t, ctx, stub) })
 }
 
-var payloadSizes = []int{0, 1, 16383, 16384, 16385, 65535, 65536, 65537, 100_000, 1 << 20, 5 << 20}
+// The last two make messages of exactly one chunk and of exactly one window.
+var payloadSizes = []int{0, 1, 16383, 16384, 16385, 65535, 65536, 65537, 100_000, 1 << 20, 5 << 20, 16380, 65532}
 
 func sizes(t *testing.T, ctx context.Context, stub grpchantesting.TestServiceClient) {
 	for _, size := range payloadSizes {
@@ -215,9 +319,12 @@ func sizes(t *testing.T, ctx context.Context, stub grpchantesting.TestServiceCli
 	}
 }
 
+// How long a handler sleeps while it leaves messages unread: longer than what others then do can take.
+const stallMillis = 8_000
+
 // A handler that sleeps with unread messages must not hold up the others.
 func stalledReader(t *testing.T, ctx context.Context, stub grpchantesting.TestServiceClient) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	stalled, err := stub.BidiStream(ctx)
 	if err != nil {
@@ -225,9 +332,15 @@ func stalledReader(t *testing.T, ctx context.Context, stub grpchantesting.TestSe
 	}
 	go func() {
 		for range 2 {
-			if stalled.Send(&grpchantesting.Message{DelayMillis: 60_000, Payload: make([]byte, 40_000)}) != nil {
+			if stalled.Send(&grpchantesting.Message{DelayMillis: stallMillis, Payload: make([]byte, 40_000)}) != nil {
 				return
 			}
+		}
+	}()
+	var answered atomic.Bool
+	go func() {
+		if _, err := stalled.Recv(); err == nil {
+			answered.Store(true)
 		}
 	}()
 	var group sync.WaitGroup
@@ -249,6 +362,9 @@ func stalledReader(t *testing.T, ctx context.Context, stub grpchantesting.TestSe
 		}()
 	}
 	group.Wait()
+	if answered.Load() {
+		t.Error("the others finished only after the stalled handler had gone on")
+	}
 	close(failures)
 	for err := range failures {
 		t.Error(err)
@@ -280,7 +396,7 @@ func callers(t *testing.T, ctx context.Context, stub grpchantesting.TestServiceC
 func deadline(t *testing.T, ctx context.Context, stub grpchantesting.TestServiceClient) {
 	ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	_, err := stub.Unary(ctx, &grpchantesting.Message{DelayMillis: 60_000})
+	_, err := stub.Unary(ctx, &grpchantesting.Message{DelayMillis: 2_000})
 	if code := status.Code(err); code != codes.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}

@@ -52,6 +52,8 @@ export class GoProcess {
       this.output += chunk
       for (const look of this.heard) look()
     }
+    // Who writes to a process that is gone learns it by its end.
+    this.child.stdin.on("error", () => undefined)
     this.child.stdout.on("data", hear)
     this.child.stderr.on("data", hear)
     this.ended = new Promise((resolve) => {
@@ -78,6 +80,10 @@ export class GoProcess {
     })
   }
 
+  write(text: string): void {
+    this.child.stdin.write(text)
+  }
+
   /** Ends a role that runs until its input closes. */
   async stop(): Promise<number> {
     this.child.stdin.end()
@@ -95,6 +101,8 @@ export class GoProcess {
 export interface Counted {
   readonly passed: number
   readonly failures: ReadonlyArray<string>
+  /** What failed before everything was made once more. */
+  readonly again?: ReadonlyArray<string>
 }
 
 /** The leaves of the verbose output of Go's tests; the sentences stand above the line of the case they belong to. */

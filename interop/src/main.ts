@@ -18,10 +18,17 @@ import {
   type sendUnaryData
 } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import { type Case, cases, type TestClient } from "./cases.ts"
 import { build, type Counted, countTests, GoProcess, type Programs } from "./goPeer.ts"
-import { definition, implementation, triggerDefinition } from "./testService.ts"
+import {
+  definition,
+  implementation,
+  type Message,
+  nestedDefinition,
+  triggerDefinition
+} from "./testService.ts"
 
 type Flow = "both" | "not at the dialled end" | "not at the dialling end"
 
@@ -35,19 +42,62 @@ interface Row {
 const options = (on: boolean) => ({ flowControl: on, maxMessageSize: 16 << 20 })
 const environment = (on: boolean) => ({ CURFEW_FLOW_CONTROL: on ? "on" : "off" })
 
+const nestedKey = "reverse"
+const keyed = (): Metadata => {
+  const metadata = new Metadata()
+  metadata.set("nesting-level", nestedKey)
+  return metadata
+}
+
+const affinityKey = ({ metadata }: { readonly metadata: Metadata }): string =>
+  String(metadata.get("test-client-key")[0] ?? metadata.get("nesting-level")[0] ?? "")
+
+/** Runs the cases over the reverse tunnel inside the tunnel, when the caller asks for it. */
+const nestedService = (service: () => TunnelService.TunnelService, wanted: ReadonlyArray<Case>) => ({
+  Run: (call: { request: Message }, answer: sendUnaryData<Partial<Message>>) => {
+    Effect.runPromise(
+      Effect.flatMap(
+        Effect.timeout(service().reverse.awaitReverse(call.request.payload.toString()), "10 seconds"),
+        (tunnel) => askOnce(tunnel, "", wanted)
+      )
+    )
+      .then(({ failures, names }) => {
+        const results = names.map((Name) => ({
+          Name,
+          Error: failures.find((failure) => failure.startsWith(`${Name}: `)) ?? ""
+        }))
+        answer(null, { payload: Buffer.from(JSON.stringify(results)) })
+      })
+      .catch((error) => answer({ code: Code.INTERNAL, details: sentence(error) }))
+  }
+})
+
+/** Services whose tunnels can carry tunnels of both directions. */
+const withTunnels = (on: boolean, wanted: ReadonlyArray<Case>) =>
+  Effect.gen(function* () {
+    let made: TunnelService.TunnelService | undefined
+    const self = (): TunnelService.TunnelService => made as TunnelService.TunnelService
+    made = yield* TunnelService.make({
+      ...options(on),
+      services: ({ definition, implementation }) =>
+        offered.pipe(
+          Services.add(definition, implementation),
+          Services.add(nestedDefinition, nestedService(self, wanted))
+        ),
+      affinityKey
+    })
+    return made
+  })
+
 const offered = Services.empty.pipe(Services.add(definition, implementation))
 
-const listen = (on: boolean) =>
+const listen = (on: boolean, wanted: ReadonlyArray<Case> = cases) =>
   Effect.gen(function* () {
     const server = yield* Effect.acquireRelease(
       Effect.sync(() => new Server()),
       (server) => Effect.sync(() => server.forceShutdown())
     )
-    const service = yield* TunnelService.make({
-      ...options(on),
-      services: (self) => offered.pipe(Services.add(self.definition, self.implementation)),
-      affinityKey: ({ metadata }) => String(metadata.get("test-client-key")[0] ?? "")
-    })
+    const service = yield* withTunnels(on, wanted)
     service.addTo(server)
     const port = yield* Effect.callback<number>((resume) =>
       server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
@@ -59,9 +109,11 @@ const listen = (on: boolean) =>
 
 const go = (programs: Programs, role: string, on: boolean, more: Record<string, string> = {}) =>
   Effect.acquireRelease(
-    Effect.sync(
-      () => new GoProcess(programs.peer, ["-test.v"], { CURFEW_ROLE: role, ...environment(on), ...more })
-    ),
+    Effect.sync(() => {
+      const test = role === "call" || role === "invite" ? "TestCases" : "TestServing"
+      const args = ["-test.v", `-test.run=^${test}$`]
+      return new GoProcess(programs.peer, args, { CURFEW_ROLE: role, ...environment(on), ...more })
+    }),
     (peer) => Effect.sync(() => peer.kill())
   )
 
@@ -72,6 +124,18 @@ const goPort = (peer: GoProcess) =>
   )
 
 const to = (port: number) => ({ address: `127.0.0.1:${port}`, credentials: credentials.createInsecure() })
+
+/** What a Go end found that was asked to call back; it stops for that. */
+const foundInside = (peer: GoProcess): Effect.Effect<Counted> =>
+  Effect.map(
+    Effect.promise(() => peer.stop()),
+    () => {
+      const { failures, passed } = countTests(peer.output)
+      // The role itself is a test too, and is no case when nothing was asked of it.
+      const own = /^ *--- (PASS|FAIL): TestServing\//m.test(peer.output)
+      return own || failures.length > 0 ? { passed, failures } : { passed: 0, failures: [] }
+    }
+  )
 
 /** What a Go caller found. */
 const found = (peer: GoProcess): Effect.Effect<Counted> =>
@@ -96,50 +160,115 @@ const ask = (
     const plain = yield* askOnce(channel, "", wanted)
     const nested = yield* openForward({ client: channel.client(Client) }, options(flow))
     const inside = yield* askOnce(nested, "nested, ", wanted)
-    return { passed: plain.passed + inside.passed, failures: [...plain.failures, ...inside.failures] }
+    yield* serveReverse({ client: channel.client(Client) }, offered, { ...options(flow), metadata: keyed() })
+    const back = yield* askBack(channel)
+    return sum([plain, inside, back])
   })
 
-const askOnce = (channel: TunnelChannel, lead: string, wanted: ReadonlyArray<Case>): Effect.Effect<Counted> =>
+const sum = (all: ReadonlyArray<Counted>): Counted => ({
+  passed: all.reduce((total, { passed }) => total + passed, 0),
+  failures: all.flatMap(({ failures }) => failures)
+})
+
+/** Has the other end run the cases over the reverse tunnel that was opened inside the tunnel. */
+const askBack = (channel: TunnelChannel): Effect.Effect<Counted> =>
+  Effect.callback((resume) => {
+    const client = stubOf<{
+      Run(request: Partial<Message>, done: (error: Error | null, answer?: Message) => void): unknown
+    }>(channel, nestedDefinition)
+    client.Run({ payload: Buffer.from(nestedKey) }, (error, answer) => {
+      if (error !== null)
+        return resume(Effect.succeed({ passed: 0, failures: [`nested reverse: ${error.message}`] }))
+      const results: ReadonlyArray<{ readonly Name: string; readonly Error: string }> = JSON.parse(
+        answer?.payload.toString() ?? "[]"
+      )
+      const failures = results.filter((result) => result.Error !== "")
+      resume(
+        Effect.succeed({
+          passed: results.length - failures.length,
+          failures: failures.map((result) => `nested reverse, ${result.Error}`)
+        })
+      )
+    })
+  })
+
+const askOnce = (
+  channel: TunnelChannel,
+  lead: string,
+  wanted: ReadonlyArray<Case>
+): Effect.Effect<Counted & { readonly names: ReadonlyArray<string> }> =>
   Effect.promise(async () => {
     const client = stubOf<TestClient>(channel, definition)
     const failures: Array<string> = []
-    let passed = 0
-    for (const { name, run } of wanted) {
+    const attempt = async ({ name, run }: Case): Promise<void> => {
       try {
         await run(client)
-        passed++
       } catch (error) {
         failures.push(`${lead}${name}: ${sentence(error)}`)
       }
     }
-    return { passed, failures }
+    await Promise.all(wanted.filter(({ waits }) => waits === true).map(attempt))
+    for (const it of wanted) if (it.waits !== true) await attempt(it)
+    return { passed: wanted.length - failures.length, failures, names: wanted.map(({ name }) => name) }
+  })
+
+const trailersMissed = /\/kinds\/[\w-]+\/(success|failure)$/
+const nestedFailed = /nested[ _]reverse$|cases over the nested reverse tunnel failed/
+
+/**
+ * The Go client now and then reports the end of a stream before it has the trailers, so that a case of its own suite
+ * fails whoever serves it. A run in which that is all that failed is made once more.
+ */
+const again = (work: Effect.Effect<Counted, unknown>): Effect.Effect<Counted, unknown> =>
+  Effect.flatMap(work, (counted) => {
+    const other = counted.failures.filter((failure) => !trailersMissed.test(failure))
+    const missed =
+      other.length < counted.failures.length && other.every((failure) => nestedFailed.test(failure))
+    return missed
+      ? Effect.map(work, (second) => ({ ...second, again: counted.failures }))
+      : Effect.succeed(counted)
   })
 
 const run = (programs: Programs, { dials, direction, flow, listens }: Row) => {
   const dialled = flow !== "not at the dialled end"
   const dialling = flow !== "not at the dialling end"
   const serves = direction === "forward" ? listens : dials
-  const wanted = cases.filter((it) => it.needsFlowControl !== true || flow === "both" || serves === "Curfew")
-  // The same for a Go caller.
-  const stall: Record<string, string> = wanted.length < cases.length ? { CURFEW_STALL: "off" } : {}
-  const agentServices = Effect.map(
-    TunnelService.make({ ...options(dialling), services: offered }),
-    (nested) => offered.pipe(Services.add(nested.definition, nested.implementation))
-  )
+  const calls = direction === "forward" ? dials : listens
+  const servedBy = (end: Row["dials"]): ReadonlyArray<Case> =>
+    cases.filter((it) => it.needsFlowControl !== true || flow === "both" || end === "Curfew")
+  // Over the reverse tunnel inside, the two have changed places.
+  const [wanted, wantedBack] = [servedBy(serves), servedBy(calls)]
+  const stalls = (some: ReadonlyArray<Case>): Record<string, string> =>
+    some.length < cases.length ? { CURFEW_STALL: "off" } : {}
+  const [stall, stallBack] = [stalls(wanted), stalls(wantedBack)]
+  const agentServices = Effect.gen(function* () {
+    const nested = yield* withTunnels(dialling, wantedBack)
+    return offered.pipe(
+      Services.add(nested.definition, nested.implementation),
+      Services.add(
+        nestedDefinition,
+        nestedService(() => nested, wantedBack)
+      )
+    )
+  })
   return Effect.scoped(
     Effect.gen(function* () {
       if (listens === "Curfew") {
-        const { port, service } = yield* listen(dialled)
+        const { port, service } = yield* listen(dialled, wantedBack)
         if (dials === "Go" && direction === "forward")
           return yield* Effect.flatMap(
             go(programs, "call", dialling, { CURFEW_ADDRESS: `127.0.0.1:${port}`, ...stall }),
             found
           )
         if (dials === "Go") {
-          yield* go(programs, "agent", dialling, { CURFEW_ADDRESS: `127.0.0.1:${port}` })
-          return yield* Effect.flatMap(service.reverse.awaitReverse(), (tunnel) =>
+          const agent = yield* go(programs, "agent", dialling, {
+            CURFEW_ADDRESS: `127.0.0.1:${port}`,
+            ...stallBack
+          })
+          const asked = yield* Effect.flatMap(service.reverse.awaitReverse(), (tunnel) =>
             ask(tunnel, dialled, wanted)
           )
+          return sum([asked, yield* foundInside(agent)])
         }
         if (direction === "forward")
           return yield* Effect.flatMap(openForward(to(port), options(dialling)), (tunnel) =>
@@ -149,21 +278,30 @@ const run = (programs: Programs, { dials, direction, flow, listens }: Row) => {
         return yield* Effect.flatMap(service.reverse.awaitReverse(), (tunnel) => ask(tunnel, dialled, wanted))
       }
       if (direction === "forward") {
-        const port = yield* Effect.flatMap(go(programs, "serve", dialled), goPort)
-        if (dials === "Curfew")
-          return yield* Effect.flatMap(openForward(to(port), options(dialling)), (tunnel) =>
-            ask(tunnel, dialling, wanted)
-          )
-        return yield* Effect.flatMap(
-          go(programs, "call", dialling, { CURFEW_ADDRESS: `127.0.0.1:${port}`, ...stall }),
-          found
-        )
+        const server = yield* go(programs, "serve", dialled, stallBack)
+        const port = yield* goPort(server)
+        const asked =
+          dials === "Curfew"
+            ? yield* Effect.flatMap(openForward(to(port), options(dialling)), (tunnel) =>
+                ask(tunnel, dialling, wanted)
+              )
+            : yield* Effect.flatMap(
+                go(programs, "call", dialling, { CURFEW_ADDRESS: `127.0.0.1:${port}`, ...stall }),
+                found
+              )
+        return sum([asked, yield* foundInside(server)])
       }
       const inviting = yield* go(programs, "invite", dialled, stall)
       const port = yield* goPort(inviting)
-      if (dials === "Curfew") yield* serveReverse(to(port), yield* agentServices, options(dialling))
-      else yield* go(programs, "agent", dialling, { CURFEW_ADDRESS: `127.0.0.1:${port}` })
-      return yield* found(inviting)
+      if (dials === "Curfew") {
+        yield* serveReverse(to(port), yield* agentServices, options(dialling))
+        return yield* found(inviting)
+      }
+      const agent = yield* go(programs, "agent", dialling, {
+        CURFEW_ADDRESS: `127.0.0.1:${port}`,
+        ...stallBack
+      })
+      return sum([yield* found(inviting), yield* foundInside(agent)])
     })
   )
 }
@@ -265,48 +403,103 @@ const line = (direction: string, dials: string, listens: string, flow: string, r
 const programs = build()
 if (typeof programs === "string") {
   console.log(programs)
-  console.log("0 passed, 1 failed")
-  process.exit(1)
+  // In the gate nothing may be left out; elsewhere it is no failure of the code.
+  console.log(process.argv.includes("--required") ? "0 passed, 1 failed" : "0 passed, 0 failed, 1 skipped")
+  process.exit(process.argv.includes("--required") ? 1 : 0)
 }
+
+interface Work {
+  readonly name: string
+  readonly columns: readonly [direction: string, dials: string, listens: string, flow: string]
+  readonly note: string
+  readonly run: Effect.Effect<Counted, unknown>
+}
+
+const works: ReadonlyArray<Work> = [
+  ...rows.map((row): Work => {
+    const { dials, direction, flow, listens } = row
+    return {
+      name: `${direction}, ${dials} to ${listens}, flow control ${flow}`,
+      columns: [direction, dials, listens, flow],
+      note: "",
+      run: dials === "Go" || listens === "Go" ? again(run(programs, row)) : run(programs, row)
+    }
+  }),
+  ...[true, false].flatMap((on): ReadonlyArray<Work> => {
+    const flow = on ? "both" : "not at the Go end"
+    const client = "the Go library's own client program"
+    const server = "the Go library's own server program"
+    return [
+      {
+        name: client,
+        columns: ["both", "Go", "Curfew", flow],
+        note: client,
+        run: upstreamClient(programs, on)
+      },
+      {
+        name: server,
+        columns: ["both", "Curfew", "Go", flow],
+        note: server,
+        run: upstreamServer(programs, on)
+      }
+    ]
+  })
+]
+
+/** A case more for each row: what this end started for it has ended. */
+const leavingNothing = (work: Effect.Effect<Counted, unknown>): Effect.Effect<Counted> =>
+  Effect.suspend(() => {
+    let fibers = 0
+    return Effect.catchCause(work, (cause) => Effect.succeed({ passed: 0, failures: [String(cause)] })).pipe(
+      Effect.provideService(Metric.FiberRuntimeMetrics, {
+        recordFiberStart: () => void fibers++,
+        recordFiberEnd: () => void fibers--
+      }),
+      Effect.map((counted) =>
+        fibers === 0
+          ? { ...counted, passed: counted.passed + 1 }
+          : { ...counted, failures: [...counted.failures, `${fibers} fibers are left`] }
+      )
+    )
+  })
 
 let passed = 0
 const failures: Array<string> = []
-const take = (name: string, counted: Counted, seconds: number): string => {
+line("direction", "dials", "listens", "flow control", "passed failed     time")
+
+/** Rows run side by side, since they mostly wait, and are printed in their order. */
+const began = works.map(() => 0)
+const outcomes = works.map(({ run }, index) => {
+  let settle: (outcome: readonly [Counted, number]) => void = () => undefined
+  const outcome = new Promise<readonly [Counted, number]>((resolve) => {
+    settle = resolve
+  })
+  const work = Effect.map(
+    Effect.andThen(
+      Effect.sync(() => {
+        began[index] = performance.now()
+      }),
+      leavingNothing(run)
+    ),
+    (counted) => settle([counted, (performance.now() - (began[index] ?? 0)) / 1000])
+  )
+  return { outcome, work }
+})
+const atATime = 4
+const running = Effect.runPromise(
+  Effect.forEach(outcomes, ({ work }) => work, { concurrency: atATime, discard: true })
+)
+for (const [index, { columns, name, note }] of works.entries()) {
+  const outcome = await outcomes[index]?.outcome
+  if (outcome === undefined) continue
+  const [counted, seconds] = outcome
   passed += counted.passed
   failures.push(...counted.failures.map((failure) => `${name}: ${failure}`))
-  return `${`${counted.passed}`.padStart(6)} ${`${counted.failures.length}`.padStart(6)} ${seconds.toFixed(1).padStart(7)} s`
+  for (const failure of counted.again ?? []) console.log(`made once more, for ${failure}`)
+  const counts = `${counted.passed}`.padStart(6) + `${counted.failures.length}`.padStart(7)
+  line(...columns, `${counts} ${seconds.toFixed(1).padStart(7)} s   ${note}`.trimEnd())
 }
-
-const timed = async (work: Effect.Effect<Counted, unknown>): Promise<readonly [Counted, number]> => {
-  const began = performance.now()
-  const counted = await Effect.runPromise(
-    Effect.catchCause(work, (cause) => Effect.succeed({ passed: 0, failures: [String(cause)] }))
-  )
-  return [counted, (performance.now() - began) / 1000]
-}
-
-line("direction", "dials", "listens", "flow control", "passed failed     time")
-for (const row of rows) {
-  const [counted, seconds] = await timed(run(programs, row))
-  const name = `${row.direction}, ${row.dials} to ${row.listens}, flow control ${row.flow}`
-  line(row.direction, row.dials, row.listens, row.flow, take(name, counted, seconds))
-}
-for (const on of [true, false]) {
-  const own = [
-    ["Go", "Curfew", "both", upstreamClient, "the Go library's own client program"],
-    ["Curfew", "Go", "both", upstreamServer, "the Go library's own server program"]
-  ] as const
-  for (const [dials, listens, direction, ask, what] of own) {
-    const [counted, seconds] = await timed(ask(programs, on))
-    line(
-      direction,
-      dials,
-      listens,
-      on ? "both" : "not at the Go end",
-      `${take(what, counted, seconds)}   ${what}`
-    )
-  }
-}
+await running
 for (const failure of failures) console.log(`failed: ${failure}`)
 console.log(`${passed} passed, ${failures.length} failed`)
 process.exitCode = failures.length === 0 && passed > 0 ? 0 : 1

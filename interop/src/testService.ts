@@ -41,6 +41,11 @@ const load = (file: string) =>
 export const definition = load("test_service.proto")["grpchantesting.TestService"] as ServiceDefinition
 export const triggerDefinition = load("tunnel_test_service.proto")["TunnelTestService"] as ServiceDefinition
 
+/** What a caller asks a handler for: to run the cases over the reverse tunnel that it has opened inside the tunnel. */
+export const nestedDefinition = {
+  Run: { ...definition["Unary"], path: "/curfew.interop.Nested/Run" }
+} as ServiceDefinition
+
 const later = (millis: number): Promise<void> =>
   millis <= 0 ? Promise.resolve() : new Promise((resolve) => setTimeout(resolve, millis))
 
@@ -189,4 +194,23 @@ export const implementation = {
   ServerStream: serverStream,
   BidiStream: bidiStream,
   UseExternalMessageTwice: external
+}
+
+/** A message in words: two encodings of the same message, with their maps in another order, give the same ones. */
+export const messageWords = (bytes: Buffer): string => {
+  let message: Message
+  try {
+    message = definition["Unary"]?.requestDeserialize(bytes) as Message
+  } catch {
+    return `undecodable ${bytes.toString("hex")}`
+  }
+  const map = (entries: Record<string, Buffer>): string =>
+    Object.entries(entries)
+      .filter(([key]) => key !== "grpc-timeout")
+      .map(([key, value]) => `${key}=${value.toString("latin1")}`)
+      .sort()
+      .join(" ")
+  const { code, count, delay_millis, error_details, headers, payload, trailers } = message
+  const brief = payload.length > 64 ? `${payload.length} bytes of ${payload[0]}` : payload.toString("hex")
+  return `${brief} ${count} ${code} ${delay_millis} {${map(headers)}} {${map(trailers)}} ${error_details.length}`
 }

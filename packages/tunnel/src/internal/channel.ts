@@ -15,7 +15,8 @@ import {
   type experimental,
   type Metadata,
   propagate,
-  type ServerUnaryCall
+  type ServerUnaryCall,
+  type ServiceDefinition
 } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import type { CallToPlace } from "../Picking.ts"
@@ -128,9 +129,19 @@ const followParent = (call: ClientCall | WaitingCall, parent: Parent | null, fla
 
 export class TunnelGrpcChannel implements ChannelInterface {
   private readonly source: Source
+  private readonly oneAnswer = new Set<string>()
 
   constructor(source: Source) {
     this.source = source
+  }
+
+  /**
+   * Takes the methods with one answer from a stub's constructor: grpc-js does not tell a channel, and a stub that waits
+   * for one answer never asks for a second, so that a peer which sends two would leave its call open for ever.
+   */
+  learn(service: ServiceDefinition = {}): void {
+    for (const { path, responseStream } of Object.values(service))
+      if (!responseStream) this.oneAnswer.add(path)
   }
 
   /** Leaves the tunnel open: it belongs to its scope. */
@@ -201,6 +212,7 @@ export class TunnelGrpcChannel implements ChannelInterface {
     const outgoing = {
       number: ++calls,
       method,
+      oneAnswer: this.oneAnswer.has(method),
       host: host ?? source.target,
       deadline: effectiveDeadline(deadlineMillis(deadline), parentCall, flags)
     }

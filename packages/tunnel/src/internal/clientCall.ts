@@ -46,6 +46,8 @@ export const cancelWithReason: unique symbol = Symbol.for("curfew.cancel") as ne
 export interface Outgoing {
   readonly number: number
   readonly method: string
+  /** The stub takes one answer and no more. */
+  readonly oneAnswer: boolean
   readonly host: string
   /** Milliseconds since the epoch, or infinity. */
   readonly deadline: number
@@ -57,6 +59,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private readonly outgoing: Outgoing
   private answer: RpcStatus | undefined
   private entered = 0
+  private answers = 0
   private headers: Buffer = noBytes
   private metadata = new Metadata()
   private listener: Listener | undefined
@@ -335,7 +338,9 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         return
       }
       case "Message":
-        this.data(frame.size, frame.data)
+        if (++this.answers > 1 && this.outgoing.oneAnswer)
+          this.fault(makeStatus(Code.INTERNAL, "A second answer came for a call that takes one"))
+        else this.data(frame.size, frame.data)
         return
       case "MoreData":
         this.data(-1, frame.data)

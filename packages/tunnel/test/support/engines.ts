@@ -23,7 +23,8 @@ export type CloseFrame = Extract<ServerFrame, { _tag: "CloseStream" }>
 /** Reads code and message out of an encoded status. */
 export { statusFromWire } from "../../src/internal/rpcStatus.ts"
 
-const spawned = <H>(
+/** Runs one end's life in a scope of the test's, and gives its handle once it is there. */
+export const spawned = <H>(
   life: (ready: (handle: H) => Effect.Effect<unknown>) => Effect.Effect<void, unknown, Scope.Scope>
 ): Effect.Effect<Deferred.Deferred<H, unknown>, never, Scope.Scope> =>
   Effect.gen(function* () {
