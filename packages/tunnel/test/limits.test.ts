@@ -117,7 +117,7 @@ describe("the bytes that a tunnel holds", () => {
                   : undefined
           if (step === undefined || step._tag === "Fault") stream.drop()
           expect(tunnel.bytes).toBe(streams.reduce((sum, { held }) => sum + held, 0))
-          expect(Math.min(...streams.map(({ heldBytes }) => heldBytes))).toBeGreaterThanOrEqual(0)
+          expect(Math.min(...streams.map(({ held }) => held))).toBeGreaterThanOrEqual(0)
         }
         for (const stream of streams) stream.drop()
         expect(tunnel.bytes).toBe(0)

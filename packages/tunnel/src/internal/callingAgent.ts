@@ -6,7 +6,7 @@
  * 2. Calls that wait are tasks of the agent's scope, and end with `UNAVAILABLE` when it stops.
  */
 import { TaskScope } from "@curfew/scope"
-import { status as Code, credentials } from "@grpc/grpc-js"
+import { status as Code } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -90,7 +90,6 @@ export const connect = (
     return {
       ...agent,
       grpc,
-      client: <C>(Client: ClientConstructor<C>) =>
-        new Client(target, credentials.createInsecure(), { channelOverride: grpc })
+      client: <C>(Client: ClientConstructor<C>) => grpc.stub(Client)
     }
   })

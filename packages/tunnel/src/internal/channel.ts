@@ -12,6 +12,7 @@ import {
   type ChannelInterface,
   status as Code,
   connectivityState,
+  credentials,
   type experimental,
   type Metadata,
   propagate,
@@ -20,6 +21,7 @@ import {
 } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import type { CallToPlace } from "../Picking.ts"
+import type { ClientConstructor } from "../TunnelChannel.ts"
 import { afterTurn } from "./bridge.ts"
 import { infoOf } from "./callInfo.ts"
 import { ClientCall, cancelWithReason, type Outgoing } from "./clientCall.ts"
@@ -136,12 +138,15 @@ export class TunnelGrpcChannel implements ChannelInterface {
   }
 
   /**
-   * Takes the methods with one answer from a stub's constructor: grpc-js does not tell a channel, and a stub that waits
-   * for one answer never asks for a second, so that a peer which sends two would leave its call open for ever.
+   * A stub over this channel. Takes the methods with one answer from its constructor: grpc-js does not tell a channel,
+   * and a stub that waits for one answer never asks for a second, so that a peer which sends two would leave its call
+   * open for ever.
    */
-  learn(service: ServiceDefinition = {}): void {
+  stub<C>(Client: ClientConstructor<C>): C {
+    const { service = {} } = Client as { readonly service?: ServiceDefinition }
     for (const { path, responseStream } of Object.values(service))
       if (!responseStream) this.oneAnswer.add(path)
+    return new Client(this.source.target, credentials.createInsecure(), { channelOverride: this })
   }
 
   /** Leaves the tunnel open: it belongs to its scope. */

@@ -8,7 +8,7 @@
  */
 import { CancelReason } from "@curfew/reason"
 import { boundedAt } from "@curfew/scope/bounded"
-import { status as Code, credentials, type ServiceDefinition } from "@grpc/grpc-js"
+import { status as Code } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -115,10 +115,7 @@ export const runClient = (
     const tunnel: TunnelChannel = {
       ...handle,
       grpc: channel,
-      client: <C>(Client: ClientConstructor<C>) => {
-        channel.learn((Client as { readonly service?: ServiceDefinition }).service)
-        return new Client(source.target, credentials.createInsecure(), { channelOverride: channel })
-      }
+      client: <C>(Client: ClientConstructor<C>) => channel.stub(Client)
     }
     rememberChannel(link.authContext, tunnel)
     yield* ready(tunnel, engine)
