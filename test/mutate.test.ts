@@ -1,5 +1,5 @@
 /** The mutation check itself: what it makes of a file, and what becomes of mutants in a small project. */
-import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
@@ -240,6 +240,47 @@ describe("a campaign", () => {
       "mutants 5"
     ])
     // Nine runs of a small test file, one of which has to be given up: a busy machine takes its time.
+  }, 240_000)
+
+  it("does not take for a hang what a busy machine holds up, and lets a survivor meet only what is new", async () => {
+    const dir = project()
+    const runs = join(dir, "runs")
+    // The first run, in which nothing is changed, is quick; from then on the machine is busy.
+    const held = `
+import { appendFileSync, existsSync, readFileSync } from "node:fs"
+import { expect, it } from "vitest"
+import { tell } from "../src/index.ts"
+
+it("tells", () => {
+  expect(tell("a")).toBe("A")
+  const busy = existsSync(${JSON.stringify(runs)})
+  appendFileSync(${JSON.stringify(runs)}, "x")
+  if (busy) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_000)
+})
+`
+    writeFileSync(join(dir, "packages/tiny/test/index.test.ts"), held)
+    const run = () =>
+      campaign(projectAt(dir, ["tiny"]), {
+        packages: ["tiny"],
+        workers: 1,
+        memory: join(dir, ".mutate"),
+        modules: join(root, "node_modules"),
+        patience: (slowest) => 500 + 2 * slowest,
+        progress: () => {}
+      })
+    expect(verdicts(await run())).toMatchObject({ "mark told++": "survived" })
+    const before = readFileSync(runs, "utf8").length
+    writeFileSync(
+      join(dir, "packages/tiny/test/other.test.ts"),
+      held.replace("const busy =", "const busy = false &&")
+    )
+    const second = await run()
+    expect(second.find(({ mutant }) => mutant.code === "told++")).toMatchObject({
+      verdict: "survived",
+      reachedBy: 2
+    })
+    // The new file alone: once to see what it comes by, and once under the survivor.
+    expect(readFileSync(runs, "utf8").length - before).toBe(2)
   }, 240_000)
 
   it("does not begin when a test fails without a mutant", async () => {

@@ -9,6 +9,7 @@ import { Memory } from "./memory.ts"
 import { apply, instrument, type Mutant, mutantsOf, nameOf } from "./mutants.ts"
 import { Worker } from "./pool.ts"
 import { hash, type Project, packageOf } from "./project.ts"
+import type { Job } from "./protocol.ts"
 
 type Verdict = "killed" | "timed out" | "survived" | "ruled out"
 
@@ -36,6 +37,8 @@ interface Remembered {
   readonly by: string | undefined
   /** Stands for what the verdict rests on. */
   readonly rests: string
+  /** Of a survivor, what each test file rested on that passed: it need not meet the mutant again. */
+  readonly passed?: ReadonlyArray<string>
 }
 
 export interface Options {
@@ -57,6 +60,9 @@ const way = "1"
 const mutantsCode = readFileSync(join(import.meta.dirname, "mutants.ts"), "utf8")
 
 const patienceOf = (slowest: number): number => 3_000 + 5 * slowest
+
+/** What a hang has been silent for at least, in the longest silences that the file has without the mutant just then. */
+const beyondDoubt = 3
 
 /** Hands the items out to the workers, one each at a time. */
 const share = async <T>(
@@ -222,20 +228,35 @@ export const campaign = async (project: Project, options: Options): Promise<Read
         return { mutant, verdict: known.verdict, by: known.by, reachedBy: candidates(mutant).length }
       }
 
+      /**
+       * Runs the tests over the mutated file. What seems to hang may be held up by what else the machine has to do: the
+       * test file runs once more without the mutant, and if it is slow by itself by now, the mutant meets it again.
+       */
+      async function beat(mutated: Job["files"][number], against: ReadonlyArray<string>, worker: Worker) {
+        for (;;) {
+          const tests = against.map((path) => ({ path, patience: patienceFor(path) }))
+          const answer = await worker.run({ files: [mutated], tests })
+          const { file } = answer
+          if (answer.verdict !== "timed out" || file === undefined) return answer
+          const plain = await worker.run({ files: [], tests: [{ path: file, patience: 300_000 }] })
+          const known = reachOf.get(file)
+          if (known === undefined || plain.slowest <= known.slowest) return answer
+          if (patienceFor(file) >= beyondDoubt * plain.slowest) return answer
+          reachOf.set(file, { ...known, slowest: plain.slowest })
+        }
+      }
+
+      function patienceFor(test: string): number {
+        return patience(reachOf.get(test)?.slowest ?? 0)
+      }
+
       async function meet(mutant: Mutant, worker: Worker): Promise<Result> {
         const { file } = mutant
-        const against = candidates(mutant)
+        const all = candidates(mutant)
+        const passedBefore = new Set(verdicts.get(keyOf(mutant))?.passed)
+        const against = all.filter((test) => !passedBefore.has(project.evidence(test)))
         const mutated = { path: file, original: text(file), text: apply(text(file), mutant) }
-        const answer =
-          against.length === 0
-            ? undefined
-            : await worker.run({
-                files: [mutated],
-                tests: against.map((path) => ({
-                  path,
-                  patience: patience(reachOf.get(path)?.slowest ?? 0)
-                }))
-              })
+        const answer = against.length === 0 ? undefined : await beat(mutated, against, worker)
         const passed = answer === undefined || answer.verdict === "passed"
         const verdict: Verdict = !passed
           ? answer.verdict === "timed out"
@@ -248,10 +269,16 @@ export const campaign = async (project: Project, options: Options): Promise<Read
           ? undefined
           : `${answer.file ?? ""}${answer.test === undefined ? "" : `: ${answer.test}`}`
         const rests = restsOn(mutant, verdict, answer?.file)
-        const remembered: Remembered = { verdict, file: answer?.file, by, rests }
+        const remembered: Remembered = {
+          verdict,
+          file: answer?.file,
+          by,
+          rests,
+          ...(passed ? { passed: all.map((test) => project.evidence(test)) } : {})
+        }
         verdicts.set(keyOf(mutant), remembered)
         if (answer?.file !== undefined) verdicts.set(`last ${nameOf(mutant)}`, remembered)
-        return { mutant, verdict, by, reachedBy: against.length }
+        return { mutant, verdict, by, reachedBy: all.length }
       }
     }
   } finally {

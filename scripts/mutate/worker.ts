@@ -43,6 +43,9 @@ const vitest = await createVitest("test", {
   bail: 1,
   pool: "forks",
   isolate: true,
+  // Whether a test hangs is for the campaign to say, which knows how busy the machine is.
+  testTimeout: 900_000,
+  hookTimeout: 900_000,
   maxWorkers: 1,
   // A mutant may fill the memory; it must not fill the machine's.
   execArgv: ["--max-old-space-size=2048"],

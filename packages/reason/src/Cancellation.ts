@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { CurrentCell, Interruption, interruptsOfUnsafe, isMaskedUnsafe } from "./CancelCell.ts"
+import { CurrentCell, Interruption, interruptsOfUnsafe } from "./CancelCell.ts"
 import { CancelReason } from "./CancelReason.ts"
 import { fromCause } from "./fromCause.ts"
 import { pendingInterrupt } from "./internal/probe.ts"
@@ -125,8 +125,8 @@ export const awaitCancellation: Effect.Effect<CancelReason> = /* @__PURE__ */ Ef
     const remove = cell?.listenOuter((heard) => resume(Effect.succeed(heard)))
     return Effect.sync(() => remove?.())
   })
-  if (!isMaskedUnsafe(fiber)) return wait
   // In a mask the fiber's own interrupt, which may come without any cell, ends the wait and is recovered here.
+  // Elsewhere the interrupt passes this by, as it does any handler.
   return Effect.matchCauseEffect(Effect.interruptible(wait), {
     onFailure: (cause) => Effect.succeed(cell?.outerReason() ?? reasonOf(cause)),
     onSuccess: (reason) => Effect.succeed(reason)

@@ -1,7 +1,9 @@
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import { runs } from "../../../test/support/seed.ts"
-import { CancelCell } from "../src/CancelCell.ts"
+import { CancelCell, CurrentCell, forkCellUnsafe, Interruption } from "../src/CancelCell.ts"
 import { CancelReason } from "../src/index.ts"
 
 /** A tree is a list of nodes; each one's parent and outer neighbour, if any, come before it. */
@@ -335,6 +337,86 @@ describe("CancelCell", () => {
     expect(below.parent).toBe(two)
     below.unlink()
     expect(two.size).toBe(0)
+  })
+
+  test("what hangs below a root that ends is a root from then on", () => {
+    const top = new CancelCell("owner", {})
+    const below = new CancelCell("task", { parent: top })
+    expect([CancelCell.roots.has(top), CancelCell.roots.has(below)]).toEqual([true, false])
+    top.unlink()
+    expect([CancelCell.roots.has(top), CancelCell.roots.has(below)]).toEqual([false, true])
+    below.unlink()
+    expect(CancelCell.roots.has(below)).toBe(false)
+  })
+
+  test("a cell that was left behind stands by itself until it ends, and no cancel from above reaches it", () => {
+    const top = new CancelCell("tasks", {})
+    const left = new CancelCell("task", { parent: top })
+    left.abandon()
+    expect([top.size, left.parent, left.stuck]).toEqual([0, undefined, true])
+    expect(CancelCell.roots.has(left)).toBe(true)
+    left.unlink()
+    expect(CancelCell.roots.has(left)).toBe(false)
+    top.cancel(CancelReason.Superseded())
+    expect(left.reason).toBeUndefined()
+  })
+
+  test("a cell that has ended interrupts nobody any more", () => {
+    const cell = new CancelCell("task", {})
+    const fiber = Effect.runFork(Effect.never)
+    cell.fiber = fiber
+    cell.unlink()
+    cell.cancel(CancelReason.Superseded())
+    expect(fiber.pollUnsafe()).toBeUndefined()
+    fiber.interruptUnsafe()
+    expect(fiber.pollUnsafe()?._tag).toBe("Failure")
+  })
+
+  for (const [what, fields] of [
+    ["nothing of how it runs", {}],
+    ["not whether it holds an interrupt", { evaluate: () => {} }]
+  ] as const) {
+    test(`a fiber that shows ${what} is interrupted the public way, once, after the listeners are told`, () => {
+      const told: Array<string> = []
+      const foreign = {
+        interruptible: true,
+        _running: false,
+        cache: {},
+        context: Context.empty(),
+        pollUnsafe: () => undefined,
+        interruptUnsafe: (_by: undefined, annotations: Context.Context<never>) =>
+          told.push(`interrupted: ${Context.getUnsafe(annotations, Interruption)._tag}`),
+        ...fields
+      }
+      const cell = new CancelCell("task", {})
+      cell.fiber = foreign as never
+      cell.listen(() => told.push("listener"))
+      cell.cancel(CancelReason.Superseded())
+      expect(told).toEqual(["listener", "interrupted: Superseded"])
+      cell.fiber = undefined
+      cell.unlink()
+    })
+  }
+
+  test("work that starts where everything around it has ended may still ask outwards", () => {
+    const outside = new CancelCell("scope", {})
+    outside.cancel(CancelReason.Superseded())
+    const around = new CancelCell("shield", { outer: outside })
+    around.unlink()
+    const start = Effect.withFiber((fiber) => Effect.sync(() => forkCellUnsafe(fiber, "task")))
+    const cell = Effect.runSync(Effect.provideService(start, CurrentCell, around))
+    expect([cell.parent, cell.reason, cell.outer]).toEqual([undefined, undefined, around])
+    expect(cell.outerReason()).toEqual(CancelReason.Superseded())
+    cell.unlink()
+    outside.unlink()
+  })
+
+  test("clean-up is under way from its beginning on, other work from its cancel on", () => {
+    const cleanup = new CancelCell("cleanup", {})
+    const task = new CancelCell("task", {})
+    expect([typeof cleanup.cleaningFor, task.cleaningFor]).toEqual(["number", undefined])
+    task.cancel(CancelReason.Superseded())
+    expect(typeof task.cleaningFor).toBe("number")
   })
 
   test("L45: depth costs no stack", () => {

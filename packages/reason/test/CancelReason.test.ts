@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import { runs } from "../../../test/support/seed.ts"
+import { Interruption } from "../src/CancelCell.ts"
 import { CancelReason, fromAbort, fromCause, isCancelReason, describe as say, toCause } from "../src/index.ts"
 
 const text = fc.string()
@@ -175,5 +176,12 @@ describe("fromCause and toCause", () => {
     expect(fromCause(cause)).toMatchObject({ _tag: "Some", value: first })
     for (const none of [Cause.empty, Cause.fail(1), Cause.die(1), Cause.interrupt()])
       expect(fromCause(none)._tag).toBe("None")
+  })
+
+  test("a reason beside a failure or a defect is none that an interrupt carries", () => {
+    for (const cause of [Cause.fail("no"), Cause.die("no")]) {
+      const beside = Cause.annotate(cause, Interruption.context(CancelReason.Superseded()) as never)
+      expect(fromCause(beside)._tag).toBe("None")
+    }
   })
 })

@@ -2,9 +2,10 @@ import { CancelScope } from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { started } from "../../../test/support/recorder.ts"
-import { CurrentCell } from "../src/CancelCell.ts"
+import { CancelCell, CurrentCell } from "../src/CancelCell.ts"
 import { awaitCancellation, CancelReason } from "../src/index.ts"
 
 const reason = CancelReason.Superseded()
@@ -178,6 +179,18 @@ describe("awaitCancellation", () => {
         )
       )
       expect(gone).toMatchObject({ _tag: "Cancelled" })
+    })
+  )
+
+  it.effect("answers at once where what stands outside is cancelled already", () =>
+    Effect.gen(function* () {
+      const outside = new CancelCell("scope", {})
+      outside.cancel(reason)
+      const inside = new CancelCell("shield", { outer: outside })
+      const fiber = yield* started(Effect.provideService(awaitCancellation, CurrentCell, inside))
+      expect(fiber.pollUnsafe()).toEqual(Exit.succeed(reason))
+      inside.unlink()
+      outside.unlink()
     })
   )
 })

@@ -123,7 +123,6 @@ class TaskScopeImpl implements TaskScope {
 
   readonly cancel = (reason: CancelReason = requested): Effect.Effect<void> =>
     Effect.flatMap(CleanupBudget, (budget) => {
-      this.set.close()
       this.set.cell.cancel(reason)
       return Effect.withFiber((fiber) => {
         // A task of this scope, and what it forked, would wait for itself, also from behind a mask or a shield.
@@ -240,7 +239,6 @@ export const use: {
     return Effect.onExitPrimitive(waited, (exit) => {
       if (group === undefined) return undefined
       const stopped = exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause)
-      if (group.ended && !stopped) return undefined
       return Effect.andThen(
         group.ended ? Effect.void : stopGroup(group),
         stopped ? tellLost(group) : Effect.void
@@ -326,12 +324,11 @@ const tellLost = (group: Group): Effect.Effect<void> =>
       : set.receiving(reportUnhandled("task", set.failures.first?.name ?? set.name, failure, whole.reason))
   })
 
-/** Closes the set, cancels what is left of it, waits within the budget, and tells the siblings' failures. */
+/** Cancels what is left of the set, which takes nothing more then, waits within the budget, and tells the siblings. */
 const endGroup = (group: Group, reason: CancelReason): Effect.Effect<void> =>
   Effect.uninterruptible(
     Effect.flatMap(CleanupBudget, (budget) => {
       const { set, whole } = group
-      set.close()
       set.cell.cancel(reason)
       return Effect.flatMap(set.awaitEnded(budget), () => {
         set.cell.unlink()
@@ -422,7 +419,6 @@ export const makeIn = (
       ),
       (scope) =>
         Effect.gen(function* () {
-          scope.set.close()
           const reason = Option.getOrElse(yield* currentReason, () => scopeEnded)
           scope.set.cell.cancel(reason)
           yield* scope.set.awaitEnded(yield* CleanupBudget)

@@ -61,11 +61,11 @@ export const currentSignal: Effect.Effect<AbortSignal, never, Scope.Scope> = /* 
           const cell = forkCellUnsafe(fiber, "scope", "signal", apart)
           const abort = (reason: CancelReason) => controller.abort(reason)
           if (cell.reason !== undefined) abort(cell.reason)
-          return { abort, cell, controller, forget: cell.listen(abort) }
+          cell.listen(abort)
+          return { abort, cell, controller }
         }),
-        ({ abort, cell, forget }, exit) =>
+        ({ abort, cell }, exit) =>
           Effect.map(ownCancellation(exit), (own) => {
-            forget()
             cell.unlink()
             if (own._tag === "Some") abort(own.value)
           })

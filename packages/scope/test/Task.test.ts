@@ -7,10 +7,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import { exitOf, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
+import { exitOf, fiberCount, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
 import {
+  bounded,
   CancelScope,
   CleanupBudget,
   InterruptedElsewhere,
@@ -20,6 +22,7 @@ import {
   TaskScope,
   TaskScopeClosed
 } from "../src/index.ts"
+import { startAndAwait, startUnsafe } from "../src/internal/child.ts"
 
 const reason = CancelReason.Superseded()
 type Tasks<E = never> = TaskScope.TaskScope<E>
@@ -67,6 +70,38 @@ describe("L27: what spawn accepts runs, or its onNeverStarted does", () => {
     })
   )
 
+  it.effect(
+    "L27: and so does one that a scheduler holds up there while somebody else interrupts its fiber",
+    () =>
+      Effect.gen(function* () {
+        const { add, events } = recorder()
+        const { gate, work } = held()
+        const real = yield* Scheduler.Scheduler
+        const known = new Set<unknown>()
+        const scheduler: Scheduler.Scheduler = {
+          executionMode: real.executionMode,
+          makeDispatcher: () => real.makeDispatcher(),
+          shouldYield: (fiber) => known.size < known.add(fiber).size
+        }
+        const tasks = yield* TaskScope.make()
+        const spawn = yield* Effect.provideService(
+          TaskScope.makeRuntime(tasks),
+          Scheduler.Scheduler,
+          scheduler
+        )
+        const task = spawn(add("ran"), { onNeverStarted: Effect.andThen(work, add("never started")) })
+        const { fiber } = task as unknown as { readonly fiber: Fiber.Fiber<unknown> }
+        fiber.interruptUnsafe()
+        expect(fiber.pollUnsafe()?._tag).toBe("Failure")
+        const draining = yield* started(tasks.drain())
+        yield* Effect.yieldNow
+        expect(draining.pollUnsafe()).toBeUndefined()
+        yield* Deferred.succeed(gate, undefined)
+        expect(yield* Fiber.join(draining)).toBe(true)
+        expect(events).toEqual(["never started"])
+      })
+  )
+
   it.effect("L27: a failing onNeverStarted is reported as clean-up", () =>
     Effect.gen(function* () {
       const { around, seen } = receiver()
@@ -111,6 +146,19 @@ describe("Task", () => {
         expect(yield* task.join).toBe("value")
         expect(yield* task.exit).toEqual(Exit.succeed("value"))
         expect([yield* task.status, yield* task.cancel()]).toEqual(["ended", false])
+      })
+    )
+  )
+
+  it.effect("can be waited for again after its last waiter has left", () =>
+    TaskScope.use((tasks: Tasks) =>
+      Effect.gen(function* () {
+        const { gate, work } = held()
+        const task = yield* tasks.spawn(work)
+        for (let i = 0; i < 2; i++) yield* Fiber.interrupt(yield* started(task.exit))
+        const waiting = yield* started(task.exit)
+        yield* Deferred.succeed(gate, undefined)
+        expect(waiting.pollUnsafe()).toEqual(Exit.succeed(Exit.void))
       })
     )
   )
@@ -165,6 +213,22 @@ describe("CleanupBudget", () => {
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(fiber)
       expect(yield* stuck).toEqual([])
+    })
+  )
+})
+
+describe("an infinite budget", () => {
+  it.effect("costs neither fiber nor timer", () =>
+    Effect.gen(function* () {
+      const { around, count } = fiberCount()
+      const { gate, work } = held()
+      const fiber = yield* started(
+        around(Effect.provideService(bounded(work), CleanupBudget, Duration.infinity))
+      )
+      // The clean-up's.
+      expect(count.started).toBe(1)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(fiber)
     })
   )
 })
@@ -237,4 +301,28 @@ describe("the errors of a task", () => {
       "The task ended by an interrupt that was not its own cancellation."
     )
   })
+})
+
+describe("starting and waiting with a hand-over", () => {
+  it.effect("whoever is interrupted before he has got the exit of what ended at once is told so", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const { context } = yield* Effect.withFiber((fiber) => Effect.succeed(fiber))
+      const start = (handOver: boolean) =>
+        startAndAwait(
+          () => startUnsafe(context, Effect.succeed("value")),
+          (exit) => Effect.sync(() => told.push(exit._tag)),
+          () => Effect.sync(() => told.push("interrupted")),
+          { handOver }
+        )
+      const interrupted = yield* started(start(true))
+      interrupted.interruptUnsafe()
+      expect(told).toEqual(["interrupted"])
+      yield* start(true)
+      yield* start(false)
+      expect(told).toEqual(["interrupted", "Success", "Success"])
+      const atOnce = yield* started(start(false))
+      expect(atOnce.pollUnsafe()?._tag).toBe("Success")
+    })
+  )
 })

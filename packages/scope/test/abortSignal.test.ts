@@ -59,6 +59,25 @@ describe("currentSignal: the quartet", () => {
     })
   )
 
+  it.effect("cancelled before: a fork that the interrupt has not come to yet gets one that is aborted", () =>
+    Effect.gen(function* () {
+      let seen: unknown
+      const look = withSignal((signal) =>
+        Effect.sync(() => {
+          seen = signal.reason
+        })
+      )
+      yield* CancelScope.run((scope) =>
+        Effect.gen(function* () {
+          yield* started(Effect.andThen(scope.awaitCancelled, look))
+          yield* scope.cancel(reason)
+          yield* Effect.never
+        })
+      )
+      expect(seen).toBe(reason)
+    })
+  )
+
   it.effect("cancelled after: neither a value, nor a failure, nor a later cancel aborts it", () =>
     Effect.gen(function* () {
       const held: Array<AbortSignal> = []

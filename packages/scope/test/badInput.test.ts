@@ -35,15 +35,14 @@ import {
   complaintOf,
   defectOf,
   endlessDurations,
+  noCounts,
   noDurations,
-  overDurations
+  overDurations,
+  throwing,
+  thrown
 } from "../../../test/support/badInput.ts"
 import { runs } from "../../../test/support/seed.ts"
-
-const thrown = new Error("thrown")
-const throwing = (): never => {
-  throw thrown
-}
+import { countUnsafe } from "../src/Argument.ts"
 
 const forked = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
 
@@ -292,6 +291,19 @@ describe("a scope that is over", () => {
       expect(yield* kept.awaitCancelled).toMatchObject({ _tag: "Requested" })
     })
   )
+})
+
+describe("a number that counts nothing", () => {
+  it("is refused, and a whole number or infinity is taken as it is", () => {
+    for (const none of noCounts)
+      expect(() => countUnsafe("the limit", none, 0)).toThrow("a whole number from 0 on")
+    expect(() => countUnsafe("the limit", 0, 1)).toThrow("a whole number from 1 on")
+    expect([0, 3, Number.POSITIVE_INFINITY].map((count) => countUnsafe("the limit", count, 0))).toEqual([
+      0,
+      3,
+      Number.POSITIVE_INFINITY
+    ])
+  })
 })
 
 describe("what throws where an effect was expected", () => {

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
@@ -238,6 +239,33 @@ describe("the quartet of bounded", () => {
       expect((yield* Fiber.await(fiber))._tag).toBe("Failure")
       expect(events).toEqual(["done"])
     })
+  )
+
+  it.effect(
+    "from its first operation on it runs, at whichever step its caller is held up and interrupted",
+    () =>
+      Effect.gen(function* () {
+        const real = yield* Scheduler.Scheduler
+        for (const step of [2, 3, 4, 5]) {
+          let asked = 0
+          const scheduler: Scheduler.Scheduler = {
+            executionMode: real.executionMode,
+            makeDispatcher: () => real.makeDispatcher(),
+            shouldYield: () => ++asked === step
+          }
+          let ran = false
+          const cleanup = Effect.sync(() => {
+            ran = true
+          })
+          const fiber = yield* started(
+            Effect.provideService(bounded(cleanup), Scheduler.Scheduler, scheduler)
+          )
+          expect(fiber.pollUnsafe(), `${step}`).toBeUndefined()
+          fiber.interruptUnsafe()
+          expect(Exit.hasInterrupts(yield* Fiber.await(fiber)), `${step}`).toBe(true)
+          expect(ran, `${step}`).toBe(true)
+        }
+      })
   )
 
   it.effect("scopes, limits and tasks of its own run inside the clean-up of a cancelled scope", () =>

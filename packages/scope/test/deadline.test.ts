@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
-import { fiberCount, started } from "../../../test/support/recorder.ts"
+import { fiberCount, held, started } from "../../../test/support/recorder.ts"
 import { runs } from "../../../test/support/seed.ts"
 import { CancelScope, failAfter, Instant, moveOnAfter, TaskScope } from "../src/index.ts"
 
@@ -177,15 +177,21 @@ describe("setDeadline", () => {
   )
 
   it.effect("does nothing once cancelled", () =>
-    withScope((scope, fiber) =>
-      Effect.gen(function* () {
-        yield* scope.cancel(CancelReason.Superseded())
-        const { around, count } = fiberCount()
-        yield* around(scope.setDeadline(yield* Instant.after("1 second")))
-        expect(count.started).toBe(0)
-        expect(yield* Fiber.join(fiber)).toMatchObject({ reason: { _tag: "Superseded" } })
-      })
-    )
+    Effect.gen(function* () {
+      const { around, count } = fiberCount()
+      const { gate, work } = held()
+      const given = yield* Deferred.make<CancelScope.CancelScope>()
+      const fiber = yield* started(
+        around(CancelScope.run((scope) => Effect.andThen(Deferred.succeed(given, scope), work)))
+      )
+      const scope = yield* Deferred.await(given)
+      yield* scope.cancel(CancelReason.Superseded())
+      const before = count.started
+      yield* scope.setDeadline(yield* Instant.after("1 second"))
+      expect(count.started).toBe(before)
+      yield* Deferred.succeed(gate, undefined)
+      expect(yield* Fiber.join(fiber)).toMatchObject({ reason: { _tag: "Superseded" } })
+    })
   )
 
   it.effect("L8: arms no timer once the scope has ended", () =>
@@ -194,6 +200,15 @@ describe("setDeadline", () => {
       const outcome = yield* around(CancelScope.run((scope) => Effect.succeed(scope)))
       if (outcome._tag === "Done") yield* around(outcome.value.setDeadline(yield* Instant.after("1 hour")))
       expect(count.live).toBe(0)
+    })
+  )
+
+  it.effect("L8: a deadline that never comes costs neither fiber nor timer", () =>
+    Effect.gen(function* () {
+      const { around, count } = fiberCount()
+      yield* around(CancelScope.run((scope) => scope.setDeadline(Instant.never), { deadline: Instant.never }))
+      // The body's.
+      expect(count.started).toBe(1)
     })
   )
 })

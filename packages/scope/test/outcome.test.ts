@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { exitOf, started } from "../../../test/support/recorder.ts"
+import { exitOf, held, started } from "../../../test/support/recorder.ts"
 import { CancelScope } from "../src/index.ts"
 
 /** L3 and L4: what `run` yields. */
@@ -120,6 +120,29 @@ describe("L3: Cancelled is the outcome of the own cancel alone", () => {
       yield* scope.cancel(one)
       const exit = yield* Fiber.await(fiber)
       expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toBe("broken")
+    })
+  )
+
+  it.effect("L3: and so it does where the caller has not been interrupted itself", () =>
+    Effect.gen(function* () {
+      let seen: Exit.Exit<unknown, unknown> | undefined
+      const inner = CancelScope.run(() => Effect.onExit(Effect.never, () => Effect.die("broken")))
+      const look = Effect.onExit(inner, (exit) =>
+        Effect.sync(() => {
+          seen = exit
+        })
+      )
+      // As long as the outer body cleans up, nobody interrupts what it has forked.
+      const { gate, work } = held()
+      const { fiber, scope } = yield* running(() =>
+        Effect.andThen(started(look), Effect.ensuring(Effect.never, work))
+      )
+      yield* scope.cancel(one)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.await(fiber)
+      expect(
+        seen !== undefined && Exit.isFailure(seen) && seen.cause.reasons.map(({ _tag }) => _tag)
+      ).toEqual(["Interrupt", "Die"])
     })
   )
 

@@ -123,6 +123,21 @@ describe("L25: fail fast", () => {
     )
   )
 
+  it.effect("L24: a caller that is cancelled waits for the body's clean-up, too, and goes on after it", () =>
+    Effect.gen(function* () {
+      const { gate, work } = held()
+      const fiber = yield* started(
+        TaskScope.use((tasks: Tasks<never>) =>
+          Effect.andThen(tasks.spawn(Effect.never), Effect.ensuring(Effect.never, work))
+        )
+      )
+      fiber.interruptUnsafe()
+      expect(fiber.pollUnsafe()).toBeUndefined()
+      yield* Deferred.succeed(gate, undefined)
+      expect(fiber.pollUnsafe()?._tag).toBe("Failure")
+    })
+  )
+
   it.effect("L25: siblings and body are cancelled with SiblingFailed, which carries the failure", () =>
     Effect.gen(function* () {
       const seen: Array<unknown> = []
@@ -245,6 +260,27 @@ describe("L25: the moment of a failure", () => {
           // Its own failure is what the task ended with, and not the cancel that came of it.
           if (exit !== undefined) expect(yield* exit).toEqual(Exit.fail("no"))
         }
+      })
+  )
+
+  it.effect(
+    "L25: an interrupt from elsewhere that meets a task while its children clean up is its failure",
+    () =>
+      Effect.gen(function* () {
+        const { gate, work } = held()
+        const exit = yield* exitOf(
+          TaskScope.use((tasks: Tasks<never>) =>
+            Effect.gen(function* () {
+              const task = yield* tasks.spawn(Effect.asVoid(started(Effect.ensuring(Effect.never, work))), {
+                name: "mailer"
+              })
+              const { fiber } = task as unknown as { readonly fiber: Fiber.Fiber<unknown> }
+              fiber.interruptUnsafe()
+              yield* Deferred.succeed(gate, undefined)
+            })
+          )
+        )
+        expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toMatchObject({ task: "mailer" })
       })
   )
 

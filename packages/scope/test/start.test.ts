@@ -7,12 +7,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
-import { held, started } from "../../../test/support/recorder.ts"
+import { held, receiver, started } from "../../../test/support/recorder.ts"
 import { sweep, sweepAll } from "../../../test/support/sweep.ts"
 import {
   CancelScope,
   NeverReady,
   OnUnhandled,
+  siblingFailures,
   stuck,
   TaskScope,
   TaskScopeClosed,
@@ -245,6 +246,50 @@ describe("start", () => {
         yield* Deferred.succeed(gate, undefined)
         expect(yield* stuck).toEqual([])
       })
+  )
+
+  it.effect(
+    "L25, L26: a failure before the word whose caller leaves while its children clean up counts once",
+    () =>
+      Effect.gen(function* () {
+        const { receive, seen } = receiver()
+        const { gate, work } = held()
+        const exit = yield* Effect.exit(
+          TaskScope.use(
+            (tasks: TaskScope.TaskScope<string>) =>
+              Effect.gen(function* () {
+                const lingering = Effect.andThen(
+                  started(Effect.ensuring(Effect.never, work)),
+                  Effect.fail("no")
+                )
+                const caller = yield* started(tasks.start((_: Ready<number>) => lingering))
+                caller.interruptUnsafe()
+                yield* Deferred.succeed(gate, undefined)
+                yield* Fiber.await(caller)
+              }),
+            { onUnhandled: receive }
+          )
+        )
+        expect(Exit.isFailure(exit) && [Cause.squash(exit.cause), siblingFailures(exit.cause)]).toEqual([
+          "no",
+          []
+        ])
+        expect(seen).toEqual([])
+      })
+  )
+
+  it.effect("L24, L26: what it fails with after that is told, once", () =>
+    Effect.gen(function* () {
+      const { receive, seen } = receiver()
+      const { gate, work } = held<never, string>()
+      const tasks = yield* TaskScope.make({ onUnhandled: receive })
+      const fiber = yield* started(tasks.start((_: Ready<number>) => work, { name: "listener" }))
+      fiber.interruptUnsafe()
+      yield* TestClock.adjust("10 seconds")
+      expect(fiber.pollUnsafe()?._tag).toBe("Failure")
+      yield* Deferred.fail(gate, "no")
+      expect(seen).toMatchObject([{ origin: "task", name: "listener", cause: Cause.fail("no") }])
+    })
   )
 
   it("L24: cancelled at every step, nothing is left", async () => {

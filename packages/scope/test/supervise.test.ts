@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
 import { exitOf, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
 import { stuck, TaskScope } from "../src/index.ts"
+import { isUnhandledUnsafe } from "../src/OnUnhandled.ts"
 
 type Tasks = TaskScope.TaskScope
 
@@ -60,6 +61,23 @@ describe("L26: supervise", () => {
         })
       )
       expect(seen).toMatchObject([{ cause: Cause.die("broken"), reason }])
+    })
+  )
+
+  it.effect("L26: the cell of a task whose failure nobody waited for says so, and no other", () =>
+    Effect.gen(function* () {
+      const { receive } = receiver()
+      const marks = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const tasks = yield* TaskScope.make({ onUnhandled: receive })
+          const { context } = yield* Effect.withFiber((fiber) => Effect.succeed(fiber))
+          const works = [Effect.fail("no"), Effect.void, Effect.onExit(Effect.never, () => Effect.fail("no"))]
+          const spawned = works.map((work) => TaskScope.spawnUnsafe(tasks, context, work, {}))
+          yield* tasks.cancel()
+          return spawned.map((task) => task !== undefined && isUnhandledUnsafe(task.cell))
+        })
+      )
+      expect(marks).toEqual([true, false, true])
     })
   )
 

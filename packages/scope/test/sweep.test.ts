@@ -309,6 +309,50 @@ describe("L8, L24: cancelled at every step, nothing is left and the next run giv
     }
   })
 
+  test("L25: whenever the caller is cancelled, a sibling that failed in its clean-up is told once", async () => {
+    for (const cancel of ["native", "scope"] as const)
+      for (const twice of [false, true]) {
+        let met = 0
+        await sweep(
+          () => {
+            let happened = 0
+            let told = 0
+            const breaking = Effect.onInterrupt(Effect.never, () =>
+              Effect.suspend(() => {
+                happened++
+                met++
+                return Effect.die("second")
+              })
+            )
+            return {
+              program: Effect.flip(
+                TaskScope.use(
+                  (tasks: TaskScope.TaskScope) =>
+                    Effect.gen(function* () {
+                      yield* tasks.spawn(breaking)
+                      yield* tasks.spawn(Effect.andThen(Effect.yieldNow, Effect.fail("first")))
+                    }),
+                  {
+                    onUnhandled: ({ cause }) =>
+                      Effect.sync(() => {
+                        if (Cause.squash(cause) === "second") told++
+                      })
+                  }
+                )
+              ),
+              answer: "first",
+              after: () => {
+                expect(told).toBe(happened)
+                happened = told = 0
+              }
+            }
+          },
+          { cancel, twice }
+        )
+        expect(met).toBeGreaterThan(10)
+      }
+  })
+
   test("L27: what spawn accepted ran its body or its onNeverStarted, exactly one of them", async () => {
     for (const cancel of ["native", "scope", "any"] as const)
       for (const twice of [false, true]) {

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Scheduler from "effect/Scheduler"
 import { TestClock } from "effect/testing"
 import { fiberCount, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
 import { CancelScope, DeadlineExceeded, failAfter, moveOnAfter, stuck } from "../src/index.ts"
@@ -214,6 +215,43 @@ for (const [name, limit] of Object.entries(limits)) {
       })
     )
 
+    it.effect("L42: late work is interrupted once, after its mask", () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        let interrupts = 0
+        const work = Effect.onExit(
+          Effect.andThen(Effect.uninterruptible(Deferred.await(gate)), Effect.never),
+          (exit) =>
+            Effect.sync(() => {
+              if (Exit.isFailure(exit)) interrupts += exit.cause.reasons.length
+            })
+        )
+        const fiber = yield* started(limit("1 second", work, { onLate: () => Effect.void }))
+        yield* TestClock.adjust("1 second")
+        yield* Deferred.succeed(gate, undefined)
+        expect(yield* Fiber.join(fiber)).toBe("late")
+        expect(interrupts).toBe(1)
+      })
+    )
+
+    it.effect("L42: late work ends after its mask also where no scheduler is asked", () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        const work = Effect.andThen(Effect.uninterruptible(Deferred.await(gate)), Effect.never)
+        const fiber = yield* started(
+          Effect.provideService(
+            limit("1 second", work, { onLate: () => Effect.void }),
+            Scheduler.PreventSchedulerYield,
+            true
+          )
+        )
+        yield* TestClock.adjust("1 second")
+        yield* Deferred.succeed(gate, undefined)
+        yield* Effect.yieldNow
+        expect(fiber.pollUnsafe()).toEqual(Exit.succeed("late"))
+      })
+    )
+
     it.effect("L42: a receiver that fails is reported, and the caller gets its time-out", () =>
       Effect.gen(function* () {
         const { around, seen } = receiver()
@@ -230,6 +268,53 @@ for (const [name, limit] of Object.entries(limits)) {
         yield* Deferred.succeed(gate, "value")
         expect(yield* Fiber.join(fiber)).toBe("late")
         expect(seen).toMatchObject([{ origin: "late result", name: "lookup" }])
+      })
+    )
+
+    it.effect(
+      "L42: a late failure that was received is not the caller's as well when that is cancelled",
+      () =>
+        Effect.gen(function* () {
+          const late = yield* Deferred.make<string, string>()
+          const { gate, work } = held()
+          const seen: Array<unknown> = []
+          const fiber = yield* started(
+            limit("1 second", Effect.uninterruptible(Deferred.await(late)), {
+              onLate: (exit) =>
+                Effect.andThen(
+                  work,
+                  Effect.sync(() => seen.push(exit))
+                )
+            })
+          )
+          yield* TestClock.adjust("1 second")
+          yield* Deferred.fail(late, "no")
+          fiber.interruptUnsafe()
+          yield* Deferred.succeed(gate, undefined)
+          const exit = yield* Fiber.await(fiber)
+          expect(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
+          expect(seen).toMatchObject([Exit.fail("no")])
+        })
+    )
+
+    it.effect("L42: the failure of a receiver is reported, too, when the caller is cancelled meanwhile", () =>
+      Effect.gen(function* () {
+        const { around, seen } = receiver()
+        const value = yield* Deferred.make<string>()
+        const gate = yield* Deferred.make<void>()
+        const fiber = yield* started(
+          around(
+            limit("1 second", Effect.uninterruptible(Deferred.await(value)), {
+              onLate: () => Effect.andThen(Deferred.await(gate), Effect.die("broken"))
+            })
+          )
+        )
+        yield* TestClock.adjust("1 second")
+        yield* Deferred.succeed(value, "value")
+        fiber.interruptUnsafe()
+        yield* Deferred.succeed(gate, undefined)
+        expect(Exit.hasInterrupts(yield* Fiber.await(fiber))).toBe(true)
+        expect(seen).toMatchObject([{ origin: "late result", cause: Cause.die("broken") }])
       })
     )
 

@@ -14,14 +14,11 @@ import {
   endlessDurations,
   noCounts,
   noDurations,
-  overDurations
+  overDurations,
+  throwing,
+  thrown
 } from "../../../test/support/badInput.ts"
 import { Lab, observing, owner, primeTestClock, sharedIn } from "./support/lab.ts"
-
-const thrown = new Error("thrown")
-const throwing = (): never => {
-  throw thrown
-}
 
 const withOwner = Effect.provide(Owner.layer())
 

@@ -77,7 +77,7 @@ export const pend = (fiber: Fiber.Fiber<unknown, unknown>, annotations: Context.
 
 export const deliver = (fiber: Fiber.Fiber<unknown, unknown>, annotations: Context.Context<never>): void => {
   const internals = fiber as FiberInternals
-  if (typeof internals.evaluate !== "function") {
+  if (typeof internals.evaluate !== "function" || typeof internals._deferredInterrupt !== "boolean") {
     fiber.interruptUnsafe(undefined, annotations)
     return
   }

@@ -24,6 +24,7 @@ import { millisOf } from "../Argument.ts"
 import { CleanupBudget } from "../CleanupBudget.ts"
 import { enterUnsafe, logStuck } from "../Stuck.ts"
 import * as child from "./child.ts"
+import { endedWithin } from "./endedWithin.ts"
 
 interface Bounds {
   readonly within?: Duration.Input | undefined
@@ -95,40 +96,25 @@ const limited = <A, E, R>(
   running.addObserver(() => cell.unlink())
   const ended = running.pollUnsafe()
   if (ended !== undefined) return Exit.map(ended, Option.some)
-  return Effect.callback<Option.Option<A>, E>((resume) => {
-    // Before the timer, which a clock may fire at once when the budget is zero.
-    let timer: Fiber.Fiber<void> | undefined
-    const remove = running.addObserver((exit) => {
-      timer?.interruptUnsafe()
-      child.resumeWith(waiter, resume, Exit.map(exit, Option.some))
-    })
-    if (running.pollUnsafe() !== undefined) return
-    timer = child.startUnsafe(
-      context,
-      Effect.andThen(
-        clock.sleep(budget),
-        Effect.sync(() => {
-          // On a clock that ends other work in the turn of its own start.
-          if (running.pollUnsafe() !== undefined) return
-          overrun = true
-          remove()
-          cell.abandon()
-          const record = {
-            kind: "finalizer",
-            name,
-            reason,
-            span: waiter.cache.span?._tag === "Span" ? waiter.cache.span.name : undefined,
-            startedAt,
-            source: source?.()
-          } as const
-          leave = enterUnsafe(record, waiter.context)
-          // The waiter logs it: masked, and before anybody goes on.
-          resume(Effect.as(logStuck(record), Option.none()))
-        })
-      )
-    )
-    if (running.pollUnsafe() !== undefined) timer.interruptUnsafe()
-  })
+  return endedWithin<Option.Option<A>, E>(
+    budget,
+    (told) => running.addObserver((exit) => told(Exit.map(exit, Option.some))),
+    () => {
+      overrun = true
+      cell.abandon()
+      const record = {
+        kind: "finalizer",
+        name,
+        reason,
+        span: waiter.cache.span?._tag === "Span" ? waiter.cache.span.name : undefined,
+        startedAt,
+        source: source?.()
+      } as const
+      leave = enterUnsafe(record, waiter.context)
+      // The waiter logs it: masked, and before anybody goes on.
+      return Effect.as(logStuck(record), Option.none())
+    }
+  )
 }
 
 /** The context in which clean-up logs: each line says why the work was cancelled. */

@@ -59,19 +59,14 @@ export class ScopeState {
     this.disarm()
     this.cell.deadline = at
     if (at === Number.POSITIVE_INFINITY) return
-    let fired = false
-    const disarm = armUnsafe(this.context, this.clock, at - nowOf(this.clock), () => {
-      fired = true
-      this.#disarm = undefined
+    this.#disarm = armUnsafe(this.context, this.clock, at - nowOf(this.clock), () => {
       this.cell.cancel(deadlineReason(this.clock, at, this.cell.name))
     })
-    if (!fired) this.#disarm = disarm
   }
 
+  /** Does nothing to a timer that has fired. */
   disarm(): void {
-    const disarm = this.#disarm
-    this.#disarm = undefined
-    disarm?.()
+    this.#disarm?.()
   }
 
   /** From now on no deadline arms a timer: what it would cancel has ended. */

@@ -10,24 +10,22 @@
  *    stuck registry until it ends after all.
  * 5. All waiting is by observers of the set; a wait that is interrupted takes its observer with it.
  */
-import { CancelReason, fromCause } from "@curfew/reason"
 import { CancelCell, type CellKind, tellingBegin } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import { boundedAt } from "../bounded.ts"
 import { failureOf } from "../failureOf.ts"
 import { OnUnhandled, reportUnhandled, type Unhandled } from "../OnUnhandled.ts"
 import { enterUnsafe, logStuck, type StuckRecord } from "../Stuck.ts"
-import { InterruptedElsewhere, type Task, TaskCancelled, type TaskStatus } from "../Task.ts"
+import { InterruptedElsewhere, type Task } from "../Task.ts"
 import * as child from "./child.ts"
+import { endedWithin } from "./endedWithin.ts"
 import { Failures } from "./failures.ts"
-import { armUnsafe } from "./timer.ts"
+import { type AnyTask, TaskState } from "./taskState.ts"
 
 export type Policy = "failFast" | "supervise"
 
@@ -42,58 +40,8 @@ export interface SpawnOptions {
   readonly onNeverStarted?: Effect.Effect<unknown> | undefined
 }
 
-const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
-
 /** What is taken over is told its failures by the giver. */
 const always = (): boolean => true
-
-export class TaskState<A, E> implements Task<A, E> {
-  readonly name: string | undefined
-  readonly cell: CancelCell
-  readonly daemon: boolean
-  /** What it failed with, when that was left to somebody else to tell. */
-  untold: Cause.Cause<unknown> | undefined
-  /** Its failure has been told, or left to somebody else. */
-  settled = false
-  // Set by the scope right after the fork, before anyone else can see the task.
-  fiber!: Fiber.Fiber<A, E>
-
-  constructor(name: string | undefined, cell: CancelCell, daemon: boolean) {
-    this.name = name
-    this.cell = cell
-    this.daemon = daemon
-    cell.daemon = daemon
-  }
-
-  get join(): Effect.Effect<A, E> {
-    return child.join(this.fiber)
-  }
-
-  get joinOrCancelled(): Effect.Effect<A, E | TaskCancelled> {
-    return Effect.flatMap(child.awaitEnd(this.fiber), (): Effect.Effect<A, E | TaskCancelled> => {
-      const exit = this.fiber.pollUnsafe() as Exit.Exit<A, E>
-      if (exit._tag === "Success" || !Cause.hasInterruptsOnly(exit.cause)) return exit
-      const reason = this.cell.reason ?? Option.getOrElse(fromCause(exit.cause), CancelReason.Unknown)
-      return Effect.fail(new TaskCancelled({ task: this.name, reason }))
-    })
-  }
-
-  get exit(): Effect.Effect<Exit.Exit<A, E>> {
-    return Effect.map(child.awaitEnd(this.fiber), () => this.fiber.pollUnsafe() as Exit.Exit<A, E>)
-  }
-
-  readonly cancelUnsafe = (reason: CancelReason = requested): boolean =>
-    this.fiber.pollUnsafe() === undefined && this.cell.cancel(reason)
-
-  readonly cancel = (reason?: CancelReason): Effect.Effect<boolean> =>
-    Effect.sync(() => this.cancelUnsafe(reason))
-
-  readonly status: Effect.Effect<TaskStatus> = Effect.sync(() => {
-    if (this.fiber.pollUnsafe() !== undefined) return "ended"
-    if (this.cell.stuck) return "stuck"
-    return this.cell.reason === undefined ? "running" : "cancelled"
-  })
-}
 
 export class TaskSet {
   readonly name: string | undefined
@@ -132,6 +80,11 @@ export class TaskSet {
 
   get size(): number {
     return this.#tasks.size
+  }
+
+  /** How many waits have not been answered, or were for its end. */
+  get waits(): number {
+    return this.#observers.size
   }
 
   close(): void {
@@ -176,14 +129,14 @@ export class TaskSet {
       const rest = settled ? undefined : settle(exit)
       const ended = () => this.#ended(task as TaskState<unknown, unknown>, exit, options?.observed)
       if (rest === undefined) ended()
-      else child.startUnsafe(context, rest, { uninterruptible: true }).addObserver(ended)
+      else child.startUnsafe(context, rest).addObserver(ended)
     })
     this.#onTask?.(cell, task.fiber)
     return task
   }
 
   /** Tells a failure to whom the policy says; under `failFast` that cancels the siblings at once. */
-  #tell(task: TaskState<never, never> | TaskState<unknown, unknown>, failure: Cause.Cause<unknown>) {
+  #tell(task: AnyTask, failure: Cause.Cause<unknown>) {
     task.settled = true
     // Nobody waits for a stuck task any more, so its failure has no other receiver under `failFast` either.
     if (this.policy === "supervise" || task.cell.stuck)
@@ -194,12 +147,11 @@ export class TaskSet {
     return undefined
   }
 
-  /** Tells a failure that was left to somebody who can no longer take it. */
-  tellUntold(task: TaskState<never, never> | TaskState<unknown, unknown>): Effect.Effect<void> {
+  /** Tells a failure that was left to somebody who can no longer take it. To be called once. */
+  tellUntold(task: AnyTask): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const failure = task.untold
-      task.untold = undefined
-      return (failure && this.#tell(task, failure)) ?? Effect.void
+      const { untold } = task
+      return (untold && this.#tell(task, untold)) ?? Effect.void
     })
   }
 
@@ -207,32 +159,15 @@ export class TaskSet {
    * Waits, masked, until one task has ended, at most for the budget; it is stuck then, and nobody waits for it any more.
    * To be called after a cancel.
    */
-  awaitTask(task: TaskState<never, never> | TaskState<unknown, unknown>, budget: Duration.Duration) {
-    return Effect.withFiber((fiber) => {
-      const clock = fiber.getRef(Clock.Clock)
-      const startedAt = clock.currentTimeMillisUnsafe()
-      return Effect.uninterruptible(
-        Effect.callback<void>((resume) => {
-          if (task.fiber.pollUnsafe() !== undefined) return resume(Effect.void)
-          let disarm: (() => void) | undefined
-          let over = false
-          const forget = task.fiber.addObserver(() => {
-            over = true
-            disarm?.()
-            child.resumeWith(fiber, resume, Effect.void)
-          })
-          const millis = Duration.toMillis(budget)
-          if (millis === Number.POSITIVE_INFINITY) return
-          disarm = armUnsafe(fiber.context, clock, millis, () => {
-            if (over) return
-            forget()
-            const left = this.leaveBehind(task as TaskState<unknown, unknown>, startedAt)
-            resume(left === undefined ? Effect.void : logStuck(left))
-          })
-          if (over) disarm()
-        })
-      )
-    })
+  awaitTask(task: AnyTask, budget: Duration.Duration): Effect.Effect<void> {
+    return endedWithin(
+      budget,
+      (ended) => task.fiber.addObserver(() => ended(Effect.void)),
+      (startedAt) => {
+        const left = this.leaveBehind(task as TaskState<unknown, unknown>, startedAt)
+        return left === undefined ? Effect.void : logStuck(left)
+      }
+    )
   }
 
   /** Takes over work that already runs, with its cell; false when the set takes none. Failures are the giver's. */
@@ -263,7 +198,7 @@ export class TaskSet {
     )
   }
 
-  #failure(task: TaskState<never, never> | TaskState<unknown, unknown>, cause: Cause.Cause<unknown>) {
+  #failure(task: AnyTask, cause: Cause.Cause<unknown>) {
     const failure = failureOf(cause)
     if (failure !== undefined || task.cell.reason !== undefined) return failure
     return Cause.die(new InterruptedElsewhere({ task: task.name }))
@@ -331,33 +266,17 @@ export class TaskSet {
    * after a cancel.
    */
   awaitEnded(budget: Duration.Duration): Effect.Effect<void> {
-    return Effect.uninterruptible(
-      Effect.withFiber((fiber) => {
-        const clock = fiber.getRef(Clock.Clock)
-        const startedAt = clock.currentTimeMillisUnsafe()
-        return Effect.callback<void>((resume) => {
-          // Asked here, in the operation that begins to wait: before it, the last task may still end unheard.
-          if (this.#tasks.size === 0) return resume(Effect.void)
-          let disarm: (() => void) | undefined
-          const done = () => {
-            if (this.#tasks.size > 0) return
-            this.#observers.delete(done)
-            disarm?.()
-            child.resumeWith(fiber, resume, Effect.void)
-          }
-          this.#observers.add(done)
-          const millis = Duration.toMillis(budget)
-          if (millis === Number.POSITIVE_INFINITY) return
-          const armed = armUnsafe(fiber.context, clock, millis, () => {
-            if (!this.#observers.delete(done)) return
-            const left = this.#abandon(startedAt)
-            resume(Effect.forEach(left, logStuck, { discard: true }))
-          })
-          // A clock may have ended the last task, or this wait, in the turn in which the timer started.
-          if (this.#observers.has(done)) disarm = armed
-          else armed()
-        })
-      })
+    return endedWithin(
+      budget,
+      (ended) => {
+        const observer = () => {
+          if (this.#tasks.size === 0) ended(Effect.void)
+        }
+        // It stays until the set itself goes: nothing is waited for in it after this.
+        this.#observers.add(observer)
+        observer()
+      },
+      (startedAt) => Effect.forEach(this.#abandon(startedAt), logStuck, { discard: true })
     )
   }
 
