@@ -191,7 +191,7 @@ describe("an agent that serves", () => {
     () =>
       Effect.gen(function* () {
         const service = yield* TunnelService.make()
-        const aged = { "grpc.max_connection_age_ms": 100, "grpc.max_connection_age_grace_ms": 60_000 }
+        const aged = { "grpc.max_connection_age_ms": 500, "grpc.max_connection_age_grace_ms": 60_000 }
         const { address } = yield* listenWith(grpc.ServerCredentials.createInsecure(), service.addTo, aged)
         const asked = Deferred.makeUnsafe<() => void>()
         const Unary: UnaryHandler = (call, callback) =>
