@@ -256,6 +256,23 @@ describe("what a tunnel tells of itself", () => {
   )
 })
 
+describe("a call that holds most before it has reached the wire", () => {
+  it.live("ends itself, and no other", () =>
+    Effect.gen(function* () {
+      const end = yield* clientEnd({ maxBuffered: 1000, secure: true })
+      const other = unary(end.client, Buffer.alloc(10))
+      yield* end.sent(1, "HalfClose")
+      const silent = grpc.credentials.createFromMetadataGenerator(() => undefined)
+      const answer = unary(end.client, Buffer.alloc(2000), { call: { credentials: silent } })
+      expect((yield* Effect.promise(() => answer)).code).toBe(Code.RESOURCE_EXHAUSTED)
+      end.send({ _tag: "Message", id: 1, size: 2, data: Buffer.from("ok") })
+      end.send({ _tag: "CloseStream", id: 1, trailers: undefined, status: undefined })
+      expect((yield* Effect.promise(() => other)).code).toBe(Code.OK)
+      expect(yield* Effect.map(end.channel.stats, ({ held }) => held)).toBe(0)
+    }).pipe(Effect.scoped)
+  )
+})
+
 describe("the handlers that run at the same time", () => {
   /** Never ends, whatever it is told. */
   const deaf = (() => new Promise(() => undefined)) as unknown as UnaryHandler
