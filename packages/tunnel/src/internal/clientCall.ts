@@ -159,6 +159,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   private readonly life: Effect.Effect<void> = Effect.scoped(
     Effect.gen({ self: this }, function* () {
+      this.link.held.holders.add(this)
       yield* this.finalizer("registry", () => this.unregister)
       yield* this.finalizer("status", () => this.deliverStatus)
       yield* this.finalizer("wire", () => this.closeWire)
@@ -236,6 +237,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   })
 
   private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
+    this.link.held.holders.delete(this)
     this.onOver?.()
     if (this.id > 0) this.engine.forget(this.id)
     this.link.calls.leave()

@@ -20,7 +20,8 @@ export interface Holder {
 export class Held {
   bytes = 0
   readonly limit: number
-  holders: () => Iterable<Holder> = () => []
+  /** Every stream, from before it can hold anything until it is forgotten. */
+  readonly holders = new Set<Holder>()
 
   constructor(limit = Number.POSITIVE_INFINITY) {
     this.limit = limit
@@ -29,7 +30,7 @@ export class Held {
   /** How many streams wait for credit. */
   get blocked(): number {
     let count = 0
-    for (const holder of this.holders()) if (holder.blocked) count++
+    for (const holder of this.holders) if (holder.blocked) count++
     return count
   }
 
@@ -37,8 +38,7 @@ export class Held {
   check(): void {
     while (this.bytes > this.limit) {
       let most: Holder | undefined
-      for (const holder of this.holders()) if (holder.held > (most?.held ?? 0)) most = holder
-      // What is left belongs to streams that have no id yet.
+      for (const holder of this.holders) if (holder.held > (most?.held ?? 0)) most = holder
       if (most === undefined) return
       most.relinquish(`The tunnel holds more than ${this.limit} bytes, and this call most of them`)
     }
