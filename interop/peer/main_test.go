@@ -4,6 +4,7 @@
 //	CURFEW_ROLE=agent   a network client: offers the test service in a reverse tunnel, runs until stdin closes
 //	CURFEW_ROLE=call    a network client: opens a forward tunnel and runs the cases over it
 //	CURFEW_ROLE=invite  a network server: waits for a reverse tunnel and runs the cases over it
+//	CURFEW_ROLE=rates   a network client: measures how fast calls go over a forward tunnel
 //	CURFEW_ROLE=steps   a network server with one slow method, which counts what callers that leave do to it
 //
 // CURFEW_ADDRESS is the other end, CURFEW_FLOW_CONTROL=off switches flow control off at this end. A server prints
@@ -172,10 +173,12 @@ func TestMain(m *testing.M) {
 	switch role := os.Getenv("CURFEW_ROLE"); role {
 	case "steps":
 		err = steps()
+	case "rates":
+		err = rates()
 	case "serve", "agent", "call", "invite":
 		os.Exit(m.Run())
 	default:
-		err = fmt.Errorf("CURFEW_ROLE is %q; set it to serve, agent, call, invite or steps", role)
+		err = fmt.Errorf("CURFEW_ROLE is %q; set it to serve, agent, call, invite, rates or steps", role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

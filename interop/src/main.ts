@@ -22,6 +22,7 @@ import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import { type Case, cases, type TestClient } from "./cases.ts"
 import { build, type Counted, countTests, GoProcess, type Programs } from "./goPeer.ts"
+import { compareRates } from "./rates.ts"
 import {
   definition,
   implementation,
@@ -406,6 +407,11 @@ if (typeof programs === "string") {
   // In the gate nothing may be left out; elsewhere it is no failure of the code.
   console.log(process.argv.includes("--required") ? "0 passed, 1 failed" : "0 passed, 0 failed, 1 skipped")
   process.exit(process.argv.includes("--required") ? 1 : 0)
+}
+
+if (process.argv.includes("--rates")) {
+  await compareRates(programs)
+  process.exit()
 }
 
 interface Work {

@@ -95,10 +95,14 @@ const cyclesOf = (options: ChurnOptions, ledger: Ledger, problems: Array<string>
   Effect.gen(function* () {
     const draw = drawing(options.seed)
     const clients = new Map<TunnelChannel, EchoClient>()
+    const seen: Array<TunnelChannel> = []
     const service = yield* TunnelService.make({
       services: Services.empty.pipe(Services.add(definition, implementation())),
       observer: observe(ledger),
-      onReverseOpen: (_key, tunnel) => void clients.set(tunnel, tunnel.client(EchoClient)),
+      onReverseOpen: (_key, tunnel) => {
+        seen.push(tunnel)
+        clients.set(tunnel, tunnel.client(EchoClient))
+      },
       onReverseClose: (_key, tunnel) => void clients.delete(tunnel)
     })
     const server = yield* Effect.acquireRelease(
@@ -155,6 +159,13 @@ const cyclesOf = (options: ChurnOptions, ledger: Ledger, problems: Array<string>
       if (!(await until(async () => (await tunnels()) === 0, 30_000)))
         problems.push(`${await tunnels()} tunnels are left of a process that is gone`)
       if (clients.size > 0) problems.push(`${clients.size} reverse tunnels are still listed`)
+      for (const tunnel of seen.splice(0)) {
+        const { deadlines, held, streams } = await Effect.runPromise(tunnel.stats)
+        if (streams + deadlines + held > 0)
+          problems.push(
+            `a tunnel that is gone has ${streams} streams, ${deadlines} deadlines and ${held} bytes`
+          )
+      }
       heaps.push(await heapNow())
       cycles++
       const { cancelled, completed, failed, started } = ledger
