@@ -233,8 +233,6 @@ export const drivers = (make: Make = made): ReadonlyArray<GrpcMatrixDriver> => [
     name: "a tunnel",
     open: overTunnel(make),
     left,
-    // A new stream is on its way before its cancel is.
-    eager: true,
     stock: (departure) => (answered(departure) ? [] : ["cancelled"]),
     // A stock handler does not end by itself, and the tunnel ends under it.
     details: (departure, column) =>
