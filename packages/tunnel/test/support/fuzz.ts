@@ -16,7 +16,7 @@ import { Admission } from "../../src/internal/admission.ts"
 import type { Carrier, CarrierEnd } from "../../src/internal/carrier.ts"
 import { decodeClientFrame } from "../../src/internal/decode.ts"
 import { encodeFrame } from "../../src/internal/encode.ts"
-import { allExtensions, noExtensions } from "../../src/internal/extensions.ts"
+import { allExtensions } from "../../src/internal/extensions.ts"
 import { type ClientFrame, noBytes, type ServerFrame, tunnelId } from "../../src/internal/frame.ts"
 import { runClient, runServer } from "../../src/internal/tunnel.ts"
 import { audited } from "./audit.ts"
@@ -268,7 +268,7 @@ const transport = (draw: Draw, wrote: (bytes: Buffer) => void = () => undefined)
     metadata: new Metadata(),
     secure: false,
     negotiates: true,
-    extensions: draw(2) === 0 ? allExtensions : noExtensions,
+    extensions: draw(2) === 0 ? allExtensions : new Set(),
     listen: (frame, end) => {
       onFrame = frame
       onEnd = end
