@@ -7,14 +7,14 @@ import {
   clientOf,
   clientStream,
   collect,
-  definition,
   details,
   duplex,
   gone,
   metadataFor,
   serverStream,
   startBackend,
-  unary
+  unary,
+  waitUntil
 } from "./support/voice.ts"
 
 let backend: Backend
@@ -95,16 +95,8 @@ describe("through a gateway and an agent", () => {
     expect(left).toBeGreaterThan(20_000)
     // Each leg rounds up to whole milliseconds.
     expect(left).toBeLessThan(30_500)
-    const { path, requestSerialize, responseDeserialize } = definition.Wait
     const { cancelled } = backend.nextWait()
-    const late = client.makeServerStreamRequest(
-      path,
-      requestSerialize,
-      responseDeserialize,
-      "x",
-      metadataFor("home"),
-      { deadline: Date.now() + 300 }
-    )
+    const late = waitUntil(client, Date.now() + 300)
     expect((await collect(late)).status.code).toBe(grpc.status.DEADLINE_EXCEEDED)
     await cancelled
   })
