@@ -1,7 +1,7 @@
 /** Plain grpc-js clients and servers, with a gateway and an agent between them as processes of their own. */
 import * as grpc from "@grpc/grpc-js"
 import { beforeAll, describe, expect, test } from "vitest"
-import { startAgent, startGateway } from "./support/program.ts"
+import { type Running, startAgent, startGateway } from "./support/program.ts"
 import {
   type Backend,
   clientOf,
@@ -19,12 +19,13 @@ import {
 
 let backend: Backend
 let client: grpc.Client
+let agent: Running
 let address: string
 
 beforeAll(async () => {
   backend = await startBackend()
   const gateway = await startGateway()
-  await startAgent(gateway, backend.address)
+  agent = await startAgent(gateway, backend.address, ["--log-level", "debug"])
   address = gateway.expose
   client = clientOf(address)
 })
@@ -78,7 +79,7 @@ describe("through a gateway and an agent", () => {
     expect(status.code).toBe(grpc.status.UNIMPLEMENTED)
   })
 
-  test("a cancel reaches the backend", async () => {
+  test("a cancel reaches the backend, and the agent knows why", async () => {
     const { cancelled, waiting } = backend.nextWait()
     const call = serverStream(client, "Wait", "x")
     const outcome = collect(call)
@@ -86,6 +87,10 @@ describe("through a gateway and an agent", () => {
     call.cancel()
     expect((await outcome).status.code).toBe(grpc.status.CANCELLED)
     await cancelled
+    // What the tunnel knows, and behind it what the gateway told.
+    await agent.says(
+      /call cancelled method=\/demo\.Voice\/Wait .*by=ClientGone reason=".*: the client has gone \(grpc\)"/
+    )
   })
 
   test("the backend gets what is left of the time, and its handler ends at the deadline", async () => {
