@@ -4,6 +4,7 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as internal from "./internal/agent.ts"
+import * as calling from "./internal/callingAgent.ts"
 import type { LoadedTunnel, Policy } from "./Picking.ts"
 import type { Services } from "./Services.ts"
 import type { ConnectOptions, Endpoint } from "./Tunnel.ts"
@@ -252,4 +253,4 @@ export const serve = (
 export const connect = (
   to: Endpoint,
   options: CallingAgentOptions = {}
-): Effect.Effect<CallingAgent, never, Scope.Scope> => internal.connect(to, options)
+): Effect.Effect<CallingAgent, never, Scope.Scope> => calling.connect(to, options)

@@ -15,6 +15,10 @@ export interface TunnelStats {
   readonly streams: number
   /** Deadlines that are armed now: never more than streams. */
   readonly deadlines: number
+  /** Streams that have something to send and no credit for it: their readers at the other end have stopped. */
+  readonly blocked: number
+  /** Payload bytes of all streams that wait, for a reader here or to be sent: never more than `maxBuffered`. */
+  readonly held: number
   readonly opened: number
   readonly cancelled: number
   readonly refused: number
@@ -22,10 +26,6 @@ export interface TunnelStats {
   /** Payload bytes, of messages alone. */
   readonly sentBytes: number
   readonly receivedBytes: number
-  /** Payload bytes that are here: what came and waits for its reader, and what waits to be sent. */
-  readonly heldBytes: number
-  /** Streams that have a message to send, and no window from the peer to send it in. */
-  readonly stalled: number
 }
 
 /**

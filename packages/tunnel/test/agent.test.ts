@@ -191,7 +191,7 @@ describe("an agent that serves", () => {
     () =>
       Effect.gen(function* () {
         const service = yield* TunnelService.make()
-        const aged = { "grpc.max_connection_age_ms": 100, "grpc.max_connection_age_grace_ms": 60_000 }
+        const aged = { "grpc.max_connection_age_ms": 500, "grpc.max_connection_age_grace_ms": 60_000 }
         const { address } = yield* listenWith(grpc.ServerCredentials.createInsecure(), service.addTo, aged)
         const asked = Deferred.makeUnsafe<() => void>()
         const Unary: UnaryHandler = (call, callback) =>
@@ -278,3 +278,43 @@ describe("an agent that calls", () => {
     }).pipe(Effect.scoped)
   )
 })
+
+it.live("agents that lost many tunnels and calls leave nothing behind, and log no errors", () =>
+  Effect.gen(function* () {
+    const [, findings] = yield* audited(
+      Effect.scoped(
+        Effect.gen(function* () {
+          const Unary: UnaryHandler = () => undefined
+          const services = Services.empty.pipe(Services.add(definition, implementation({ Unary })))
+          const service = yield* TunnelService.make({ services })
+          const { address } = yield* listen(service.addTo)
+          const to = { address, credentials: insecure }
+          const serving = yield* Agent.serve(to, services, { backoff, tunnels: 2, drain: 0 })
+          const calling = yield* Agent.connect(to, { backoff, wait: true, drain: 0 })
+          const client = calling.client(EchoClient)
+          for (let round = 0; round < 5; round++) {
+            const tunnel = yield* service.reverse.awaitReverse()
+            yield* calling.awaitReady()
+            const calls = [
+              unary(tunnel.client(EchoClient), Buffer.from("q")),
+              unary(client, Buffer.from("q"))
+            ]
+            const [forward] = yield* calling.tunnels
+            yield* Effect.repeat(Effect.yieldNow, {
+              until: () =>
+                Effect.runSync(tunnel.stats).streams > 0 &&
+                forward !== undefined &&
+                Effect.runSync(forward.stats).streams > 0
+            })
+            yield* Effect.all([tunnel.close(), forward?.close() ?? Effect.void], { concurrency: "unbounded" })
+            for (const call of calls) expect((yield* Effect.promise(() => call)).code).toBe(Code.UNAVAILABLE)
+          }
+          // Ended by the scope: with a call that waits, one that runs, and slots in every state.
+          yield* serving.awaitReady()
+          void unary(client, Buffer.from("q"))
+        })
+      )
+    )
+    expect(findings).toMatchObject({ liveFibers: 0, errorLogs: [] })
+  })
+)

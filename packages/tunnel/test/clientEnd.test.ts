@@ -262,6 +262,37 @@ describe("an answer that comes early keeps its status and its response:", () => 
   )
 })
 
+describe("a call that ends before its first frame has left", () => {
+  it.live("never reaches the wire, also while the peer does not read", () =>
+    Effect.gen(function* () {
+      const end = yield* clientEnd()
+      end.flow(false)
+      const first = unary(end.client, Buffer.from("first"))
+      yield* end.sent(1, "NewStream")
+      for (let count = 0; count < 50; count++) {
+        let call: grpc.ClientUnaryCall | undefined
+        const answer = unary(end.client, Buffer.from("q"), {
+          onCall: (it) => {
+            call = it
+          }
+        })
+        call?.cancel()
+        expect((yield* Effect.promise(() => answer)).code).toBe(Code.CANCELLED)
+      }
+      end.flow(true)
+      const last = unary(end.client, Buffer.from("last"))
+      yield* end.sent(52, "HalfClose")
+      expect(new Set(end.written.map(({ id }) => id))).toEqual(new Set([1, 52]))
+      for (const id of [1, 52]) {
+        message(end, "a", id)
+        close(end, id)
+      }
+      const codes = (yield* Effect.promise(() => Promise.all([first, last]))).map(({ code }) => code)
+      expect(codes).toEqual([Code.OK, Code.OK])
+    }).pipe(Effect.scoped)
+  )
+})
+
 describe("call credentials", () => {
   const credentials = grpc.credentials.createFromMetadataGenerator((params, callback) =>
     callback(null, metadata({ authorization: `for ${params.service_url}` }))

@@ -67,22 +67,22 @@ describe("the figures of a tunnel", () => {
       expect(yield* channel.stats).toMatchObject({
         sentBytes: 5,
         receivedBytes: 5,
-        heldBytes: 0,
-        stalled: 0
+        held: 0,
+        blocked: 0
       })
       const unread = client.makeBidiStreamRequest("/any.Thing/Stall", bytes, bytes)
       unread.on("error", () => undefined)
       unread.write(Buffer.alloc(100_000))
       // The peer allows 65,536 ahead, and its handler does not read.
       const stalled = Effect.repeat(Effect.andThen(Effect.yieldNow, channel.stats), {
-        until: (stats) => stats.stalled === 1
+        until: (stats) => stats.blocked === 1
       })
-      expect(yield* stalled).toMatchObject({ sentBytes: 5 + 65_536, heldBytes: 100_000 - 65_536 })
+      expect(yield* stalled).toMatchObject({ sentBytes: 5 + 65_536, held: 100_000 - 65_536 })
       unread.cancel()
       const over = Effect.repeat(Effect.andThen(Effect.yieldNow, channel.stats), {
         until: (stats) => stats.streams === 0
       })
-      expect(yield* over).toMatchObject({ heldBytes: 0, stalled: 0 })
+      expect(yield* over).toMatchObject({ held: 0, blocked: 0 })
     }).pipe(Effect.scoped)
   )
 })

@@ -254,6 +254,35 @@ describe("the outbox of a tunnel", () => {
     expect(brief(drain(outbox))).toEqual(["2 Message 5"])
   })
 
+  it("keeps nothing of what is over, for as long as its peer does not read", () => {
+    const outbox = new Outbox()
+    for (let id = 1; id <= 1000; id++) {
+      const stream = outbound(-1, 100)
+      outbox.urgent({ _tag: "NewStream", id, method: "/a/b", headers: undefined, window: 1, revision: 1 })
+      outbox.open(stream, id)
+      outbox.message(stream, Buffer.alloc(5), () => undefined)
+      outbox.announce(stream, 10)
+      expect(outbox.backlog).toBe(3)
+      outbox.discard(stream)
+      expect(outbox.retract(id)).toBe(true)
+      expect(outbox.backlog).toBe(0)
+    }
+    expect(drain(outbox)).toEqual([])
+  })
+
+  it("takes a new stream back until it has left, and no other one", () => {
+    const outbox = new Outbox()
+    const opened = (id: number) =>
+      outbox.urgent({ _tag: "NewStream", id, method: "/a/b", headers: undefined, window: 1, revision: 1 })
+    opened(1)
+    opened(2)
+    opened(3)
+    expect(outbox.retract(2)).toBe(true)
+    expect(outbox.retract(2)).toBe(false)
+    expect(brief(drain(outbox))).toEqual(["1 NewStream", "3 NewStream"])
+    expect(outbox.retract(3)).toBe(false)
+  })
+
   it("holds back an empty message while there is no credit, and everything of a stream without an id", () => {
     const outbox = new Outbox()
     const stream = outbound(1, 0)

@@ -12,13 +12,16 @@ import { Assembler } from "../src/internal/assembler.ts"
 import { Encoder } from "../src/internal/encode.ts"
 import { Held } from "../src/internal/held.ts"
 import { limitsOf } from "../src/internal/limits.ts"
+import { metadataToWire } from "../src/internal/metadata.ts"
 import { SendWindow } from "../src/internal/window.ts"
 import { Outbound, Outbox } from "../src/internal/writer.ts"
 import {
   type BidiHandler,
+  collect,
   definition,
   EchoClient,
   implementation,
+  metadata,
   type UnaryHandler,
   unary
 } from "./support/echo.ts"
@@ -172,13 +175,100 @@ describe("the bytes that a tunnel holds", () => {
   it.live("end a call at the calling end too, and the server hears of it", () =>
     Effect.gen(function* () {
       const end = yield* clientEnd({ maxBuffered: 1000 })
-      const answer = yield* Effect.promise(() => unary(end.client, Buffer.alloc(2000)))
-      expect(answer).toMatchObject({
+      const call = end.client.Bidi()
+      const answer = collect(call)
+      yield* end.sent(1, "NewStream")
+      call.write(Buffer.alloc(2000))
+      expect(yield* Effect.promise(() => answer)).toMatchObject({
         code: Code.RESOURCE_EXHAUSTED,
         details: "The tunnel holds more than 1000 bytes, and this call most of them"
       })
       yield* end.sent(1, "Cancel")
       expect(end.written.some((frame) => frame._tag === "Message")).toBe(false)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a limit that a peer passes answers with a sentence of its own:", () => {
+  const sized = (size: number, bytes: number) => (end: Effect.Success<ReturnType<typeof serverEnd>>) => {
+    end.open(1, bidi)
+    end.send({ _tag: "Message", id: 1, size, data: Buffer.alloc(bytes) })
+  }
+  const longHeaders = (end: Effect.Success<ReturnType<typeof serverEnd>>) =>
+    end.open(1, bidi, { headers: metadataToWire(metadata({ k: "x".repeat(200) })) as Buffer })
+
+  it.live.each([
+    [
+      "message size",
+      { maxMessageSize: 100 },
+      sized(101, 1),
+      "A message is larger than 100 bytes, the most that is taken here"
+    ],
+    [
+      "window",
+      { window: 100 },
+      sized(200, 101),
+      "More bytes came than the window of 100 allows: send what was granted"
+    ],
+    [
+      "unread bytes",
+      { flowControl: false, maxUnread: 100 },
+      (end: Effect.Success<ReturnType<typeof serverEnd>>) => {
+        end.open(1, bidi, { revision: 0 })
+        end.send({ _tag: "Message", id: 1, size: 200, data: Buffer.alloc(101) })
+      },
+      "More than 100 bytes wait for their reader: read them, or use flow control"
+    ],
+    ["metadata size", { maxMetadataSize: 100 }, longHeaders, "The request metadata is larger than 100 bytes"],
+    [
+      "streams",
+      { maxStreams: 1 },
+      (end: Effect.Success<ReturnType<typeof serverEnd>>) => {
+        end.open(0, bidi)
+        end.open(1, bidi)
+      },
+      "More than 1 streams at the same time"
+    ]
+  ] as const)("%s", ([_what, options, act, details]) =>
+    Effect.gen(function* () {
+      const end = yield* serverEnd({ ...options, handlers: { Bidi: unread } })
+      act(end)
+      expect(outcome(yield* end.closeOf(1))).toEqual({ code: Code.RESOURCE_EXHAUSTED, details })
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("what a tunnel tells of itself", () => {
+  it.live("counts the bytes that wait, and the streams that have no credit", () =>
+    Effect.gen(function* () {
+      const Bidi: BidiHandler = (call) => void call.write(Buffer.alloc(300))
+      const end = yield* serverEnd({ handlers: { Bidi } })
+      const told = Effect.map(end.handle.stats, ({ blocked, held }) => ({ blocked, held }))
+      expect(yield* told).toEqual({ blocked: 0, held: 0 })
+      end.open(1, bidi, { window: 100 })
+      end.send({ _tag: "Message", id: 1, size: 50, data: Buffer.alloc(20) })
+      yield* end.next((frame): frame is never => frame._tag === "Message")
+      expect(yield* told).toEqual({ blocked: 1, held: 220 })
+      end.send({ _tag: "WindowUpdate", id: 1, increment: 200 })
+      yield* Effect.repeat(Effect.yieldNow, { until: () => end.written.length === 4 })
+      expect(yield* told).toEqual({ blocked: 0, held: 20 })
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a call that holds most before it has reached the wire", () => {
+  it.live("ends itself, and no other", () =>
+    Effect.gen(function* () {
+      const end = yield* clientEnd({ maxBuffered: 1000, secure: true })
+      const other = unary(end.client, Buffer.alloc(10))
+      yield* end.sent(1, "HalfClose")
+      const silent = grpc.credentials.createFromMetadataGenerator(() => undefined)
+      const answer = unary(end.client, Buffer.alloc(2000), { call: { credentials: silent } })
+      expect((yield* Effect.promise(() => answer)).code).toBe(Code.RESOURCE_EXHAUSTED)
+      end.send({ _tag: "Message", id: 1, size: 2, data: Buffer.from("ok") })
+      end.send({ _tag: "CloseStream", id: 1, trailers: undefined, status: undefined })
+      expect((yield* Effect.promise(() => other)).code).toBe(Code.OK)
+      expect(yield* Effect.map(end.channel.stats, ({ held }) => held)).toBe(0)
     }).pipe(Effect.scoped)
   )
 })

@@ -270,6 +270,16 @@ describe("the registry", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("does not let somebody wait for readiness who outlives the service", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { reverse } = yield* Scope.provide(world(), scope)
+      const waiting = yield* Effect.forkChild(Effect.flip(reverse.awaitReady()), { startImmediately: true })
+      yield* Scope.close(scope, Exit.void)
+      expect((yield* Fiber.join(waiting))._tag).toBe("TunnelsNotReady")
+    }).pipe(Effect.scoped)
+  )
+
   it.live("frees a key with its last tunnel and its last waiter", () =>
     Effect.gen(function* () {
       const { open, reverse } = yield* world()

@@ -136,8 +136,8 @@ export const snapshot = (desk: Desk): Effect.Effect<Snapshot> =>
           cancelled,
           sentBytes: figures?.sentBytes ?? null,
           receivedBytes: figures?.receivedBytes ?? null,
-          heldBytes: figures?.heldBytes ?? null,
-          stalled: figures?.stalled ?? null
+          heldBytes: figures?.held ?? null,
+          stalled: figures?.blocked ?? null
         })
       ),
       keys: [...keys.values()],

@@ -11,7 +11,6 @@
 import { CancelReason } from "@curfew/reason"
 import { Instant, TaskScope } from "@curfew/scope"
 import { countUnsafe, millisUnsafe } from "@curfew/scope/Argument"
-import { status as Code, credentials } from "@grpc/grpc-js"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -21,34 +20,22 @@ import * as PubSub from "effect/PubSub"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type {
-  Agent,
-  AgentEvent,
-  AgentFailure,
-  AgentOptions,
-  AgentState,
-  CallingAgent,
-  CallingAgentOptions
-} from "../Agent.ts"
-import type { LoadedTunnel } from "../Picking.ts"
+import type { Agent, AgentEvent, AgentFailure, AgentOptions, AgentState } from "../Agent.ts"
 import type { Services } from "../Services.ts"
 import type { Endpoint } from "../Tunnel.ts"
-import type { ClientConstructor, TunnelHandle } from "../TunnelChannel.ts"
+import type { TunnelHandle } from "../TunnelChannel.ts"
 import { type TunnelOpenError, TunnelsNotReady } from "../TunnelError.ts"
 import type { TunnelKind } from "../TunnelEvent.ts"
 import { Admission } from "./admission.ts"
 import { best, isPermanent, tooManyPings } from "./agentState.ts"
 import * as Backoff from "./backoff.ts"
-import { rememberChannel } from "./callInfo.ts"
-import { allFull, noTunnel, TunnelGrpcChannel } from "./channel.ts"
-import { type Dialling, runForward, runReverse } from "./dialling.ts"
+import { type Dialling, runReverse } from "./dialling.ts"
 import { millisOfKeepalive } from "./keepalive.ts"
 import { checkLimits } from "./limits.ts"
-import { Pool } from "./pool.ts"
-import { notReadyAfter, waitingFor } from "./waiting.ts"
+import { notReadyAfter } from "./waiting.ts"
 
 /** Runs one tunnel until it ends. */
-type Life = (
+export type Life = (
   options: AgentOptions & Dialling,
   ready: (handle: TunnelHandle) => Effect.Effect<void>
 ) => Effect.Effect<void, TunnelOpenError, Scope.Scope>
@@ -56,7 +43,7 @@ type Life = (
 const stopping: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "drain" })
 const forced: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
 
-const make = (
+export const make = (
   kind: TunnelKind,
   options: AgentOptions,
   life: Life,
@@ -276,77 +263,3 @@ export const serve = (
     (own, ready) => runReverse(to, services, new Admission(), own, ready),
     () => undefined
   )
-
-export const connect = (
-  to: Endpoint,
-  options: CallingAgentOptions
-): Effect.Effect<CallingAgent, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const pool = new Pool<LoadedTunnel>()
-    const watchers = new Set<() => void>()
-    const { pick = "roundRobin", wait = "5 seconds" } = options
-    let over = false
-    const changed = (): void => {
-      pool.notify()
-      for (const watcher of [...watchers]) watcher()
-    }
-    const calls = yield* TaskScope.make({ name: "calls that wait for a forward tunnel" })
-    const spawn = yield* TaskScope.makeRuntime(calls)
-    const life: Life = (own, ready) =>
-      runForward(to, own, (channel, engine) => {
-        const tunnel: LoadedTunnel = {
-          ...channel,
-          get streams() {
-            return engine.size
-          }
-        }
-        const member = { tunnel, engine }
-        rememberChannel(engine.link.authContext, tunnel)
-        const { link } = engine
-        return Effect.andThen(
-          Effect.acquireRelease(
-            Effect.sync(() => {
-              engine.onFree = () => pool.notify()
-              pool.add(member)
-              changed()
-              link.note(Effect.map(Deferred.await(link.drained), changed), "drain of a forward tunnel")
-            }),
-            () =>
-              Effect.sync(() => {
-                engine.onFree = undefined
-                pool.remove(member)
-                changed()
-              })
-          ),
-          ready(tunnel)
-        )
-      })
-    const agent = yield* make("forward", options, life, () => {
-      over = true
-      changed()
-    })
-    const target = "client" in to ? to.client.getChannel().getTarget() : to.address
-    const grpc = new TunnelGrpcChannel({
-      target,
-      pick: (call) => (over ? undefined : pool.pick(pick, call)?.engine),
-      ready: () => !over && pool.ready,
-      refusal: () => (over ? [Code.UNAVAILABLE, "The agent has stopped"] : pool.full ? allFull : noTunnel),
-      over: () => over,
-      ...waitingFor(wait, (waiter) => pool.wait({ policy: pick, ...waiter })),
-      note: (work, name) => spawn(work, { name }),
-      changed: Effect.callback<void>((resume) => {
-        const watcher = () => {
-          watchers.delete(watcher)
-          resume(Effect.void)
-        }
-        watchers.add(watcher)
-        return Effect.sync(() => watchers.delete(watcher))
-      })
-    })
-    return {
-      ...agent,
-      grpc,
-      client: <C>(Client: ClientConstructor<C>) =>
-        new Client(target, credentials.createInsecure(), { channelOverride: grpc })
-    }
-  })

@@ -156,6 +156,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   private readonly life: Effect.Effect<void> = Effect.scoped(
     Effect.gen({ self: this }, function* () {
+      this.link.held.holders.add(this)
       yield* this.finalizer("registry", () => this.unregister)
       yield* this.finalizer("status", () => this.deliverStatus)
       yield* this.finalizer("wire", () => this.closeWire)
@@ -234,6 +235,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   })
 
   private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
+    this.link.held.holders.delete(this)
     this.onOver?.()
     if (this.id > 0) this.engine.forget(this.id)
     this.link.calls.leave()
@@ -272,7 +274,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         return
       case "Abort":
         link.outbox.discard(outbound)
-        if (action.cancel) link.outbox.urgent(this.cancelFrame(action.reason))
+        // A server that has not heard of the stream is not told of its end either.
+        if (action.cancel && !link.outbox.retract(this.id)) {
+          link.outbox.urgent(this.cancelFrame(action.reason))
+        }
         return
       case "DeliverStatus":
         // It has a finalizer of its own, so that a broken listener cannot hold up the wire.

@@ -30,7 +30,6 @@ export class ClientEngine {
 
   constructor(link: Link) {
     this.link = link
-    link.held.holders = () => this.streams.values()
   }
 
   get size(): number {

@@ -28,11 +28,10 @@ import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
 import { ReceiveWindow, type Receiving, UnreadBytes } from "./window.ts"
 import type { Outbound } from "./writer.ts"
 
-const faults: Readonly<Record<Fault, string>> = {
+const faults: Readonly<Record<Exclude<Fault, "too-large">, string>> = {
   "no-message-open": "A continuation came without a message",
   "message-still-open": "A message began inside another",
-  "too-many-bytes": "A message is longer than announced",
-  "too-large": "A message is larger than the limit"
+  "too-many-bytes": "A message is longer than announced"
 }
 
 /** How a stream ended, when an event ended it. */
@@ -164,19 +163,19 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
     // Rule `window-exceeded`.
     this.link.held.received += data.length
     if (!this.window.receive(data.length)) {
-      this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, "More bytes than the window allows"), "window")
+      this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, this.window.refusal), this.window.name)
       return
     }
     this.took(size < 0 ? this.inbound.more(data) : this.inbound.begin(size, data))
     this.link.held.check()
   }
 
-  get stalled(): boolean {
-    return this.outbound.stalled
-  }
-
   get held(): number {
     return this.inbound.held + this.outbound.queued
+  }
+
+  get blocked(): boolean {
+    return this.outbound.items.length > 0 && !this.outbound.ready
   }
 
   relinquish(details: string): void {
@@ -196,9 +195,10 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
 
   protected took(step: Step): void {
     if (step._tag === "Fault") {
-      const large = step.fault === "too-large"
-      const status = makeStatus(large ? Code.RESOURCE_EXHAUSTED : this.framingCode, faults[step.fault])
-      this.fault(status, large ? "message size" : undefined)
+      if (step.fault === "too-large") {
+        const details = `A message is larger than ${this.link.limits.maxMessageSize} bytes, the most that is taken here`
+        this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, details), "message size")
+      } else this.fault(makeStatus(this.framingCode, faults[step.fault]))
       return
     }
     if (step.consumed > 0 && this.takesData) {

@@ -30,8 +30,6 @@ const known: ReadonlyArray<Extension> = ["drain", "cancel-reason", "binary-metad
 /** What this end speaks. */
 export const allExtensions: Extensions = new Set(known)
 
-export const noExtensions: Extensions = new Set()
-
 /** Puts the names into headers, or takes a user's own out where there is nothing to name. */
 export const announceExtensions = (headers: Metadata, extensions: Extensions): void => {
   if (extensions.size === 0) headers.remove(extensionsKey)

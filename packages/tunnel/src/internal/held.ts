@@ -11,8 +11,8 @@
 /** What a stream tells and does about the bytes that it holds. */
 export interface Holder {
   readonly held: number
-  /** It has something to send, and the peer gives it no window. */
-  readonly stalled: boolean
+  /** It has something to send, and no credit for it. */
+  readonly blocked: boolean
   /** Ends the stream for what it holds, and lets go of that. */
   readonly relinquish: (details: string) => void
 }
@@ -23,15 +23,17 @@ export class Held {
   sent = 0
   received = 0
   readonly limit: number
-  holders: () => Iterable<Holder> = () => []
+  /** Every stream, from before it can hold anything until it is forgotten. */
+  readonly holders = new Set<Holder>()
 
   constructor(limit = Number.POSITIVE_INFINITY) {
     this.limit = limit
   }
 
-  get stalled(): number {
+  /** How many streams wait for credit. */
+  get blocked(): number {
     let count = 0
-    for (const holder of this.holders()) if (holder.stalled) count++
+    for (const holder of this.holders) if (holder.blocked) count++
     return count
   }
 
@@ -39,8 +41,7 @@ export class Held {
   check(): void {
     while (this.bytes > this.limit) {
       let most: Holder | undefined
-      for (const holder of this.holders()) if (holder.held > (most?.held ?? 0)) most = holder
-      // What is left belongs to streams that have no id yet.
+      for (const holder of this.holders) if (holder.held > (most?.held ?? 0)) most = holder
       if (most === undefined) return
       most.relinquish(`The tunnel holds more than ${this.limit} bytes, and this call most of them`)
     }

@@ -125,6 +125,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   /** The stream's whole life; the engine spawns it in the tunnel's scope. */
   readonly life: Effect.Effect<void> = Effect.scoped(
     Effect.gen({ self: this }, function* () {
+      this.link.held.holders.add(this)
       yield* this.finalizer("registry", () => this.unregister)
       yield* this.finalizer("handler", () => this.leaveHandler)
       yield* this.finalizer("wire", () => this.closeWire)
@@ -167,6 +168,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   )
 
   private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
+    this.link.held.holders.delete(this)
     this.forget()
     // A handler that was left behind still runs, and counts until it does not.
     if (this.handlerEnd === undefined) this.handlerGone()

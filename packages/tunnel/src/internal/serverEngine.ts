@@ -44,7 +44,6 @@ export class ServerEngine {
     this.link = link
     this.services = services
     this.admission = admission
-    link.held.holders = () => this.streams.values()
   }
 
   get size(): number {

@@ -70,11 +70,11 @@ const handleOf = (link: Link, over: Deferred.Deferred<TunnelEnd>, streams: () =>
     stats: Effect.sync(() => ({
       streams: streams(),
       deadlines: link.deadlines.size,
-      ...link.counters,
+      blocked: link.held.blocked,
+      held: link.held.bytes,
       sentBytes: link.held.sent,
       receivedBytes: link.held.received,
-      heldBytes: link.held.bytes,
-      stalled: link.held.stalled
+      ...link.counters
     }))
   }
 }

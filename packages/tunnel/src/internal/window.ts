@@ -41,15 +41,24 @@ export interface Receiving {
   readonly receive: (length: number) => boolean
   /** Returns consumed bytes; the increment to announce now, or 0. */
   readonly consume: (length: number) => number
+  /** What the peer is told that has sent more than it may. */
+  readonly refusal: string
+  /** The name of what it passed. */
+  readonly name: string
 }
 
 /** What the peer may send without flow control: whatever it wants, until too much of it is unread. */
 export class UnreadBytes implements Receiving {
+  readonly name = "unread bytes"
   private unread = 0
   private readonly most: number
 
   constructor(most: number) {
     this.most = most
+  }
+
+  get refusal(): string {
+    return `More than ${this.most} bytes wait for their reader: read them, or use flow control`
   }
 
   receive(length: number): boolean {
@@ -65,13 +74,20 @@ export class UnreadBytes implements Receiving {
 
 /** What the peer may send. */
 export class ReceiveWindow implements Receiving {
+  readonly name = "window"
+  private readonly limit: number
   private room: number
   private owed = 0
   private readonly threshold: number
 
   constructor(limit: number) {
+    this.limit = limit
     this.room = limit
     this.threshold = Math.max(1, limit >>> 1)
+  }
+
+  get refusal(): string {
+    return `More bytes came than the window of ${this.limit} allows: send what was granted`
   }
 
   /** Takes a received payload; false if the peer sent more than it may. */

@@ -9,7 +9,7 @@
  * **Invariants**
  * 1. Frames of one stream keep their order, but for what is urgent: that one overtakes data.
  * 2. A stream is in the ring exactly when its next item could be sent. Without credit it is not.
- * 3. After `discard` nothing of that stream is sent any more.
+ * 3. After `discard` nothing of that stream is sent any more, and nothing of it is kept.
  * 4. Bytes handed to the carrier and not yet taken by it are bounded by one batch; a stream holds at most the
  *    messages that its caller has outstanding; a stream's window updates are one number.
  * 5. Rule `turns-by-piece`: between the moment when a small message can be sent and the moment when it is, each other
@@ -68,10 +68,6 @@ export class Outbound {
     return first !== undefined && (first._tag !== "Message" || this.window.credit > 0)
   }
 
-  get stalled(): boolean {
-    return this.id >= 0 && this.items[0]?._tag === "Message" && this.window.credit === 0
-  }
-
   /** Payload bytes that are queued. */
   get queued(): number {
     let bytes = 0
@@ -119,6 +115,8 @@ export class Outbound {
 
 export class Outbox {
   private readonly urgentFrames: Array<Frame> = []
+  /** Of these, the new streams by their ids. */
+  private readonly opening = new Map<number, Frame>()
   private readonly updates: Array<Outbound> = []
   private ring: Array<Outbound> = []
   private unsent = 0
@@ -144,7 +142,17 @@ export class Outbox {
 
   urgent(frame: Frame): void {
     this.urgentFrames.push(frame)
+    if (frame._tag === "NewStream") this.opening.set(frame.id, frame)
     this.signal()
+  }
+
+  /** Takes a `NewStream` back that has not left; false when it has. */
+  retract(id: number): boolean {
+    const frame = this.opening.get(id)
+    if (frame === undefined) return false
+    this.opening.delete(id)
+    remove(this.urgentFrames, frame)
+    return true
   }
 
   /** A refusal or an abort, which the peer can provoke at will; false when it has provoked too many. */
@@ -198,11 +206,19 @@ export class Outbox {
     return first?._tag === "Frame" && first.frame._tag === "ResponseHeaders" ? first.frame : undefined
   }
 
-  /** Forgets what a stream has queued; it stays in the ring at most until its turn. */
+  /** Everything that stands in a queue here, for as long as the carrier takes nothing. */
+  get backlog(): number {
+    return this.urgentFrames.length + this.updates.length + this.ring.length
+  }
+
+  /** Forgets a stream, wherever it stands: a peer that does not read must not make a heap of what is over. */
   discard(stream: Outbound): void {
     this.tunnel.bytes -= stream.queued
     stream.items.length = 0
+    if (stream.update > 0) remove(this.updates, stream)
     stream.update = 0
+    if (stream.inRing) remove(this.ring, stream)
+    stream.inRing = false
   }
 
   /** No more frames will be queued: `run` ends once it has sent what is there. */
@@ -247,6 +263,7 @@ export class Outbox {
   fill(encoder: Encoder, sent: Array<() => void>): void {
     for (const frame of this.urgentFrames) encoder.frame(frame)
     this.urgentFrames.length = 0
+    this.opening.clear()
     this.unsent = 0
     this.unsentBytes = 0
     for (const stream of this.updates) {
@@ -272,6 +289,11 @@ export class Outbox {
       }
     }
   }
+}
+
+const remove = <A>(list: Array<A>, item: A): void => {
+  const index = list.lastIndexOf(item)
+  if (index >= 0) list.splice(index, 1)
 }
 
 /** Writes batch after batch until the outbox is finished and empty. */
