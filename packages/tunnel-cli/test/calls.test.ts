@@ -1,30 +1,31 @@
 /** Plain grpc-js clients and servers, with a gateway and an agent between them as processes of their own. */
 import * as grpc from "@grpc/grpc-js"
 import { beforeAll, describe, expect, test } from "vitest"
-import { startAgent, startGateway } from "./support/program.ts"
+import { type Running, startAgent, startGateway } from "./support/program.ts"
 import {
   type Backend,
   clientOf,
   clientStream,
   collect,
-  definition,
   details,
   duplex,
   gone,
   metadataFor,
   serverStream,
   startBackend,
-  unary
+  unary,
+  waitUntil
 } from "./support/voice.ts"
 
 let backend: Backend
 let client: grpc.Client
+let agent: Running
 let address: string
 
 beforeAll(async () => {
   backend = await startBackend()
   const gateway = await startGateway()
-  await startAgent(gateway, backend.address)
+  agent = await startAgent(gateway, backend.address, ["--log-level", "debug"])
   address = gateway.expose
   client = clientOf(address)
 })
@@ -78,7 +79,7 @@ describe("through a gateway and an agent", () => {
     expect(status.code).toBe(grpc.status.UNIMPLEMENTED)
   })
 
-  test("a cancel reaches the backend", async () => {
+  test("a cancel reaches the backend, and the agent knows why", async () => {
     const { cancelled, waiting } = backend.nextWait()
     const call = serverStream(client, "Wait", "x")
     const outcome = collect(call)
@@ -86,6 +87,10 @@ describe("through a gateway and an agent", () => {
     call.cancel()
     expect((await outcome).status.code).toBe(grpc.status.CANCELLED)
     await cancelled
+    // What the tunnel knows, and behind it what the gateway told.
+    await agent.says(
+      /call cancelled method=\/demo\.Voice\/Wait .*by=ClientGone reason=".*: the client has gone \(grpc\)"/
+    )
   })
 
   test("the backend gets what is left of the time, and its handler ends at the deadline", async () => {
@@ -95,16 +100,8 @@ describe("through a gateway and an agent", () => {
     expect(left).toBeGreaterThan(20_000)
     // Each leg rounds up to whole milliseconds.
     expect(left).toBeLessThan(30_500)
-    const { path, requestSerialize, responseDeserialize } = definition.Wait
     const { cancelled } = backend.nextWait()
-    const late = client.makeServerStreamRequest(
-      path,
-      requestSerialize,
-      responseDeserialize,
-      "x",
-      metadataFor("home"),
-      { deadline: Date.now() + 300 }
-    )
+    const late = waitUntil(client, Date.now() + 300)
     expect((await collect(late)).status.code).toBe(grpc.status.DEADLINE_EXCEEDED)
     await cancelled
   })

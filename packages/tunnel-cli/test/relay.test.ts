@@ -121,6 +121,20 @@ describe("a relay", () => {
     expect(told[2]).toMatch(/^status to caller/)
   })
 
+  test("a deadline that the other leg hears of first counts as a deadline, and an answer does not", async () => {
+    const late = legs()
+    late.incoming.getDeadline = () => 1
+    const timedOut = Effect.runPromise(relay(late.relayed))
+    late.incoming.on("error", () => late.incoming.end())
+    late.answer(Code.DEADLINE_EXCEEDED, "Deadline exceeded")
+    expect(await timedOut).toMatchObject({ code: Code.DEADLINE_EXCEEDED, cancelled: { _tag: "Deadline" } })
+    const answered = legs()
+    const done = Effect.runPromise(relay(answered.relayed))
+    answered.incoming.on("error", () => answered.incoming.end())
+    answered.answer(Code.DEADLINE_EXCEEDED, "of a call of the backend's own")
+    expect(await done).toMatchObject({ code: Code.DEADLINE_EXCEEDED, cancelled: undefined })
+  })
+
   test("a channel that throws costs the call and says why", async () => {
     const { incoming, relayed, told } = legs()
     incoming.on("error", () => incoming.end())

@@ -65,6 +65,12 @@ export const refuse = (incoming: Incoming, code: number, details: string, metada
   incoming.emit("error", { code, details, ...(metadata === undefined ? {} : { metadata }) })
 }
 
+/** What a cancel is told as, where it is not a plain one. */
+const codes: Partial<Record<CancelReason["_tag"], Code>> = {
+  Deadline: Code.DEADLINE_EXCEEDED,
+  Shutdown: Code.UNAVAILABLE
+}
+
 class Relay {
   readonly #relayed: Relayed
   readonly #clock: Clock.Clock
@@ -159,9 +165,10 @@ class Relay {
     const call = this.#call
     if (call !== undefined && this.#far === undefined) {
       const details = describe(reason)
+      const code = codes[reason._tag] ?? Code.CANCELLED
       const takes = (call as TakesReason)[cancelKey]
-      if (takes === undefined) call.cancelWithStatus(Code.CANCELLED, details)
-      else takes.call(call, Code.CANCELLED, details, reason)
+      if (takes === undefined) call.cancelWithStatus(code, details)
+      else takes.call(call, code, details, reason)
     }
     this.#settle()
   }
@@ -218,7 +225,14 @@ class Relay {
     if (!farOver || !(this.#callerOver || this.#cancelled !== undefined) || this.#ended) return
     this.#ended = true
     const { code, details } = this.#answer ?? far ?? { code: Code.CANCELLED, details: "" }
-    this.#done({ code, details, cancelled: this.#cancelled })
+    this.#done({ code, details, cancelled: this.#cancelled ?? this.#timedOut(code) })
+  }
+
+  /** The deadline of the other leg is the same one, and may be heard of first. */
+  #timedOut(code: number): CancelReason | undefined {
+    if (code !== Code.DEADLINE_EXCEEDED) return undefined
+    const reason = this.#guess()
+    return reason._tag === "Deadline" ? reason : undefined
   }
 
   #tell(status: Status): void {

@@ -186,6 +186,14 @@ export const serverStream = (client: grpc.Client, method: "Spell" | "Wait", text
   return client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, text, metadataFor(key))
 }
 
+/** A call that is not answered before its deadline. */
+export const waitUntil = (client: grpc.Client, deadline: number, key = "home") => {
+  const { path, requestSerialize, responseDeserialize } = definition.Wait
+  return client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, "x", metadataFor(key), {
+    deadline
+  })
+}
+
 export const duplex = (client: grpc.Client, method: "Echo" | "Stall" = "Echo", key = "home") => {
   const { path, requestSerialize, responseDeserialize } = definition[method]
   return client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadataFor(key))

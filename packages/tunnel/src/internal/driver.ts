@@ -170,10 +170,6 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
     this.link.held.check()
   }
 
-  get stalled(): boolean {
-    return this.outbound.stalled
-  }
-
   get held(): number {
     return this.inbound.held + this.outbound.queued
   }

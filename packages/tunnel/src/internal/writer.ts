@@ -68,10 +68,6 @@ export class Outbound {
     return first !== undefined && (first._tag !== "Message" || this.window.credit > 0)
   }
 
-  get stalled(): boolean {
-    return this.id >= 0 && this.items[0]?._tag === "Message" && this.window.credit === 0
-  }
-
   /** Payload bytes that are queued. */
   get queued(): number {
     let bytes = 0

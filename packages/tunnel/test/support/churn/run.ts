@@ -160,10 +160,10 @@ const cyclesOf = (options: ChurnOptions, ledger: Ledger, problems: Array<string>
         problems.push(`${await tunnels()} tunnels are left of a process that is gone`)
       if (clients.size > 0) problems.push(`${clients.size} reverse tunnels are still listed`)
       for (const tunnel of seen.splice(0)) {
-        const { deadlines, held, streams } = await Effect.runPromise(tunnel.stats)
-        if (streams + deadlines + held > 0)
+        const { deadlines, heldBytes, streams } = await Effect.runPromise(tunnel.stats)
+        if (streams + deadlines + heldBytes > 0)
           problems.push(
-            `a tunnel that is gone has ${streams} streams, ${deadlines} deadlines and ${held} bytes`
+            `a tunnel that is gone has ${streams} streams, ${deadlines} deadlines and ${heldBytes} bytes`
           )
       }
       heaps.push(await heapNow())
