@@ -174,6 +174,10 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
     return this.inbound.held + this.outbound.queued
   }
 
+  get stalled(): boolean {
+    return this.outbound.items.length > 0 && !this.outbound.ready
+  }
+
   relinquish(details: string): void {
     this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, details), "bytes held")
     this.inbound.drop()
