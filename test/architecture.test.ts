@@ -18,9 +18,9 @@ const layers: Layers = {
     ["reason"],
     ["scope"],
     ["shield", "guard", "gather", "singleflight"],
-    ["request", "shutdown"],
+    ["request", "shutdown", "promise"],
     ["http", "grpc", "tunnel"],
-    ["tunnel-cli", "promise"]
+    ["tunnel-cli"]
   ],
   beside: ["testing"],
   neighbours: []
