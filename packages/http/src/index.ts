@@ -3,4 +3,6 @@
  *
  * @since 0.1.0
  */
-export {}
+export * as EdgeMetrics from "./EdgeMetrics.ts"
+export type { EdgeRecord, Outcome, SentAnswer } from "./EdgeRecord.ts"
+export * as HttpEdge from "./HttpEdge.ts"
