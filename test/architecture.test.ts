@@ -61,6 +61,12 @@ const exceptions: ReadonlyArray<Exception> = [
     reason:
       "grpc-js ends the requests of a cancelled call before it says so; only turns of the event loop tell."
   },
+  ...(["new Promise", ".then()", "floating promise"] as const).map((what) => ({
+    file: "packages/http/src/internal/bridge.ts",
+    what,
+    reason:
+      "The one bridge to plain handlers and their servers; it makes promises, and hands on what settles."
+  })),
   {
     file: "packages/testing/src/internal/command.ts",
     what: "Effect.tryPromise",

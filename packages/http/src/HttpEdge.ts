@@ -7,8 +7,8 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type { ClientDeadline, UnreadBody } from "./EdgeOptions.ts"
 import type { EdgeRecord } from "./EdgeRecord.ts"
-import type { UnreadBody } from "./internal/body.ts"
 import { edgeOf } from "./internal/edge/routing.ts"
 import { checkOptions } from "./internal/edge/settings.ts"
 
@@ -42,13 +42,12 @@ export interface EdgeOptions {
   readonly streams?: OnDisconnect | undefined
   /** How long a handler may take to answer; then it is cancelled with `Deadline`, and its client told 504. Default: for ever. */
   readonly timeLimit?: Duration.Input | undefined
-  /**
-   * A header in which clients say how long they wait: `1500`, `1500ms`, `30s` or `2m`. They get at most `max`. It counts
-   * for streams, too. Default: none is read.
-   */
-  readonly clientDeadline?: { readonly header: string; readonly max: Duration.Input } | undefined
-  /** What becomes of a body that a handler does not read. Default: `{ buffer: 1 MiB }`. */
+  /** A client's own deadline, for the handler and for its response stream. Default: clients have no say. */
+  readonly clientDeadline?: ClientDeadline | undefined
+  /** What becomes of a body that nobody reads. Default: read ahead up to 1 MiB. */
   readonly body?: UnreadBody | undefined
+  /** The most that a body may have, whoever reads it; over it 413. Default: 10 MiB. */
+  readonly bodyBytes?: number | undefined
   /** What a client means that ends its side of the connection and may still read. Default: `gone`. */
   readonly halfClose?: "gone" | "stays" | undefined
   /** Receives the record of each request. */

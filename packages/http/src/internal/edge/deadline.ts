@@ -7,6 +7,7 @@
  * 3. A header that is no time is refused, not ignored: whoever sends it counts on it.
  */
 import { Instant } from "@curfew/scope"
+import { clientMillis } from "../options.ts"
 import type { RouteSettings } from "./settings.ts"
 
 /** The deadline of one request. */
@@ -15,17 +16,9 @@ export interface Deadline {
   readonly origin: "local" | "remote"
 }
 
-const units: Readonly<Record<string, number>> = { "": 1, ms: 1, s: 1_000, m: 60_000 }
-
-/** Milliseconds, or `undefined` for what is no time. */
-export const timeOf = (value: string): number | undefined => {
-  const found = /^(\d{1,12})(ms|s|m|)$/.exec(value.trim())
-  return found === null ? undefined : Number(found[1]) * (units[found[2] as string] as number)
-}
-
 /** What a client is told whose header is no time. */
 export const notATime = (header: string): string =>
-  `The header ${header} has to be a time such as 1500, 1500ms, 30s or 2m.`
+  `The header ${header} has to be a time such as 1500, 1500ms or 30s.`
 
 /** The deadline that stands; `never` without one; `invalid` for a header that is no time. */
 export const deadlineOf = (
@@ -37,8 +30,8 @@ export const deadlineOf = (
   const given = settings.clientDeadline
   const value = given === undefined ? undefined : headers[given.header]
   if (given === undefined || value === undefined) return { local, client: forever }
-  const time = timeOf(value)
-  if (time === undefined) return "invalid"
+  const time = clientMillis(value)
+  if (time === undefined || Number.isNaN(time)) return "invalid"
   return { local, client: { at: (now + Math.min(time, given.max)) as Instant.Instant, origin: "remote" } }
 }
 

@@ -27,7 +27,7 @@ import { Exchange } from "./exchange.ts"
 import { logRecord } from "./logging.ts"
 import type { RouteSettings } from "./settings.ts"
 import { streaming } from "./streaming.ts"
-import { upgrades, watch } from "./watching.ts"
+import { bodyBytes, upgrades, watch } from "./watching.ts"
 
 /** A route as its edge serves it. */
 export interface Served {
@@ -49,7 +49,7 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
   Effect.withFiber((fiber) => {
     const { name, options } = served
     const request = Context.getUnsafe(fiber.context, HttpServerRequest)
-    const client = watch(request, { body: options.body, halfClose: options.halfClose })
+    const client = watch(request, served.settings.watch)
     const exchange = new Exchange(name, request, client, fiber.context)
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
     const id = options.requestId?.(request) ?? served.nextId()
@@ -177,7 +177,8 @@ const respond = (
     case "Cancelled": {
       exchange.cancelled(told.reason)
       const response = HttpServerResponse.text(`${describe(told.reason)}\n`, {
-        status: statusOf(told.reason).http,
+        status: statusFor(told.reason),
+        // Of a connection that is to end anyway its client should not hope for more.
         headers: told.reason._tag === "Shutdown" ? { connection: "close" } : {}
       })
       exchange.answering(response, "cancelled")
@@ -191,6 +192,10 @@ const respond = (
       )
   }
 }
+
+/** Nobody's bodies are too many; they are too large. */
+export const statusFor = (reason: CancelReason): number =>
+  reason._tag === "LimitExceeded" && reason.limit === bodyBytes ? 413 : statusOf(reason).http
 
 /** An answer that nobody is there for. */
 const dropped = (exchange: Exchange, exit: Exit.Exit<Response, unknown>): Effect.Effect<void> => {

@@ -10,7 +10,9 @@
 import type { OnDisconnect } from "@curfew/request"
 import { IllegalArgument } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
+import type { UnreadBody } from "../../EdgeOptions.ts"
 import type { EdgeOptions, RouteOptions } from "../../HttpEdge.ts"
+import { resolve } from "../options.ts"
 
 /** One route's share of the options. */
 export interface RouteSettings {
@@ -20,6 +22,11 @@ export interface RouteSettings {
   /** Milliseconds; `Infinity` without a limit. */
   readonly timeLimit: number
   readonly clientDeadline: { readonly header: string; readonly max: number } | undefined
+  readonly watch: {
+    readonly body: UnreadBody
+    readonly bodyBytes: number
+    readonly halfClose: "gone" | "stays"
+  }
 }
 
 const check = (what: string, policy: OnDisconnect | undefined): OnDisconnect | undefined => {
@@ -56,7 +63,11 @@ export const checkOptions = (options: EdgeOptions): void => {
   for (const [name, given] of Object.entries(options.routes ?? {}))
     settingsOf(options, name, "", undefined, given)
   deadlineOf(options)
+  resolve(undefined, watchOptions(options))
 }
+
+/** What both kinds of edges have, in the words of the one for node. */
+const watchOptions = ({ body, bodyBytes, halfClose }: EdgeOptions) => ({ body, bodyBytes, halfClose })
 
 export const settingsOf = (
   options: EdgeOptions,
@@ -77,7 +88,8 @@ export const settingsOf = (
       timeLimit === undefined
         ? Number.POSITIVE_INFINITY
         : millisUnsafe(`the timeLimit of ${name}`, timeLimit),
-    clientDeadline: deadlineOf(options)
+    clientDeadline: deadlineOf(options),
+    watch: resolve(undefined, watchOptions(options))
   }
 }
 

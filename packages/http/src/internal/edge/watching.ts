@@ -24,6 +24,9 @@ export interface Client {
   readonly unwatch: () => void
 }
 
+/** The limit of a body's size, as a reason names it. */
+export const bodyBytes = "bodyBytes"
+
 interface NodeParts {
   readonly source: object
   readonly response?: NodeResponse | (() => NodeResponse)
@@ -38,11 +41,23 @@ export const upgrades = (request: HttpServerRequest): boolean =>
 
 const afterwards = Effect.void
 
-export const watch = (request: HttpServerRequest, options: WatchOptions): Client => {
+export const watch = (
+  request: HttpServerRequest,
+  options: WatchOptions & { readonly bodyBytes: number }
+): Client => {
   const { response, source } = request as NodeParts
   if (isNodeRequest(source)) {
     if (typeof response !== "object") return unwatched("ws")
-    const watched = watchPeer(source, response, options)
+    const detail = `a body may have ${options.bodyBytes} bytes`
+    let early = false
+    let found: Watched | undefined
+    const onTooLarge = (): void => {
+      early = true
+      found?.peer.stopUnsafe(CancelReason.LimitExceeded({ limit: bodyBytes, detail }))
+    }
+    const watched = watchPeer(source, response, { ...options, onTooLarge })
+    found = watched
+    if (early) onTooLarge()
     const { peer, transport, unwatch } = watched
     return { peer, transport, response, unwatch, delivered: over(watched) }
   }
