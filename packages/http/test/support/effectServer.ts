@@ -10,6 +10,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import { EdgeServer, type EdgeServerOptions } from "../../src/EdgeServer.ts"
 import { type EdgeRecord, HttpEdge } from "../../src/index.ts"
@@ -31,6 +32,8 @@ export interface Serving {
   readonly stop: Effect.Effect<void>
   /** The levels and first words of everything that was logged. */
   readonly logged: ReadonlyArray<{ readonly level: string; readonly message: string }>
+  /** Of each of its lines. */
+  readonly annotations: ReadonlyArray<Readonly<Record<string, unknown>>>
 }
 
 export type Routes = Layer.Layer<never, never, HttpRouter.HttpRouter>
@@ -54,6 +57,7 @@ export const serving = <A, E, R>(
     const records: Array<EdgeRecord> = []
     const unhandled: Array<Unhandled> = []
     const logged: Array<{ level: string; message: string }> = []
+    const annotations: Array<Readonly<Record<string, unknown>>> = []
     const told = new Set<() => void>()
     const app = HttpEdge.edge({
       accessLog: false,
@@ -74,7 +78,8 @@ export const serving = <A, E, R>(
       more,
       Layer.succeed(Owner)(owner),
       Logger.layer([
-        Logger.make(({ logLevel, message }) => {
+        Logger.make(({ fiber, logLevel, message }) => {
+          annotations.push(fiber.getRef(References.CurrentLogAnnotations))
           logged.push({ level: logLevel, message: String(Array.isArray(message) ? message[0] : message) })
         })
       ])
@@ -107,6 +112,7 @@ export const serving = <A, E, R>(
       records,
       unhandled,
       logged,
+      annotations,
       recorded: (count) =>
         Effect.callback((resume) => {
           const look = (): void => {
