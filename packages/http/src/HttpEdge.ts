@@ -4,7 +4,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpMethod from "effect/http/HttpMethod"
 import * as HttpRouter from "effect/http/HttpRouter"
-import type { HttpServerRequest } from "effect/http/HttpServerRequest"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { ClientDeadline, UnreadBody } from "./EdgeOptions.ts"
@@ -55,7 +55,7 @@ export interface EdgeOptions {
   /** Whether each record is a line in the log, at info. Default: true. Take `disableLogger` of `HttpRouter.serve` then. */
   readonly accessLog?: boolean | undefined
   /** What a request is called. Default: `http-1` and so on. */
-  readonly requestId?: ((request: HttpServerRequest) => string) | undefined
+  readonly requestId?: ((request: HttpServerRequest.HttpServerRequest) => string) | undefined
   /** A use of the request after its end: a defect in tests, counted in production, or nothing. Default: `count`. */
   readonly afterEnd?: "die" | "count" | "ignore" | undefined
 }

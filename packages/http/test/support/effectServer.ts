@@ -36,8 +36,6 @@ export interface Serving {
   readonly annotations: ReadonlyArray<Readonly<Record<string, unknown>>>
 }
 
-export type Routes = Layer.Layer<never, never, HttpRouter.HttpRouter>
-
 export interface ServingOptions extends HttpEdge.EdgeOptions {
   readonly server?: () => Server
   /** A server that stops in stages, and not Effect's own. */

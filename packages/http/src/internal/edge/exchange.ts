@@ -10,8 +10,8 @@ import { CancelReason } from "@curfew/reason"
 import { seriesOf } from "@curfew/reason/seriesOf"
 import { type RequestContext, statusOf } from "@curfew/request"
 import type * as Context from "effect/Context"
-import type { HttpServerRequest } from "effect/http/HttpServerRequest"
-import type { HttpServerResponse } from "effect/http/HttpServerResponse"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
+import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Metrics from "../../EdgeMetrics.ts"
 import type { EdgeRecord, Outcome } from "../../EdgeRecord.ts"
 import type { Client } from "./watching.ts"
@@ -24,7 +24,7 @@ const inFlightOf = /* @__PURE__ */ seriesOf(Metrics.inFlight, "route", "transpor
 
 export class Exchange {
   readonly route: string
-  readonly request: HttpServerRequest
+  readonly request: HttpServerRequest.HttpServerRequest
   readonly client: Client
   readonly #services: Context.Context<never>
   #status: number | undefined
@@ -39,7 +39,12 @@ export class Exchange {
   /** The handler gave an answer that nobody was there for. */
   dropped = false
 
-  constructor(route: string, request: HttpServerRequest, client: Client, services: Context.Context<never>) {
+  constructor(
+    route: string,
+    request: HttpServerRequest.HttpServerRequest,
+    client: Client,
+    services: Context.Context<never>
+  ) {
     this.route = route
     this.request = request
     this.client = client
@@ -54,7 +59,7 @@ export class Exchange {
   }
 
   /** The answer that is about to be sent. */
-  answering(response: HttpServerResponse, outcome: Outcome): void {
+  answering(response: HttpServerResponse.HttpServerResponse, outcome: Outcome): void {
     this.#status = response.status
     const { body } = response
     this.#length = "contentLength" in body ? (body.contentLength ?? 0) : 0

@@ -17,8 +17,8 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import { ClientAbort } from "effect/http/HttpServerError"
-import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as HttpServerError from "effect/http/HttpServerError"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Scope from "effect/Scope"
 import type { EdgeOptions } from "../../HttpEdge.ts"
@@ -49,7 +49,7 @@ const shutdown: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "f
 export const serve = (served: Served): Effect.Effect<Response, unknown> =>
   Effect.withFiber((fiber) => {
     const { name, options } = served
-    const request = Context.getUnsafe(fiber.context, HttpServerRequest)
+    const request = Context.getUnsafe(fiber.context, HttpServerRequest.HttpServerRequest)
     const client = watch(request, served.settings.watch)
     const exchange = new Exchange(name, request, client, fiber.context)
     const leave = hold(request.source, client.peer.stopUnsafe)
@@ -143,7 +143,7 @@ const answer = (
 /** What an interrupt of the request's fiber means. */
 const classify = (exchange: Exchange, cause: Cause.Cause<never>): CancelReason => {
   const byClient = cause.reasons.some(
-    (reason) => reason._tag === "Interrupt" && reason.annotations.has(ClientAbort.key)
+    (reason) => reason._tag === "Interrupt" && reason.annotations.has(HttpServerError.ClientAbort.key)
   )
   if (!byClient) return shutdown
   exchange.client.peer.goneUnsafe(gone(exchange))
@@ -199,7 +199,7 @@ const respond = (
 }
 
 /** Nobody's bodies are too many; they are too large. */
-export const statusFor = (reason: CancelReason): number =>
+const statusFor = (reason: CancelReason): number =>
   reason._tag === "LimitExceeded" && reason.limit === bodyBytes ? 413 : statusOf(reason).http
 
 /** An answer that nobody is there for. */

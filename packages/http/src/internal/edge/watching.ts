@@ -10,7 +10,7 @@
 import { CancelReason } from "@curfew/reason"
 import { type CallInfo, PeerSignal } from "@curfew/request"
 import * as Effect from "effect/Effect"
-import type { HttpServerRequest } from "effect/http/HttpServerRequest"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import { type NodeRequest, type NodeResponse, type Watched, type WatchOptions, watchPeer } from "../peer.ts"
 
 /** One request's other end. */
@@ -36,13 +36,13 @@ const isNodeRequest = (source: object): source is NodeRequest =>
   "httpVersionMajor" in source && typeof source.httpVersionMajor === "number"
 
 /** The connection is to become another: a WebSocket, or whatever it names. */
-export const upgrades = (request: HttpServerRequest): boolean =>
+export const upgrades = (request: HttpServerRequest.HttpServerRequest): boolean =>
   typeof (request as NodeParts).response === "function"
 
 const afterwards = Effect.void
 
 export const watch = (
-  request: HttpServerRequest,
+  request: HttpServerRequest.HttpServerRequest,
   options: WatchOptions & { readonly bodyBytes: number }
 ): Client => {
   const { response, source } = request as NodeParts
