@@ -339,4 +339,31 @@ describe("server-sent events", () => {
         ])
       })
     ))
+
+  test("L41 that are shielded run to their end, although nobody writes their parts any more", () =>
+    run(
+      Effect.gen(function* () {
+        const log: Array<string> = []
+        const go = Deferred.makeUnsafe<void>()
+        const rest = Stream.tap(Stream.rechunk(Stream.range(1, 20), 1), () => Effect.yieldNow)
+        const events = Stream.make("data: 0\n\n").pipe(
+          Stream.concat(Stream.drain(Stream.fromEffect(Deferred.await(go)))),
+          Stream.concat(Stream.map(rest, (i) => `data: ${i}\n\n`)),
+          Stream.encodeText,
+          Stream.onExit((exit) => Effect.sync(() => log.push(exit._tag)))
+        )
+        const server = yield* serving(
+          HttpRouter.add("GET", "/events", Effect.succeed(HttpServerResponse.stream(events))),
+          { streams: "shield" }
+        )
+        const client = yield* wire(server.port, ask("/events"))
+        yield* client.until("data: 0")
+        client.socket.resetAndDestroy()
+        while (server.sockets().length > 0) yield* Effect.yieldNow
+        expect(log).toEqual([])
+        yield* Deferred.succeed(go, undefined)
+        expect(yield* server.recorded(1)).toMatchObject([{ status: 499, sent: { parts: 1, whole: false } }])
+        expect(log).toEqual(["Success"])
+      })
+    ))
 })

@@ -3,6 +3,7 @@ import { createServer, request as httpRequest, type IncomingMessage, type Server
 import { type AddressInfo, connect, type Socket } from "node:net"
 import { OnUnhandled, Owner, TaskScope, type Unhandled } from "@curfew/scope"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -40,6 +41,8 @@ export interface ServingOptions extends HttpEdge.EdgeOptions {
   readonly server?: () => Server
   /** A server that stops in stages, and not Effect's own. */
   readonly staged?: EdgeServerOptions
+  /** Of Effect's own server. */
+  readonly drain?: Duration.Input
   /** For the server and its handlers. */
   readonly services?: Layer.Layer<never>
 }
@@ -50,7 +53,13 @@ export const serving = <A, E, R>(
   options: ServingOptions = {}
 ): Effect.Effect<Serving, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { server: make = createServer, services: more = Layer.empty, staged, ...edge } = options
+    const {
+      server: make = createServer,
+      services: more = Layer.empty,
+      staged,
+      drain = "20 seconds",
+      ...edge
+    } = options
     const owner = yield* TaskScope.make({ name: "server" })
     const records: Array<EdgeRecord> = []
     const unhandled: Array<Unhandled> = []
@@ -85,7 +94,11 @@ export const serving = <A, E, R>(
     const live = HttpRouter.serve(app as never, { disableLogger: true, disableListenLog: true }).pipe(
       Layer.provide(
         staged === undefined
-          ? NodeHttpServer.layer(() => server, { port: 0, host: "127.0.0.1" })
+          ? NodeHttpServer.layer(() => server, {
+              port: 0,
+              host: "127.0.0.1",
+              gracefulShutdownTimeout: drain
+            })
           : EdgeServer.layer({ port: 0, server: () => server, ...staged })
       ),
       Layer.provide(services)

@@ -22,6 +22,9 @@ const cancelledOf = /* @__PURE__ */ seriesOf(Metrics.cancelled, "route", "transp
 const outlivedOf = /* @__PURE__ */ seriesOf(Metrics.outlived, "route")
 const inFlightOf = /* @__PURE__ */ seriesOf(Metrics.inFlight, "route", "transport")
 
+/** What the end of its server is to a request. */
+export const shutdown: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
+
 export class Exchange {
   readonly route: string
   readonly request: HttpServerRequest.HttpServerRequest

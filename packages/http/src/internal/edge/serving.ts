@@ -23,7 +23,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Scope from "effect/Scope"
 import type { EdgeOptions } from "../../HttpEdge.ts"
 import { deadlineOf, earlier, notATime } from "./deadline.ts"
-import { Exchange } from "./exchange.ts"
+import { Exchange, shutdown } from "./exchange.ts"
 import { logRecord } from "./logging.ts"
 import { hold } from "./places.ts"
 import type { RouteSettings } from "./settings.ts"
@@ -42,8 +42,6 @@ export interface Served {
 }
 
 type Response = HttpServerResponse.HttpServerResponse
-
-const shutdown: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
 
 /** To be run masked, in the fiber of the request. */
 export const serve = (served: Served): Effect.Effect<Response, unknown> =>

@@ -48,7 +48,8 @@ const isRouteOptions = (u: OnDisconnect | RouteOptions): u is RouteOptions =>
 export const merge = (outer: EdgeOptions, inner: EdgeOptions): EdgeOptions => ({
   ...outer,
   ...defined(inner),
-  methods: { ...outer.methods, ...inner.methods },
+  // A default says something for each method.
+  methods: inner.default === undefined ? { ...outer.methods, ...inner.methods } : { ...inner.methods },
   routes: { ...outer.routes, ...inner.routes }
 })
 
