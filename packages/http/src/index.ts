@@ -14,6 +14,7 @@ export type {
 } from "./EdgeOptions.ts"
 export type { Delivery, Exchange } from "./Exchange.ts"
 export { fromNode } from "./fromNode.ts"
+export type { StopReport } from "./NodeEdge.ts"
 export * as NodeEdge from "./NodeEdge.ts"
 export { type ServerLimits, serverOptions } from "./ServerLimits.ts"
 export { type EndOptions, nodeEdge, type PlainEdge, type Serving, serve } from "./serve.ts"
