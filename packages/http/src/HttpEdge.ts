@@ -7,7 +7,7 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { ClientDeadline, UnreadBody } from "./EdgeOptions.ts"
+import type { ClientDeadline, Heartbeat, UnreadBody } from "./EdgeOptions.ts"
 import type { EdgeRecord } from "./EdgeRecord.ts"
 import { edgeOf } from "./internal/edge/routing.ts"
 import { checkOptions } from "./internal/edge/settings.ts"
@@ -50,6 +50,8 @@ export interface EdgeOptions {
   readonly bodyBytes?: number | undefined
   /** What a client means that ends its side of the connection and may still read. Default: `gone`. */
   readonly halfClose?: "gone" | "stays" | undefined
+  /** Asks clients for signs of life while their handler computes: see there. Default: none. */
+  readonly heartbeat?: Heartbeat | undefined
   /** Receives the record of each request. */
   readonly onRecord?: ((record: EdgeRecord) => Effect.Effect<unknown>) | undefined
   /** Whether each record is a line in the log, at info. Default: true. Take `disableLogger` of `HttpRouter.serve` then. */

@@ -17,6 +17,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -28,7 +29,7 @@ import { logRecord } from "./logging.ts"
 import { hold } from "./places.ts"
 import type { RouteSettings } from "./settings.ts"
 import { streaming } from "./streaming.ts"
-import { bodyBytes, upgrades, watch } from "./watching.ts"
+import { bodyBytes, type Client, upgrades, watch } from "./watching.ts"
 
 /** A route as its edge serves it. */
 export interface Served {
@@ -117,9 +118,11 @@ const answer = (
       onDropped: (exit) => dropped(exchange, exit)
     })
   ) as Effect.Effect<Endpoint.Answer<Response, unknown>>
+  const { heartbeat } = settings.watch
+  const watched = heartbeat === undefined ? running : beating(client, heartbeat, running)
   return Effect.flatMap(
     // A client that left before is a client that left: what its policy lets run, the interrupt does not keep from it.
-    Effect.onExit(client.peer.state === "gone" ? running : Effect.interruptible(running), (exit) =>
+    Effect.onExit(client.peer.state === "gone" ? running : Effect.interruptible(watched), (exit) =>
       Effect.sync(() => {
         if (exit._tag === "Failure" && !exchange.gone) exchange.cancelled(shutdown)
       })
@@ -137,6 +140,17 @@ const answer = (
       )
   )
 }
+
+const beating = <A, E>(
+  { beat }: Client,
+  { every, within }: NonNullable<RouteSettings["watch"]["heartbeat"]>,
+  body: Effect.Effect<A, E>
+): Effect.Effect<A, E> =>
+  Effect.acquireUseRelease(
+    Effect.forkChild(Effect.interruptible(Effect.forever(Effect.andThen(Effect.sleep(every), beat(within))))),
+    () => body,
+    (beats) => Fiber.interrupt(beats)
+  )
 
 /** What an interrupt of the request's fiber means. */
 const classify = (exchange: Exchange, cause: Cause.Cause<never>): CancelReason => {
