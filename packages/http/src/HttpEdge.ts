@@ -54,7 +54,7 @@ export interface EdgeOptions {
   readonly heartbeat?: Heartbeat | undefined
   /** Receives the record of each request. */
   readonly onRecord?: ((record: EdgeRecord) => Effect.Effect<unknown>) | undefined
-  /** Whether each record is a line in the log, at info. Default: true. Take `disableLogger` of `HttpRouter.serve` then. */
+  /** Whether each record is a line in the log, at info, in place of the one of Effect's own logger. Default: true. */
   readonly accessLog?: boolean | undefined
   /** What a request is called. Default: `http-1` and so on. */
   readonly requestId?: ((request: HttpServerRequest.HttpServerRequest) => string) | undefined

@@ -5,11 +5,12 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
-import type * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { HttpEdge } from "../src/index.ts"
-import { fetched, run, serving, text } from "./support/effectServer.ts"
+import { ask, fetched, run, serving, text, wire } from "./support/effectServer.ts"
 
 const found = Effect.succeed(text("found"))
 
@@ -181,6 +182,11 @@ describe("a route behind an edge", () => {
         for (const path of ["/fails", "/dies", "/answers", "/interrupts"])
           statuses.push((yield* fetched(server.port, path)).status)
         expect(statuses).toEqual([500, 500, 418, 500])
+        expect(server.logged.map(({ level, message }) => `${level} ${message}`)).toEqual([
+          "Error GET /fails was answered 500.",
+          "Error GET /dies was answered 500.",
+          "Error GET /interrupts was interrupted by somebody else."
+        ])
         const records = yield* server.recorded(4)
         expect(records.map(({ outcome, status }) => [status, outcome])).toEqual([
           [500, "failed"],
@@ -203,6 +209,40 @@ describe("a route behind an edge", () => {
         })
         yield* fetched(server.port, "/")
         expect(asked).toEqual(["GET / request http1"])
+      })
+    ))
+
+  test("goes on although what the program gave the edge throws", () =>
+    run(
+      Effect.gen(function* () {
+        const server = yield* serving(HttpRouter.add("GET", "/", found), {
+          requestId: () => {
+            throw new Error("no name")
+          }
+        })
+        expect((yield* fetched(server.port, "/")).body).toBe("found")
+        expect(yield* server.recorded(1)).toMatchObject([{ id: "http-1", status: 200 }])
+        expect(server.logged).toEqual([
+          { level: "Error", message: "requestId threw. Catch what it may throw." }
+        ])
+      })
+    ))
+
+  test("logs what a response stream fails with, once, and breaks it off", () =>
+    run(
+      Effect.gen(function* () {
+        const broken = Stream.concat(Stream.encodeText(Stream.make("part")), Stream.fail("broken"))
+        const server = yield* serving(
+          HttpRouter.add("GET", "/", Effect.succeed(HttpServerResponse.stream(broken)))
+        )
+        const client = yield* wire(server.port, ask("/"))
+        const got = yield* client.closed
+        expect(got).toContain("part")
+        expect(got.endsWith("0\r\n\r\n")).toBe(false)
+        expect(yield* server.recorded(1)).toMatchObject([
+          { outcome: "failed", sent: { parts: 1, whole: false } }
+        ])
+        expect(server.logged).toEqual([{ level: "Error", message: "The response stream of GET / failed." }])
       })
     ))
 })

@@ -34,6 +34,7 @@ export class Exchange {
   #length = 0
   #streams = false
   #streamed = false
+  #broken = false
   #outcome: Outcome | undefined
   #reason: CancelReason | undefined
   #left: CancelReason | undefined
@@ -84,6 +85,8 @@ export class Exchange {
   /** The handler or its stream, by itself. */
   failed(): void {
     if (this.#outcome !== "cancelled") this.#outcome = "failed"
+    // Its stream has broken the response off, which looks as if its client had.
+    this.#broken = this.#streams
   }
 
   /** A part of a response stream goes to the transport. */
@@ -108,7 +111,7 @@ export class Exchange {
   end(base: Parameters<RequestContext.RequestOptions["onEnd"]>[0]): EdgeRecord {
     const { request, route } = this
     const { transport } = this.client
-    const gone = this.gone && this.#outcome !== "cancelled"
+    const gone = this.gone && !this.#broken && this.#outcome !== "cancelled"
     const sent = this.#sentStatus()
     const outcome: Outcome = gone ? "gone" : (this.#outcome ?? "failed")
     const reason = gone ? (this.#left ?? CancelReason.ClientGone({ transport })) : this.#reason

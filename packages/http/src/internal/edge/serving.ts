@@ -18,6 +18,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -25,7 +26,7 @@ import * as Scope from "effect/Scope"
 import type { EdgeOptions } from "../../HttpEdge.ts"
 import { deadlineOf, earlier, notATime } from "./deadline.ts"
 import { Exchange, shutdown } from "./exchange.ts"
-import { logRecord } from "./logging.ts"
+import { logFailure, logRecord, threw } from "./logging.ts"
 import { hold } from "./places.ts"
 import type { RouteSettings } from "./settings.ts"
 import { streaming } from "./streaming.ts"
@@ -50,10 +51,10 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
     const { name, options } = served
     const request = Context.getUnsafe(fiber.context, HttpServerRequest.HttpServerRequest)
     const client = watch(request, served.settings.watch)
+    const { id, naming } = idOf(served, request)
     const exchange = new Exchange(name, request, client, fiber.context)
     const leave = hold(request.source, client.peer.stopUnsafe)
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-    const id = options.requestId?.(request) ?? served.nextId()
     const record: RequestContext.RequestOptions = {
       id,
       name,
@@ -76,10 +77,27 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
             })
           )
         ),
-        answer(served, exchange, context, Instant.nowUnsafe(fiber))
+        Effect.andThen(naming, answer(served, exchange, context, Instant.nowUnsafe(fiber)))
       )
     )
   })
+
+/** What a request is called, whatever the program's function does. */
+const idOf = (
+  { nextId, options }: Served,
+  request: HttpServerRequest.HttpServerRequest
+): { readonly id: string; readonly naming: Effect.Effect<void> } => {
+  // One line a request: this record takes the place of Effect's own.
+  const alone: Effect.Effect<void> =
+    options.accessLog === false
+      ? Effect.void
+      : (HttpMiddleware.withLoggerDisabled(Effect.void) as Effect.Effect<void>)
+  try {
+    return { id: options.requestId?.(request) ?? nextId(), naming: alone }
+  } catch (error) {
+    return { id: nextId(), naming: Effect.andThen(alone, threw("requestId", error)) }
+  }
+}
 
 const answer = (
   served: Served,
@@ -185,11 +203,11 @@ const respond = (
       // What the program answers itself, Effect makes a response of.
       if (status === undefined) {
         exchange.failed()
-        return Effect.failCause(told.cause)
+        return Effect.andThen(logFailure(exchange.route, told.cause), Effect.failCause(told.cause))
       }
       const response = HttpServerResponse.text("The handler was interrupted by somebody else.", { status })
       exchange.answering(response, "failed")
-      return Effect.succeed(response)
+      return Effect.as(Effect.logError(`${exchange.route} was interrupted by somebody else.`), response)
     }
     case "Cancelled": {
       exchange.cancelled(told.reason)

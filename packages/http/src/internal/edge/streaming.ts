@@ -89,7 +89,10 @@ const produce = (
         return Effect.asVoid(Queue.end(parts))
       case "Failure":
         exchange.failed()
-        return Effect.asVoid(Queue.failCause(parts, told.cause))
+        return Effect.andThen(
+          Effect.logError(`The response stream of ${exchange.route} failed.`, told.cause),
+          Effect.asVoid(Queue.failCause(parts, told.cause))
+        )
       case "Cancelled":
         exchange.cancelled(told.reason)
         return Effect.asVoid(Queue.failCause(parts, toCause(told.reason)))
