@@ -242,6 +242,20 @@ describe("L37, L38: a request's context", () => {
       })
     ))
 
+  test("is one line in the log, in place of that of Effect's logger, unless the edge is to write none", () =>
+    run(
+      Effect.gen(function* () {
+        for (const accessLog of [true, false]) {
+          const server = yield* serving(HttpRouter.add("GET", "/line", answer), { accessLog, doubled: true })
+          yield* fetched(server.port, "/line")
+          yield* server.recorded(1)
+          expect(server.logged.map(({ message }) => message.replace(/ in .*/, ""))).toEqual([
+            accessLog ? "GET /line 200" : "Sent HTTP response"
+          ])
+        }
+      })
+    ))
+
   test("labels log lines and spans with the request; its span ends with it", () =>
     run(
       Effect.gen(function* () {

@@ -41,6 +41,8 @@ export interface ServingOptions extends HttpEdge.EdgeOptions {
   readonly server?: () => Server
   /** A server that stops in stages, and not Effect's own. */
   readonly staged?: EdgeServerOptions
+  /** Whether Effect's own logger is there, too. */
+  readonly doubled?: boolean
   /** Of Effect's own server. */
   readonly drain?: Duration.Input
   /** For the server and its handlers. */
@@ -58,6 +60,7 @@ export const serving = <A, E, R>(
       services: more = Layer.empty,
       staged,
       drain = "20 seconds",
+      doubled = false,
       ...edge
     } = options
     const owner = yield* TaskScope.make({ name: "server" })
@@ -91,7 +94,7 @@ export const serving = <A, E, R>(
         })
       ])
     )
-    const live = HttpRouter.serve(app as never, { disableLogger: true, disableListenLog: true }).pipe(
+    const live = HttpRouter.serve(app as never, { disableLogger: !doubled, disableListenLog: true }).pipe(
       Layer.provide(
         staged === undefined
           ? NodeHttpServer.layer(() => server, {
