@@ -10,7 +10,7 @@
 import type { Server as HttpServer } from "node:http"
 import type { Http2SecureServer, Http2Server, ServerHttp2Session } from "node:http2"
 import type { Server as HttpsServer } from "node:https"
-import type { Socket } from "node:net"
+import { Server as NetServer, type Socket } from "node:net"
 import { CancelReason } from "@curfew/reason"
 import { CleanupBudget, moveOnAfter } from "@curfew/scope"
 import { Shutdown } from "@curfew/shutdown"
@@ -18,6 +18,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Edge } from "./edge.ts"
+import type { NodeRequest, NodeResponse } from "./peer.ts"
 import type { Entry } from "./table.ts"
 
 /** The servers of node that speak HTTP. */
@@ -41,6 +42,8 @@ const forced: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "for
 const lastBytes = Duration.seconds(2)
 
 export interface AttachOptions {
+  /** Cancels what does not stand in the table by itself. To end within the clean-up budget. */
+  readonly cancelling?: Effect.Effect<unknown> | undefined
   readonly drain: Duration.Duration
   readonly onStopped?: ((report: StopReport) => void) | undefined
 }
@@ -58,8 +61,8 @@ export const attach = (
     yield* Shutdown.onForce(edge.name, Effect.andThen(attached.cancel, attached.breakOff))
   })
 
-class Attached {
-  readonly #edge: Edge
+export class Attached {
+  readonly #edge: Pick<Edge, "name" | "table">
   readonly #server: NodeServer
   readonly #options: AttachOptions
   readonly #sockets = new Set<Socket>()
@@ -67,10 +70,12 @@ class Attached {
   readonly #atStop = new Set<Entry>()
   readonly #atForce = new Set<Entry>()
   #waiters: Array<() => void> = []
+  readonly #open = new Set<NodeResponse>()
   #stopped = false
+  #ended = false
   #unwatch: () => void = () => {}
 
-  constructor(edge: Edge, server: NodeServer, options: AttachOptions) {
+  constructor(edge: Pick<Edge, "name" | "table">, server: NodeServer, options: AttachOptions) {
     this.#edge = edge
     this.#server = server
     this.#options = options
@@ -85,11 +90,21 @@ class Attached {
       this.#sessions.add(session)
       session.once("close", () => this.#sessions.delete(session))
     }
+    const requested = (_: NodeRequest, response: NodeResponse): void => {
+      this.#open.add(response)
+      const over = (): void => {
+        if (this.#open.delete(response) && this.#stopped) this.#closeIdle()
+      }
+      response.once("finish", over)
+      response.once("close", over)
+    }
     server.on("connection", connected)
     server.on("session", opened)
+    server.on("request", requested)
     this.#unwatch = () => {
       server.off("connection", connected)
       server.off("session", opened)
+      server.off("request", requested)
     }
   }
 
@@ -102,9 +117,11 @@ class Attached {
       this.#atStop.add(entry)
       entry.stopping()
     }
-    // It may never have listened.
-    this.#server.close(() => {})
+    // Not the server's own: that closes idle connections at once. It may never have listened.
+    NetServer.prototype.close.call(this.#server, () => {})
     for (const session of this.#sessions) session.close()
+    // A browser connects in advance. Node takes a connection that has never said anything for one that is busy.
+    for (const socket of this.#sockets) if (socket.bytesRead === 0) socket.destroy()
     this.#closeIdle()
     const unwatch = this.#unwatch
     const stopLooking = table.onLeave(() => this.#closeIdle())
@@ -114,7 +131,14 @@ class Attached {
     }
   })
 
+  /**
+   * To node a connection is idle as soon as its answer has been handed over, and what is still on its way through it
+   * is lost when it closes: an answer that somebody still reads puts this off until it is out.
+   */
   #closeIdle(): void {
+    for (const { writableEnded, writableFinished } of this.#open) {
+      if (writableEnded && !writableFinished) return
+    }
     if ("closeIdleConnections" in this.#server) this.#server.closeIdleConnections()
   }
 
@@ -131,7 +155,10 @@ class Attached {
     Effect.flatMap(CleanupBudget, (budget) => {
       this.#beginForce()
       for (const entry of [...this.#edge.table.entries]) entry.stop(forced)
-      return Effect.asVoid(moveOnAfter(budget)(this.#edge.table.idle))
+      return Effect.andThen(
+        this.#options.cancelling ?? Effect.void,
+        Effect.asVoid(moveOnAfter(budget)(this.#edge.table.idle))
+      )
     })
   )
 
@@ -155,6 +182,8 @@ class Attached {
   )
 
   readonly end: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    if (this.#ended) return
+    this.#ended = true
     const { name, table } = this.#edge
     yield* this.stop
     const stage = yield* Shutdown.stage
