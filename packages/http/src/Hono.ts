@@ -20,8 +20,8 @@ interface Bindings {
  *
  * **Guarantees**
  *
- * - **The right event**: the client's leaving is read off the response of node, over HTTP/2 too, where
- *   `c.req.raw.signal` says nothing.
+ * - **The right event**: the client's leaving is read off the response of node, and a body is read ahead, so that it is
+ *   heard where `c.req.raw.signal` is deaf: behind a large body that nobody reads.
  * - **Hono answers failures**: `onError` gets them. A deadline (504), a limit and a shutdown (503) are answered by the edge.
  *
  * **When cancelled**

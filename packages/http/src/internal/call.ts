@@ -15,7 +15,7 @@ import { statusOf } from "@curfew/request"
 import * as Endpoint from "@curfew/request/Endpoint"
 import type { OnDisconnect } from "@curfew/request/OnDisconnect"
 import * as RequestContext from "@curfew/request/RequestContext"
-import { failureOf, Instant, type Owner, reportUnhandled } from "@curfew/scope"
+import { failureOf, Instant, reportUnhandled } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -288,10 +288,8 @@ const handedOver: unique symbol = /* @__PURE__ */ Symbol("handed over") as never
 
 const stopped: Refusal = { status: 503, sentence: "The server is shutting down." }
 
-export type Services = Context.Context<Owner>
-
 /** The status of a cancel. */
-export const httpStatus = (reason: CancelReason): number =>
+const httpStatus = (reason: CancelReason): number =>
   reason._tag === "LimitExceeded" && reason.limit === "bodyBytes" ? 413 : statusOf(reason).http
 
 const unanswered: ErrorAnswer = { status: 500, message: "The request could not be answered." }

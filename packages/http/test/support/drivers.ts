@@ -10,9 +10,14 @@ import { currentReason } from "@curfew/reason"
 import { awaitPeerGone, type OnDisconnect } from "@curfew/request"
 import { inspect, Owner, TaskScope } from "@curfew/scope"
 import type { DisconnectDriver, DisconnectEndpoint } from "@curfew/testing"
+import { createAdaptorServer, type HttpBindings } from "@hono/node-server"
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import express from "express"
+import Fastify from "fastify"
+import { Hono } from "hono"
 
 export interface Link {
   readonly port: number
@@ -24,7 +29,7 @@ type AnyServer = Server | Http2Server
 const isHttp2 = (server: AnyServer): server is Http2Server => !("closeAllConnections" in server)
 
 /** A listening server as a link, with a count of its connections. */
-export const listening = (server: AnyServer): Effect.Effect<Link, never, Scope.Scope> =>
+const listening = (server: AnyServer): Effect.Effect<Link, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Link>((resume) => {
       let open = 0
@@ -46,11 +51,11 @@ export const listening = (server: AnyServer): Effect.Effect<Link, never, Scope.S
       })
   )
 
-export const policyOf = ({ grace, policy }: DisconnectEndpoint): OnDisconnect =>
+const policyOf = ({ grace, policy }: DisconnectEndpoint): OnDisconnect =>
   policy === "grace" ? { grace } : policy === "stock" ? "shield" : policy
 
 /** The part of a call that every driver has in common. */
-export const asking = {
+const asking = {
   peerGone: Effect.map(awaitPeerGone, ({ _tag }) => _tag as string),
   reason: Effect.map(
     currentReason,
@@ -59,11 +64,11 @@ export const asking = {
 }
 
 /** Whether the owner of the driver's server is still in the live tree. */
-export const left = Effect.map(inspect, ({ roots }) =>
+const left = Effect.map(inspect, ({ roots }) =>
   roots.map(({ name }) => name).filter((name) => name === "server")
 )
 
-export const withOwner = <A, E, R>(
+const withOwner = <A, E, R>(
   use: (owner: TaskScope.TaskScope) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, Exclude<R, Owner> | Scope.Scope> =>
   Effect.flatMap(TaskScope.make({ name: "server" }), (owner) =>
@@ -98,6 +103,38 @@ const served =
       })
     )
 
+/** The same behind a framework: what it does to requests before and after its handler is its own. */
+const inExpress = (listener: NodeEdge.Listener): AnyServer =>
+  createServer(express().all("/", (request, response) => listener(request, response)))
+
+const inFastify = (listener: NodeEdge.Listener): AnyServer => {
+  let server: Server | undefined
+  const app = Fastify({
+    serverFactory: (handler) => {
+      server = createServer(handler)
+      return server
+    }
+  })
+  // The matrix sends bodies of no type, which are the handler's to read.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser("*", (_request, _payload, done) => done(null))
+  app.all("/", (request, reply) => {
+    reply.hijack()
+    listener(request.raw, reply.raw)
+  })
+  app.ready()
+  return server as unknown as Server
+}
+
+const inHono = (listener: NodeEdge.Listener): AnyServer => {
+  const app = new Hono<{ Bindings: HttpBindings }>().all("/", (context) => {
+    const { incoming, outgoing } = context.env
+    listener(incoming, outgoing)
+    return new Promise<Response>((resolve) => outgoing.on("close", () => resolve(RESPONSE_ALREADY_SENT)))
+  })
+  return createAdaptorServer({ fetch: app.fetch }) as Server
+}
+
 const policies = ["cancel", "shield", "grace", "detach"] as const
 const connections = ({ open }: Link): number => open()
 
@@ -116,3 +153,9 @@ export const nodeHttp2: DisconnectDriver<Link> = {
   connections,
   left
 }
+
+export const frameworks: ReadonlyArray<DisconnectDriver<Link>> = [
+  { name: "Express 5", policies, serve: served(inExpress), connections, left },
+  { name: "Fastify 5", policies, serve: served(inFastify), connections, left },
+  { name: "Hono", policies, serve: served(inHono), connections, left }
+]
