@@ -18,9 +18,9 @@ const layers: Layers = {
     ["reason"],
     ["scope"],
     ["shield", "guard", "gather", "singleflight"],
-    ["request", "shutdown"],
+    ["request", "shutdown", "promise"],
     ["http", "grpc", "tunnel"],
-    ["tunnel-cli", "promise"]
+    ["tunnel-cli"]
   ],
   beside: ["testing"],
   neighbours: []
@@ -61,6 +61,12 @@ const exceptions: ReadonlyArray<Exception> = [
     reason:
       "grpc-js ends the requests of a cancelled call before it says so; only turns of the event loop tell."
   },
+  ...(["new Promise", ".then()", "floating promise"] as const).map((what) => ({
+    file: "packages/http/src/internal/bridge.ts",
+    what,
+    reason:
+      "The one bridge to plain handlers and their servers; it makes promises, and hands on what settles."
+  })),
   {
     file: "packages/testing/src/internal/command.ts",
     what: "Effect.tryPromise",

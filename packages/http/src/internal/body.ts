@@ -1,0 +1,79 @@
+/**
+ * The body of a request that nobody reads, or not yet.
+ *
+ * Node stops reading a connection when an unread body fills its buffers, and a connection that is not read reports
+ * neither FIN nor RST. What is read here is read so that the client's leaving is heard.
+ *
+ * Invariants
+ * 1. A handler that reads the body, now or later, gets all of it, in order, by every way that node knows: the bytes wait
+ *    in the request itself. Only a body that is drained is gone.
+ * 2. No more than the limit of the buffer waits there. Over it node's own back pressure holds, or the body is refused.
+ * 3. A body over its limit is told once, from its declared length before a byte of it came, or by counting.
+ * 4. Over HTTP/2 a body has a window of its own, and hides nothing: there it is only counted.
+ */
+import type { NodeRequest } from "./peer.ts"
+
+/**
+ * What becomes of a body that nobody reads. `drain`: when it fills node's buffers and nobody reads, it is thrown
+ * away, what waits there too. `buffer`: it is read ahead, up to so many bytes; over them `pause` stops reading, and `reject` answers 413
+ * when nobody reads. `ignore`: it is left to the handler.
+ */
+export type UnreadBody =
+  | "drain"
+  | "ignore"
+  | { readonly buffer: number; readonly whenFull?: "pause" | "reject" | undefined }
+
+/** The body of one request. */
+export interface BodyWatch {
+  /** What came so far. Over HTTP/2, what was read. */
+  readonly received: number
+  readonly tooLarge: boolean
+  readonly unwatch: () => void
+}
+
+export interface BodyOptions {
+  readonly body?: UnreadBody | undefined
+  readonly bodyBytes?: number | undefined
+  readonly onTooLarge?: (() => void) | undefined
+}
+
+const readAhead = 1024 * 1024
+
+export const watchBody = (request: NodeRequest, options: BodyOptions): BodyWatch => {
+  const { body = { buffer: readAhead }, bodyBytes = Number.POSITIVE_INFINITY } = options
+  const http1 = request.httpVersionMajor < 2
+  const state = { received: 0, tooLarge: false, unwatch: (): void => {} }
+  const refuse = (): void => {
+    if (state.tooLarge) return
+    state.tooLarge = true
+    options.onTooLarge?.()
+  }
+  if (Number(request.headers["content-length"] ?? 0) > bodyBytes) {
+    refuse()
+    return state
+  }
+  // Node hands each part of a body to `push`, and goes on reading as long as that says so.
+  const push = request.push
+  request.push = function (this: NodeRequest, chunk: unknown, encoding?: BufferEncoding): boolean {
+    const more = push.call(request, chunk, encoding)
+    if (chunk === null) return more
+    state.received += (chunk as Buffer).length
+    if (state.received > bodyBytes) refuse()
+    if (more || !http1 || body === "ignore") return more
+    if (body === "drain") {
+      if (!isRead(request)) request.resume()
+      return more
+    }
+    if (request.readableLength < body.buffer) return true
+    if (body.whenFull === "reject" && !isRead(request)) refuse()
+    return more
+  }
+  state.unwatch = () => {
+    request.push = push
+  }
+  return state
+}
+
+/** Somebody has asked for the body. */
+const isRead = (request: NodeRequest): boolean =>
+  request.readableFlowing !== null || request.listenerCount("readable") > 0

@@ -1,0 +1,88 @@
+/**
+ * What all requests of one server share.
+ *
+ * Invariants
+ * 1. Each request is a task of the owner that the edge was made under, and stands in the table until its record is out.
+ * 2. A request starts in the turn in which node emits it, so that nothing that node tells about it is missed.
+ */
+import { CancelReason } from "@curfew/reason"
+import { type Handler, type OnDisconnect, policyOf } from "@curfew/request"
+import { Owner, TaskScope } from "@curfew/scope"
+import { countUnsafe } from "@curfew/scope/Argument"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { EdgeOptions, HandlerOptions } from "../EdgeOptions.ts"
+import { Call, type Hooks } from "./call.ts"
+import { type Resolved, resolve } from "./options.ts"
+import { type NodeRequest, type NodeResponse, type Watched, watchPeer } from "./peer.ts"
+import { nodePort, type Port } from "./port.ts"
+import { Table } from "./table.ts"
+
+type Spawn = Effect.Success<ReturnType<typeof TaskScope.makeRuntime<never>>>
+
+export class Edge {
+  readonly name: string
+  readonly options: EdgeOptions
+  readonly requests: number
+  readonly context: Context.Context<Owner>
+  readonly spawn: Spawn
+  readonly table = new Table()
+
+  private constructor(options: EdgeOptions, context: Context.Context<Owner>, spawn: Spawn) {
+    this.options = options
+    this.name = options.name ?? "http"
+    this.requests = countUnsafe("requests", options.requests ?? 10_000, 0)
+    this.context = context
+    this.spawn = spawn
+    // What means nothing is refused here, and not with the first request.
+    resolve(undefined, options)
+  }
+
+  static make(options: EdgeOptions): Effect.Effect<Edge, never, Owner> {
+    return Effect.gen(function* () {
+      const context = yield* Effect.context<Owner>()
+      const spawn = yield* TaskScope.makeRuntime(yield* Owner)
+      return new Edge(options, context, spawn)
+    })
+  }
+
+  /** The options of a handler, with its mark. */
+  specify(handler: Handler | undefined, options: HandlerOptions | undefined): Spec {
+    const mark = handler === undefined ? undefined : policyOf(handler)
+    return {
+      options: resolve(options, this.options),
+      policy: options?.policy ?? mark ?? this.options.policy
+    }
+  }
+
+  /** Starts a handler for what a port stands for. */
+  start(port: Port, spec: Spec, handler: Effect.Effect<unknown, unknown>, hooks?: Hooks): void {
+    new Call(this, { port, ...spec, handler, hooks }).begin()
+  }
+
+  /** The same for a request of node. */
+  startNode(
+    request: NodeRequest,
+    response: NodeResponse,
+    spec: Spec,
+    make: (port: Port) => { readonly handler: Effect.Effect<unknown, unknown>; readonly hooks?: Hooks }
+  ): void {
+    const { body, bodyBytes, halfClose } = spec.options
+    let watched: Watched | undefined
+    const tooLarge = (): void => {
+      const detail = `a body may have ${bodyBytes} bytes`
+      watched?.peer.stopUnsafe(CancelReason.LimitExceeded({ limit: "bodyBytes", detail }))
+    }
+    watched = watchPeer(request, response, { body, bodyBytes, halfClose, onTooLarge: tooLarge })
+    if (watched.body.tooLarge) tooLarge()
+    const port = nodePort(request, response, watched)
+    const { handler, hooks } = make(port)
+    this.start(port, spec, handler, hooks)
+  }
+}
+
+/** What holds for one handler. */
+export interface Spec {
+  readonly options: Resolved
+  readonly policy: OnDisconnect | undefined
+}

@@ -1,0 +1,141 @@
+/**
+ * A request as plain code has it.
+ *
+ * Invariants
+ * 1. The scope is a child of the handler's fiber: what reaches the one reaches the other.
+ * 2. Nothing is written to a response that is over, and what node throws at a write is an outcome.
+ * 3. A write that waits for room also ends when the response is over: node leaves such writes hanging.
+ */
+import { Cancelled, type CancelScope } from "@curfew/promise"
+import type { CancelReason } from "@curfew/reason"
+import { send } from "@curfew/request"
+import * as Child from "@curfew/scope/Child"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { Delivery, Exchange } from "../Exchange.ts"
+import { toPromise } from "./bridge.ts"
+import type { NodeResponse } from "./peer.ts"
+import type { Port } from "./port.ts"
+
+const sent: Delivery = { _tag: "Sent" }
+const answered: Delivery = { _tag: "Answered" }
+
+type Writable = Pick<NodeResponse, "headersSent" | "writableEnded"> & {
+  readonly writeHead: (status: number, headers?: Record<string, unknown>) => unknown
+  readonly end: (body?: string | Uint8Array) => unknown
+  readonly write: (part: string | Uint8Array) => boolean
+  readonly once: (event: "drain", ear: () => void) => unknown
+  readonly off: (event: "drain", ear: () => void) => unknown
+}
+
+export class ExchangeState implements Exchange {
+  readonly id: string
+  readonly #scope: CancelScope
+  readonly #port: Port
+  readonly #response: Writable
+  readonly #context: Context.Context<never>
+  readonly #end: (() => Promise<void>) | undefined
+  #controller: AbortController | undefined
+
+  constructor(given: {
+    readonly id: string
+    readonly scope: CancelScope
+    readonly port: Port
+    readonly response: NodeResponse
+    readonly context: Context.Context<never>
+    /** What disposing does, where it is not the scope's own end. */
+    readonly end?: (() => Promise<void>) | undefined
+  }) {
+    this.id = given.id
+    this.#scope = given.scope
+    this.#port = given.port
+    this.#response = given.response as unknown as Writable
+    this.#context = given.context
+    this.#end = given.end
+  }
+
+  get name(): string | undefined {
+    return this.#scope.name
+  }
+  get signal(): AbortSignal {
+    return this.#scope.signal
+  }
+  get cancelled(): boolean {
+    return this.#scope.cancelled
+  }
+  get reason(): CancelReason | undefined {
+    return this.#scope.reason
+  }
+  readonly cancel: CancelScope["cancel"] = (reason) => this.#scope.cancel(reason)
+  readonly run: CancelScope["run"] = (work, options) => this.#scope.run(work, options)
+  get spawn(): CancelScope["spawn"] {
+    return this.#scope.spawn
+  }
+  get daemon(): CancelScope["daemon"] {
+    return this.#scope.daemon
+  }
+  readonly defer: CancelScope["defer"] = (cleanup, options) => this.#scope.defer(cleanup, options)
+  readonly onCancel: CancelScope["onCancel"] = (cleanup) => this.#scope.onCancel(cleanup)
+  readonly checkpoint: CancelScope["checkpoint"] = () => this.#scope.checkpoint()
+
+  get clientGone(): boolean {
+    return this.#port.peer.state === "gone"
+  }
+
+  get clientSignal(): AbortSignal {
+    if (this.#controller === undefined) {
+      const controller = new AbortController()
+      this.#controller = controller
+      this.#port.onOver(() => {
+        const gone = this.#gone()
+        if (gone !== undefined) controller.abort(new Cancelled(gone))
+      })
+    }
+    return this.#controller.signal
+  }
+
+  #gone(): CancelReason | undefined {
+    return this.#port.gone()
+  }
+
+  /** What stands against writing, if anything does. */
+  #refused(): Delivery | undefined {
+    const reason = this.#gone()
+    if (reason !== undefined) return { _tag: "PeerGone", reason }
+    return this.#response.writableEnded || this.#port.peer.state === "completed" ? answered : undefined
+  }
+
+  readonly answer: Exchange["answer"] = (status, body, headers) => {
+    const refused = this.#refused()
+    if (refused !== undefined) return refused
+    if (this.#response.headersSent) return answered
+    this.#response.writeHead(status, headers === undefined ? undefined : { ...headers })
+    this.#response.end(body)
+    return sent
+  }
+
+  readonly write: Exchange["write"] = (part) => {
+    const write = Effect.callback<Delivery>((resume) => {
+      const refused = this.#refused()
+      if (refused !== undefined || this.#response.write(part)) {
+        resume(Effect.succeed(refused ?? sent))
+        return undefined
+      }
+      const room = (): void => resume(Effect.succeed(sent))
+      const over = this.#port.onOver(() => resume(Effect.succeed(this.#refused() ?? sent)))
+      this.#response.once("drain", room)
+      return Effect.sync(() => {
+        over()
+        this.#response.off("drain", room)
+      })
+    })
+    const outcome = Effect.map(send(write, { peer: this.#port.peer }), (told) =>
+      told._tag === "Sent" ? told.value : told
+    )
+    return toPromise(Child.startUnsafe(this.#context, outcome))
+  };
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#end === undefined ? this.#scope[Symbol.asyncDispose]() : this.#end()
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Promise handlers and plain blocks behind an edge.
+ *
+ * Invariants
+ * 1. A promise handler runs in a cancel scope below the handler's fiber, and the edge waits for both.
+ * 2. A block that was left by disposing its exchange ends its handler; one that is never disposed never ends it.
+ */
+import { Cancelled, type CancelScope, cancelScope, promiseSettled, withCancelScope } from "@curfew/promise"
+import { scopeHere } from "@curfew/promise/scopeHere"
+import { CancelReason } from "@curfew/reason"
+import { CurrentRequest } from "@curfew/request/RequestContext"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { Exchange } from "../Exchange.ts"
+import { deferred, settledThen } from "./bridge.ts"
+import type { Edge, Spec } from "./edge.ts"
+import { ExchangeState } from "./exchange.ts"
+import type { NodeRequest, NodeResponse } from "./peer.ts"
+import type { Port } from "./port.ts"
+
+/** A promise handler as an effect. */
+export const promiseHandler = (
+  port: Port,
+  response: NodeResponse,
+  name: string | undefined,
+  handle: (exchange: Exchange) => unknown
+): Effect.Effect<unknown, unknown> =>
+  Effect.contextWith((context: Context.Context<never>) =>
+    promiseSettled(
+      (signal) =>
+        withCancelScope(
+          (scope) => handle(new ExchangeState({ id: idOf(context), scope, port, response, context })),
+          { signal, name }
+        ),
+      { name }
+    )
+  )
+
+/** A request as a value, for a block that is left by disposing it. */
+export const exchangeOf = (
+  edge: Edge,
+  request: NodeRequest,
+  response: NodeResponse,
+  spec: Spec
+): Exchange => {
+  const left = deferred<void>()
+  let given: { readonly scope: CancelScope; readonly context: Context.Context<never> } | undefined
+  let used: Port | undefined
+  edge.startNode(request, response, spec, (port) => {
+    used = port
+    const handler = Effect.flatMap(scopeHere({ name: spec.options.route }), (scope) =>
+      Effect.contextWith((context: Context.Context<never>) => {
+        given = { scope, context }
+        return promiseSettled(() => left.promise, { name: spec.options.route })
+      })
+    )
+    return { handler }
+  })
+  const port = used as unknown as Port
+  const { context, scope } = given ?? refused(edge, port)
+  const end = (): Promise<void> => settledThen(scope[Symbol.asyncDispose](), left.resolve)
+  return new ExchangeState({ id: idOf(context), scope, port, response, context, end })
+}
+
+const idOf = (context: Context.Context<never>): string => Context.get(context, CurrentRequest)?.id ?? ""
+
+/** For a request whose handler may not start: its scope is over before it begins. */
+const refused = (
+  edge: Edge,
+  port: Port
+): { readonly scope: CancelScope; readonly context: Context.Context<never> } => {
+  const reason =
+    port.gone() ??
+    (edge.table.refusing
+      ? CancelReason.Shutdown({ phase: "drain" })
+      : CancelReason.LimitExceeded({ limit: "requests" }))
+  return {
+    scope: cancelScope({ signal: AbortSignal.abort(new Cancelled(reason)) }),
+    context: edge.context as Context.Context<never>
+  }
+}

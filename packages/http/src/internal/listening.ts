@@ -1,0 +1,180 @@
+/**
+ * A server and its stages.
+ *
+ * Invariants
+ * 1. Each stage can be run by a shutdown's hook and by the finalizer, in any order and both: it takes effect once.
+ * 2. A connection without a request under way does not hold anything up: it is closed when the server stops, or when
+ *    the last request on it ends.
+ * 3. Requests are answered before their connections are broken off, unless they do not end.
+ */
+import type { Server as HttpServer } from "node:http"
+import type { Http2SecureServer, Http2Server, ServerHttp2Session } from "node:http2"
+import type { Server as HttpsServer } from "node:https"
+import type { Socket } from "node:net"
+import { CancelReason } from "@curfew/reason"
+import { CleanupBudget, moveOnAfter } from "@curfew/scope"
+import { Shutdown } from "@curfew/shutdown"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Edge } from "./edge.ts"
+import type { Entry } from "./table.ts"
+
+/** The servers of node that speak HTTP. */
+export type NodeServer = HttpServer | HttpsServer | Http2Server | Http2SecureServer
+
+/**
+ * What became of the requests that were under way when a server stopped, each by its method and URL.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export interface StopReport {
+  readonly drained: number
+  readonly cancelled: ReadonlyArray<string>
+  readonly abandoned: ReadonlyArray<string>
+}
+
+const forced: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
+
+/** How long connections may take to close once their last request was answered. */
+const lastBytes = Duration.seconds(2)
+
+export interface AttachOptions {
+  readonly drain: Duration.Duration
+  readonly onStopped?: ((report: StopReport) => void) | undefined
+}
+
+export const attach = (
+  edge: Edge,
+  server: NodeServer,
+  options: AttachOptions
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const attached = new Attached(edge, server, options)
+    yield* Effect.addFinalizer(() => attached.end)
+    yield* Shutdown.onStop(edge.name, attached.stop)
+    yield* Shutdown.onDrain(edge.name, attached.drained)
+    yield* Shutdown.onForce(edge.name, Effect.andThen(attached.cancel, attached.breakOff))
+  })
+
+class Attached {
+  readonly #edge: Edge
+  readonly #server: NodeServer
+  readonly #options: AttachOptions
+  readonly #sockets = new Set<Socket>()
+  readonly #sessions = new Set<ServerHttp2Session>()
+  readonly #atStop = new Set<Entry>()
+  readonly #atForce = new Set<Entry>()
+  #waiters: Array<() => void> = []
+  #stopped = false
+  #unwatch: () => void = () => {}
+
+  constructor(edge: Edge, server: NodeServer, options: AttachOptions) {
+    this.#edge = edge
+    this.#server = server
+    this.#options = options
+    const connected = (socket: Socket): void => {
+      this.#sockets.add(socket)
+      socket.once("close", () => {
+        this.#sockets.delete(socket)
+        if (this.#sockets.size === 0) for (const waiter of this.#waiters.splice(0)) waiter()
+      })
+    }
+    const opened = (session: ServerHttp2Session): void => {
+      this.#sessions.add(session)
+      session.once("close", () => this.#sessions.delete(session))
+    }
+    server.on("connection", connected)
+    server.on("session", opened)
+    this.#unwatch = () => {
+      server.off("connection", connected)
+      server.off("session", opened)
+    }
+  }
+
+  readonly stop: Effect.Effect<void> = Effect.sync(() => {
+    if (this.#stopped) return
+    this.#stopped = true
+    const { table } = this.#edge
+    table.refusing = true
+    for (const entry of table.entries) {
+      this.#atStop.add(entry)
+      entry.stopping()
+    }
+    // It may never have listened.
+    this.#server.close(() => {})
+    for (const session of this.#sessions) session.close()
+    this.#closeIdle()
+    const unwatch = this.#unwatch
+    const stopLooking = table.onLeave(() => this.#closeIdle())
+    this.#unwatch = () => {
+      stopLooking()
+      unwatch()
+    }
+  })
+
+  #closeIdle(): void {
+    if ("closeIdleConnections" in this.#server) this.#server.closeIdleConnections()
+  }
+
+  #beginForce(): void {
+    for (const entry of this.#edge.table.entries) this.#atForce.add(entry)
+  }
+
+  readonly drained: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.onInterrupt(this.#edge.table.idle, () => Effect.sync(() => this.#beginForce()))
+  )
+
+  readonly cancel: Effect.Effect<void> = Effect.andThen(
+    this.stop,
+    Effect.flatMap(CleanupBudget, (budget) => {
+      this.#beginForce()
+      for (const entry of [...this.#edge.table.entries]) entry.stop(forced)
+      return Effect.asVoid(moveOnAfter(budget)(this.#edge.table.idle))
+    })
+  )
+
+  readonly #allClosed: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.#sockets.size === 0) return resume(Effect.void)
+    this.#waiters.push(() => resume(Effect.void))
+    return undefined
+  })
+
+  /** Lets the last answers out, and destroys what does not close: keep-alive connections, and upgraded ones, too. */
+  readonly breakOff: Effect.Effect<void> = Effect.flatMap(CleanupBudget, (budget) =>
+    Effect.suspend(() => {
+      this.#closeIdle()
+      return Effect.andThen(
+        moveOnAfter(Duration.min(budget, lastBytes))(this.#allClosed),
+        Effect.sync(() => {
+          for (const socket of this.#sockets) socket.destroy()
+        })
+      )
+    })
+  )
+
+  readonly end: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    const { name, table } = this.#edge
+    yield* this.stop
+    const stage = yield* Shutdown.stage
+    if (stage === "running") yield* moveOnAfter(this.#options.drain)(table.idle)
+    yield* this.cancel
+    const left = new Set(table.entries)
+    yield* this.breakOff
+    this.#unwatch()
+    const ended = [...this.#atStop].filter((entry) => !left.has(entry))
+    const byForce = ended.filter((entry) => this.#atForce.has(entry))
+    const named = ({ method, url }: Entry): string => `${method} ${url}`
+    const report: StopReport = {
+      drained: ended.length - byForce.length,
+      cancelled: byForce.map(named),
+      abandoned: [...left].map(named)
+    }
+    const { abandoned, cancelled, drained } = report
+    const counts = `${drained} drained, ${cancelled.length} cancelled, ${abandoned.length} abandoned`
+    yield* Effect.logInfo(`The server ${name} has stopped: ${counts}.`)
+    if (abandoned.length > 0) yield* Effect.logWarning(`Left behind: ${abandoned.join(", ")}.`)
+    this.#options.onStopped?.(report)
+  })
+}

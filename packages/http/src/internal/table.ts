@@ -1,0 +1,64 @@
+/**
+ * What a server has under way, and who waits for it to end.
+ *
+ * Invariants
+ * 1. What was let in leaves once: with the end of its request.
+ * 2. Who waits for the last one is told in the turn in which it leaves.
+ */
+import type { CancelReason } from "@curfew/reason"
+import * as Effect from "effect/Effect"
+
+/** One exchange, or one socket that was upgraded. */
+export interface Entry {
+  readonly id: string
+  readonly method: string
+  readonly url: string
+  readonly transport: "http1" | "http2" | "ws"
+  /** Cancels it, whatever its policy. */
+  readonly stop: (reason: CancelReason) => void
+  /** The server stops: what answers from now on says so. */
+  readonly stopping: () => void
+}
+
+export class Table {
+  readonly entries = new Set<Entry>()
+  refusing = false
+  readonly #waiters = new Set<() => void>()
+  readonly #watchers = new Set<() => void>()
+  #ids = 0
+
+  nextId(): string {
+    this.#ids++
+    return `http-${this.#ids}`
+  }
+
+  enter(entry: Entry): void {
+    this.entries.add(entry)
+  }
+
+  leave(entry: Entry): void {
+    if (!this.entries.delete(entry)) return
+    for (const watcher of this.#watchers) watcher()
+    if (this.entries.size === 0) for (const waiter of [...this.#waiters]) waiter()
+  }
+
+  /** Calls back each time something leaves. Returns the removal. */
+  onLeave(watcher: () => void): () => void {
+    this.#watchers.add(watcher)
+    return () => {
+      this.#watchers.delete(watcher)
+    }
+  }
+
+  readonly idle: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.entries.size === 0) return resume(Effect.void)
+    const waiter = (): void => {
+      this.#waiters.delete(waiter)
+      resume(Effect.void)
+    }
+    this.#waiters.add(waiter)
+    return Effect.sync(() => {
+      this.#waiters.delete(waiter)
+    })
+  })
+}
