@@ -49,9 +49,9 @@ export interface HandlerOptions {
   readonly deadline?: Duration.Input | undefined
   /** Default: clients have no say. */
   readonly clientDeadline?: ClientDeadline | undefined
-  /** Default: read ahead up to 1 MiB. */
+  /** Default: read ahead up to 1 MiB, which is what a body may have, unless `bodyBytes` says more. */
   readonly body?: UnreadBody | undefined
-  /** The most that a body may have; over it 413. Default: 10 MiB. */
+  /** The most that a body may have; over it 413. Default: 1 MiB. */
   readonly bodyBytes?: number | undefined
   /** What a client means that sends its FIN and would still read. Default: `gone`, as node has it. */
   readonly halfClose?: "gone" | "stays" | undefined

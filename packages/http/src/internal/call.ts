@@ -37,6 +37,8 @@ export interface Hooks {
   readonly failure?: ((error: unknown) => void) | undefined
   /** The framework must not answer: the edge does, or nobody is there. Comes before the edge answers. */
   readonly withhold?: (() => void) | undefined
+  /** The edge is done with the request: nothing of it holds the connection any more. Its handler may still run. */
+  readonly done?: Effect.Effect<void> | undefined
 }
 
 export interface Start {
@@ -139,7 +141,9 @@ export class Call implements Entry {
       name: this.method,
       onEnd: (record) => this.#ended(record)
     }
-    return Effect.uninterruptible(RequestContext.run(request, body))
+    return Effect.uninterruptible(
+      Effect.ensuring(RequestContext.run(request, body), hooks?.done ?? Effect.void)
+    )
   }
 
   get #served(): Effect.Effect<void> {

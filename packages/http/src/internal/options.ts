@@ -37,6 +37,7 @@ export const resolve = (options: HandlerOptions | undefined, edge: EdgeOptions):
   if (halfClose !== "gone" && halfClose !== "stays") {
     throw new IllegalArgument({ argument: "halfClose", value: halfClose, expected: '"gone" or "stays"' })
   }
+  const bodyBytes = countUnsafe("bodyBytes", pick("bodyBytes") ?? mebibyte, 0)
   return {
     route: options?.route,
     kind: options?.kind ?? "request",
@@ -49,8 +50,9 @@ export const resolve = (options: HandlerOptions | undefined, edge: EdgeOptions):
             header: clientDeadline.header,
             max: millisUnsafe("the max of clientDeadline", clientDeadline.max)
           },
-    body: bodyOf(pick("body") ?? { buffer: mebibyte }),
-    bodyBytes: countUnsafe("bodyBytes", pick("bodyBytes") ?? 10 * mebibyte, 0),
+    // By default every body that is let in can be read ahead: no client leaves unnoticed.
+    body: bodyOf(pick("body") ?? { buffer: Math.min(bodyBytes, mebibyte) }),
+    bodyBytes,
     halfClose,
     heartbeat:
       heartbeat === undefined
