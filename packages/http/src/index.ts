@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export * as EdgeMetrics from "./EdgeMetrics.ts"
 export type {
   AccessRecord,
   ClientDeadline,
@@ -12,8 +13,10 @@ export type {
   Heartbeat,
   UnreadBody
 } from "./EdgeOptions.ts"
+export type { EdgeRecord, Outcome, SentAnswer } from "./EdgeRecord.ts"
 export type { Delivery, Exchange } from "./Exchange.ts"
 export { fromNode } from "./fromNode.ts"
+export * as HttpEdge from "./HttpEdge.ts"
 export * as NodeEdge from "./NodeEdge.ts"
 export { type ServerLimits, serverOptions } from "./ServerLimits.ts"
 export { type EndOptions, nodeEdge, type PlainEdge, type Serving, serve } from "./serve.ts"

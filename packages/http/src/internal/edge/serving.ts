@@ -1,0 +1,225 @@
+/**
+ * The whole life of one request on a route: its handler under the policy, its answer, its record.
+ *
+ * Invariants
+ * 1. Each request that reaches a route has one record, whatever becomes of it: the first thing registered with its
+ *    scope is what makes the record, so it runs last.
+ * 2. The handler runs apart from the request's own fiber. An interrupt of that fiber is what the server says it is: the
+ *    client's leaving, which follows the policy, or the server's end, which does not.
+ * 3. What was cancelled is answered with its reason; what nobody is there for is put away.
+ * 4. Nothing that a client does by leaving is logged above debug.
+ */
+import { CancelReason, describe } from "@curfew/reason"
+import { RequestContext, statusOf, statusOfAnswer } from "@curfew/request"
+import * as Endpoint from "@curfew/request/Endpoint"
+import { failureOf, Instant, reportUnhandled, type TaskScope } from "@curfew/scope"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import { ClientAbort } from "effect/http/HttpServerError"
+import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Scope from "effect/Scope"
+import type { EdgeOptions } from "../../HttpEdge.ts"
+import { deadlineOf, earlier, notATime } from "./deadline.ts"
+import { Exchange } from "./exchange.ts"
+import { logRecord } from "./logging.ts"
+import type { RouteSettings } from "./settings.ts"
+import { streaming } from "./streaming.ts"
+import { bodyBytes, upgrades, watch } from "./watching.ts"
+
+/** A route as its edge serves it. */
+export interface Served {
+  readonly name: string
+  readonly settings: RouteSettings
+  readonly options: EdgeOptions
+  readonly owner: TaskScope.TaskScope
+  readonly nextId: () => string
+  /** The route with its middleware. */
+  readonly app: Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, never>
+}
+
+type Response = HttpServerResponse.HttpServerResponse
+
+const shutdown: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
+
+/** To be run masked, in the fiber of the request. */
+export const serve = (served: Served): Effect.Effect<Response, unknown> =>
+  Effect.withFiber((fiber) => {
+    const { name, options } = served
+    const request = Context.getUnsafe(fiber.context, HttpServerRequest)
+    const client = watch(request, served.settings.watch)
+    const exchange = new Exchange(name, request, client, fiber.context)
+    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+    const id = options.requestId?.(request) ?? served.nextId()
+    const record: RequestContext.RequestOptions = {
+      id,
+      name,
+      afterEnd: options.afterEnd,
+      onEnd: (base) => {
+        const told = exchange.end(base)
+        const logged = options.accessLog === false ? Effect.void : logRecord(told)
+        return Effect.andThen(logged, options.onRecord?.(told) ?? Effect.void)
+      }
+    }
+    return Effect.flatMap(RequestContext.make(record), (context) =>
+      Effect.andThen(
+        Scope.addFinalizerExit(scope, () =>
+          Effect.andThen(
+            client.delivered,
+            Effect.suspend(() => {
+              exchange.settle()
+              return context.finish
+            })
+          )
+        ),
+        answer(served, exchange, context, Instant.nowUnsafe(fiber))
+      )
+    )
+  })
+
+const answer = (
+  served: Served,
+  exchange: Exchange,
+  context: RequestContext.RequestContext,
+  now: Instant.Instant
+): Effect.Effect<Response, unknown> => {
+  const { name, owner, settings } = served
+  const { client, request } = exchange
+  const deadlines = deadlineOf(settings, request.headers, now)
+  if (deadlines === "invalid") {
+    const header = settings.clientDeadline?.header as string
+    return answered(exchange, HttpServerResponse.text(notATime(header), { status: 400 }))
+  }
+  const { at, origin } = earlier(deadlines.local, deadlines.client)
+  const upgrading = upgrades(request)
+  const call = {
+    method: name,
+    transport: client.transport,
+    peer: client.peer,
+    owner,
+    classify: (cause: Cause.Cause<never>) => classify(exchange, cause)
+  }
+  const labelled = Effect.annotateLogs(
+    Effect.andThen(Effect.annotateCurrentSpan("curfew.request.id", context.id), served.app),
+    "request",
+    context.id
+  )
+  const running = RequestContext.provide(context)(
+    Endpoint.run(labelled, {
+      ...call,
+      kind: upgrading ? "stream" : "request",
+      policy: upgrading ? settings.streamPolicy : settings.policy,
+      deadline: at,
+      deadlineOrigin: origin,
+      onDropped: (exit) => dropped(exchange, exit)
+    })
+  ) as Effect.Effect<Endpoint.Answer<Response, unknown>>
+  return Effect.flatMap(
+    // A client that left before is a client that left: what its policy lets run, the interrupt does not keep from it.
+    Effect.onExit(client.peer.state === "gone" ? running : Effect.interruptible(running), (exit) =>
+      Effect.sync(() => {
+        if (exit._tag === "Failure" && !exchange.gone) exchange.cancelled(shutdown)
+      })
+    ),
+    (told) =>
+      respond(exchange, told, (response) =>
+        streaming(response, exchange, {
+          ...call,
+          context,
+          policy: settings.streamPolicy,
+          deadline: deadlines.client
+        })
+      )
+  )
+}
+
+/** What an interrupt of the request's fiber means. */
+const classify = (exchange: Exchange, cause: Cause.Cause<never>): CancelReason => {
+  const byClient = cause.reasons.some(
+    (reason) => reason._tag === "Interrupt" && reason.annotations.has(ClientAbort.key)
+  )
+  if (!byClient && !exchange.gone) return shutdown
+  const { peer, transport } = exchange.client
+  const gone = CancelReason.ClientGone({ transport })
+  peer.goneUnsafe(gone)
+  return gone
+}
+
+const answered = (exchange: Exchange, response: Response): Effect.Effect<Response> => {
+  exchange.answering(response, "answered")
+  return Effect.succeed(response)
+}
+
+const respond = (
+  exchange: Exchange,
+  told: Endpoint.Answer<Response, unknown>,
+  streamed: (response: Response) => Response
+): Effect.Effect<Response, unknown> => {
+  switch (told._tag) {
+    case "Value": {
+      const withoutBody = exchange.request.method === "HEAD"
+      const omits = HttpServerResponse.omitsBody(told.value, withoutBody)
+      return answered(exchange, omits ? told.value : streamed(told.value))
+    }
+    case "Failure": {
+      const status = statusOfAnswer(told)?.http
+      // What the program answers itself, Effect makes a response of.
+      if (status === undefined) {
+        exchange.failed()
+        return Effect.failCause(told.cause)
+      }
+      const response = HttpServerResponse.text("The handler was interrupted by somebody else.", { status })
+      exchange.answering(response, "failed")
+      return Effect.succeed(response)
+    }
+    case "Cancelled": {
+      exchange.cancelled(told.reason)
+      const response = HttpServerResponse.text(`${describe(told.reason)}\n`, {
+        status: statusFor(told.reason),
+        // Of a connection that is to end anyway its client should not hope for more.
+        headers: told.reason._tag === "Shutdown" ? { connection: "close" } : {}
+      })
+      exchange.answering(response, "cancelled")
+      return Effect.as(Effect.annotateCurrentSpan("curfew.cancel.reason", told.reason._tag), response)
+    }
+    case "Dropped":
+      exchange.left(told.reason)
+      return Effect.as(
+        Effect.annotateCurrentSpan("curfew.cancel.reason", told.reason._tag),
+        HttpServerResponse.empty({ status: statusOf(told.reason).http })
+      )
+  }
+}
+
+/** Nobody's bodies are too many; they are too large. */
+export const statusFor = (reason: CancelReason): number =>
+  reason._tag === "LimitExceeded" && reason.limit === bodyBytes ? 413 : statusOf(reason).http
+
+/** An answer that nobody is there for. */
+const dropped = (exchange: Exchange, exit: Exit.Exit<Response, unknown>): Effect.Effect<void> => {
+  if (exit._tag === "Success") {
+    exchange.dropped = true
+    return discard(exit.value)
+  }
+  const failure = failureOf(exit.cause)
+  if (failure === undefined) return Effect.void
+  exchange.dropped = true
+  return Cause.hasDies(failure) && !diesOfAnswer(failure)
+    ? reportUnhandled("abandoned work", exchange.route, failure)
+    : Effect.logDebug(`Nobody was there for the failure of ${exchange.route}.`, failure)
+}
+
+/** A defect that is a response is a way to answer. */
+const diesOfAnswer = (cause: Cause.Cause<unknown>): boolean =>
+  cause.reasons.every(
+    (reason) => reason._tag !== "Die" || HttpServerResponse.isHttpServerResponse(reason.defect)
+  )
+
+/** A body that holds on to something until it is read. */
+const discard = ({ body }: Response): Effect.Effect<void> =>
+  Effect.sync(() => {
+    const raw = body._tag === "Raw" ? (body.body as { readonly destroy?: unknown } | null) : null
+    if (raw !== null && typeof raw === "object" && typeof raw.destroy === "function") raw.destroy()
+  })

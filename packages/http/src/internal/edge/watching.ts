@@ -1,0 +1,88 @@
+/**
+ * Whoever sent a request to Effect's server: whether it is still there, and when it has been answered.
+ *
+ * Invariants
+ * 1. Each request is watched by what it came through: node's objects, the `signal` of a web request. Of any other only
+ *    the interrupt of its fiber tells.
+ * 2. The response of a request to upgrade is left alone: node makes it when it is asked for, and then owns the socket.
+ * 3. `delivered` ends with the transport's hold on the response, whichever way that ends.
+ */
+import { CancelReason } from "@curfew/reason"
+import { type CallInfo, PeerSignal } from "@curfew/request"
+import * as Effect from "effect/Effect"
+import type { HttpServerRequest } from "effect/http/HttpServerRequest"
+import { type NodeRequest, type NodeResponse, type Watched, type WatchOptions, watchPeer } from "../peer.ts"
+
+/** One request's other end. */
+export interface Client {
+  readonly peer: PeerSignal.PeerSignal
+  readonly transport: CallInfo["transport"]
+  /** The response of node, where there is one. */
+  readonly response: NodeResponse | undefined
+  /** Waits until the answer has been written, or cannot be any more. */
+  readonly delivered: Effect.Effect<void>
+  readonly unwatch: () => void
+}
+
+/** The limit of a body's size, as a reason names it. */
+export const bodyBytes = "bodyBytes"
+
+interface NodeParts {
+  readonly source: object
+  readonly response?: NodeResponse | (() => NodeResponse)
+}
+
+const isNodeRequest = (source: object): source is NodeRequest =>
+  "httpVersionMajor" in source && typeof source.httpVersionMajor === "number"
+
+/** The connection is to become another: a WebSocket, or whatever it names. */
+export const upgrades = (request: HttpServerRequest): boolean =>
+  typeof (request as NodeParts).response === "function"
+
+const afterwards = Effect.void
+
+export const watch = (
+  request: HttpServerRequest,
+  options: WatchOptions & { readonly bodyBytes: number }
+): Client => {
+  const { response, source } = request as NodeParts
+  if (isNodeRequest(source)) {
+    if (typeof response !== "object") return unwatched("ws")
+    const detail = `a body may have ${options.bodyBytes} bytes`
+    let early = false
+    let found: Watched | undefined
+    const onTooLarge = (): void => {
+      early = true
+      found?.peer.stopUnsafe(CancelReason.LimitExceeded({ limit: bodyBytes, detail }))
+    }
+    const watched = watchPeer(source, response, { ...options, onTooLarge })
+    found = watched
+    if (early) onTooLarge()
+    const { peer, transport, unwatch } = watched
+    return { peer, transport, response, unwatch, delivered: over(watched) }
+  }
+  return source instanceof Request ? watchSignal(source.signal) : unwatched("http1")
+}
+
+const unwatched = (transport: Client["transport"]): Client => ({
+  peer: PeerSignal.makeUnsafe(),
+  transport,
+  response: undefined,
+  unwatch: () => {},
+  delivered: afterwards
+})
+
+const watchSignal = (signal: AbortSignal): Client => {
+  const client = unwatched("http1")
+  const { peer, transport } = client
+  const gone = (): void => {
+    peer.goneUnsafe(CancelReason.ClientGone({ transport, detail: "the request's signal fired" }))
+  }
+  if (signal.aborted) gone()
+  else signal.addEventListener("abort", gone, { once: true })
+  return { ...client, unwatch: () => signal.removeEventListener("abort", gone) }
+}
+
+/** Nothing of the answer is under way any more. */
+const over = ({ onOver }: Watched): Effect.Effect<void> =>
+  Effect.callback((resume) => Effect.sync(onOver(() => resume(Effect.void))))
