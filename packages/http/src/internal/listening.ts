@@ -41,6 +41,8 @@ const forced: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "for
 const lastBytes = Duration.seconds(2)
 
 export interface AttachOptions {
+  /** Cancels what does not stand in the table by itself. To end within the clean-up budget. */
+  readonly cancelling?: Effect.Effect<unknown> | undefined
   readonly drain: Duration.Duration
   readonly onStopped?: ((report: StopReport) => void) | undefined
 }
@@ -58,8 +60,8 @@ export const attach = (
     yield* Shutdown.onForce(edge.name, Effect.andThen(attached.cancel, attached.breakOff))
   })
 
-class Attached {
-  readonly #edge: Edge
+export class Attached {
+  readonly #edge: Pick<Edge, "name" | "table">
   readonly #server: NodeServer
   readonly #options: AttachOptions
   readonly #sockets = new Set<Socket>()
@@ -68,9 +70,10 @@ class Attached {
   readonly #atForce = new Set<Entry>()
   #waiters: Array<() => void> = []
   #stopped = false
+  #ended = false
   #unwatch: () => void = () => {}
 
-  constructor(edge: Edge, server: NodeServer, options: AttachOptions) {
+  constructor(edge: Pick<Edge, "name" | "table">, server: NodeServer, options: AttachOptions) {
     this.#edge = edge
     this.#server = server
     this.#options = options
@@ -105,6 +108,8 @@ class Attached {
     // It may never have listened.
     this.#server.close(() => {})
     for (const session of this.#sessions) session.close()
+    // A browser connects in advance. Node takes a connection that has never said anything for one that is busy.
+    for (const socket of this.#sockets) if (socket.bytesRead === 0) socket.destroy()
     this.#closeIdle()
     const unwatch = this.#unwatch
     const stopLooking = table.onLeave(() => this.#closeIdle())
@@ -131,7 +136,10 @@ class Attached {
     Effect.flatMap(CleanupBudget, (budget) => {
       this.#beginForce()
       for (const entry of [...this.#edge.table.entries]) entry.stop(forced)
-      return Effect.asVoid(moveOnAfter(budget)(this.#edge.table.idle))
+      return Effect.andThen(
+        this.#options.cancelling ?? Effect.void,
+        Effect.asVoid(moveOnAfter(budget)(this.#edge.table.idle))
+      )
     })
   )
 
@@ -155,6 +163,8 @@ class Attached {
   )
 
   readonly end: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    if (this.#ended) return
+    this.#ended = true
     const { name, table } = this.#edge
     yield* this.stop
     const stage = yield* Shutdown.stage

@@ -4,12 +4,14 @@ import { type AddressInfo, connect, type Socket } from "node:net"
 import { OnUnhandled, Owner, TaskScope, type Unhandled } from "@curfew/scope"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
+import { EdgeServer, type EdgeServerOptions } from "../../src/EdgeServer.ts"
 import { type EdgeRecord, HttpEdge } from "../../src/index.ts"
 
 export const { text } = HttpServerResponse
@@ -23,6 +25,8 @@ export interface Serving {
   /** Waits until there are so many of them. */
   readonly recorded: (count: number) => Effect.Effect<ReadonlyArray<EdgeRecord>>
   readonly unhandled: ReadonlyArray<Unhandled>
+  /** Ends the server, as the end of its program does. */
+  readonly stop: Effect.Effect<void>
   /** The levels and first words of everything that was logged. */
   readonly logged: ReadonlyArray<{ readonly level: string; readonly message: string }>
 }
@@ -31,6 +35,8 @@ export type Routes = Layer.Layer<never, never, HttpRouter.HttpRouter>
 
 export interface ServingOptions extends HttpEdge.EdgeOptions {
   readonly server?: () => Server
+  /** A server that stops in stages, and not Effect's own. */
+  readonly staged?: EdgeServerOptions
   /** For the server and its handlers. */
   readonly services?: Layer.Layer<never>
 }
@@ -41,7 +47,7 @@ export const serving = <A, E, R>(
   options: ServingOptions = {}
 ): Effect.Effect<Serving, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { server: make = createServer, services: more = Layer.empty, ...edge } = options
+    const { server: make = createServer, services: more = Layer.empty, staged, ...edge } = options
     const owner = yield* TaskScope.make({ name: "server" })
     const records: Array<EdgeRecord> = []
     const unhandled: Array<Unhandled> = []
@@ -67,10 +73,14 @@ export const serving = <A, E, R>(
       ])
     )
     const live = HttpRouter.serve(app as never, { disableLogger: true, disableListenLog: true }).pipe(
-      Layer.provide(NodeHttpServer.layer(() => server, { port: 0, host: "127.0.0.1" })),
+      Layer.provide(
+        staged === undefined
+          ? NodeHttpServer.layer(() => server, { port: 0, host: "127.0.0.1" })
+          : EdgeServer.layer({ port: 0, server: () => server, ...staged })
+      ),
       Layer.provide(services)
     )
-    const scope = yield* Effect.scope
+    const scope = yield* Scope.fork(yield* Effect.scope)
     yield* Effect.orDie(
       Layer.buildWithScope(live as unknown as Layer.Layer<never>, scope).pipe(
         Effect.provideService(OnUnhandled, (report: Unhandled) => Effect.sync(() => unhandled.push(report)))
@@ -78,6 +88,7 @@ export const serving = <A, E, R>(
     )
     yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
     return {
+      stop: Scope.close(scope, Exit.void),
       port: (server.address() as AddressInfo).port,
       server,
       owner,

@@ -25,6 +25,7 @@ import type { EdgeOptions } from "../../HttpEdge.ts"
 import { deadlineOf, earlier, notATime } from "./deadline.ts"
 import { Exchange } from "./exchange.ts"
 import { logRecord } from "./logging.ts"
+import { hold } from "./places.ts"
 import type { RouteSettings } from "./settings.ts"
 import { streaming } from "./streaming.ts"
 import { bodyBytes, upgrades, watch } from "./watching.ts"
@@ -51,6 +52,7 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
     const request = Context.getUnsafe(fiber.context, HttpServerRequest)
     const client = watch(request, served.settings.watch)
     const exchange = new Exchange(name, request, client, fiber.context)
+    const leave = hold(request.source, client.peer.stopUnsafe)
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
     const id = options.requestId?.(request) ?? served.nextId()
     const record: RequestContext.RequestOptions = {
@@ -58,6 +60,7 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
       name,
       afterEnd: options.afterEnd,
       onEnd: (base) => {
+        leave()
         const told = exchange.end(base)
         const logged = options.accessLog === false ? Effect.void : logRecord(told)
         return Effect.andThen(logged, options.onRecord?.(told) ?? Effect.void)
@@ -127,6 +130,8 @@ const answer = (
       respond(exchange, told, (response) =>
         streaming(response, exchange, {
           ...call,
+          // The writer's end is the client's leaving, or the server's end.
+          classify: (cause) => (exchange.gone ? gone(exchange) : classify(exchange, cause)),
           context,
           policy: settings.streamPolicy,
           deadline: deadlines.client
@@ -140,12 +145,12 @@ const classify = (exchange: Exchange, cause: Cause.Cause<never>): CancelReason =
   const byClient = cause.reasons.some(
     (reason) => reason._tag === "Interrupt" && reason.annotations.has(ClientAbort.key)
   )
-  if (!byClient && !exchange.gone) return shutdown
-  const { peer, transport } = exchange.client
-  const gone = CancelReason.ClientGone({ transport })
-  peer.goneUnsafe(gone)
-  return gone
+  if (!byClient) return shutdown
+  exchange.client.peer.goneUnsafe(gone(exchange))
+  return gone(exchange)
 }
+
+const gone = ({ client: { transport } }: Exchange): CancelReason => CancelReason.ClientGone({ transport })
 
 const answered = (exchange: Exchange, response: Response): Effect.Effect<Response> => {
   exchange.answering(response, "answered")

@@ -1,0 +1,88 @@
+/**
+ * The requests that a server has under way, whether they stand behind an edge or not.
+ *
+ * Invariants
+ * 1. A request enters when node emits it, before anybody else hears of it.
+ * 2. It leaves when its response is over and its edge has made its record: a shielded handler whose client has left is
+ *    still under way.
+ * 3. Only an edge can stop a request; the others end with the fibers of their server.
+ */
+import type { IncomingMessage } from "node:http"
+import type { Duplex } from "node:stream"
+import type { CancelReason } from "@curfew/reason"
+import type { NodeServer } from "../listening.ts"
+import { isHttp2, type NodeRequest, type NodeResponse } from "../peer.ts"
+import type { Entry, Table } from "../table.ts"
+
+class Place implements Entry {
+  readonly id: string
+  readonly method: string
+  readonly url: string
+  readonly transport: Entry["transport"]
+  readonly stopping: () => void
+  readonly #table: Table
+  readonly #stoppers = new Set<(reason: CancelReason) => void>()
+  #over = false
+
+  constructor(table: Table, request: NodeRequest, transport: Entry["transport"], stopping: () => void) {
+    this.id = table.nextId()
+    this.method = request.method ?? "GET"
+    this.url = request.url ?? "/"
+    this.transport = transport
+    this.stopping = stopping
+    this.#table = table
+    table.enter(this)
+  }
+
+  readonly stop = (reason: CancelReason): void => {
+    for (const stop of [...this.#stoppers]) stop(reason)
+  }
+
+  /** Keeps the place until what it gives is called. */
+  hold(stop: (reason: CancelReason) => void): () => void {
+    this.#stoppers.add(stop)
+    return () => {
+      this.#stoppers.delete(stop)
+      this.#look()
+    }
+  }
+
+  readonly over = (): void => {
+    this.#over = true
+    this.#look()
+  }
+
+  #look(): void {
+    if (this.#over && this.#stoppers.size === 0) this.#table.leave(this)
+  }
+}
+
+const places = new WeakMap<object, Place>()
+
+/** Keeps the place of a request, where its server has one for it. Returns the release. */
+export const hold = (source: object, stop: (reason: CancelReason) => void): (() => void) =>
+  places.get(source)?.hold(stop) ?? (() => {})
+
+/** Puts all requests of a server into a table. To be called before anybody listens to its requests. */
+export const enterAll = (given: NodeServer, table: Table): void => {
+  // The members used here exist on every server kind, with listener types that differ per kind.
+  const server = given as import("node:http").Server
+  const enter = (request: NodeRequest, response: NodeResponse): void => {
+    const http2 = isHttp2(request)
+    const closing = (): void => {
+      if (!http2 && !response.headersSent) response.setHeader("connection", "close")
+    }
+    const place = new Place(table, request, http2 ? "http2" : "http1", closing)
+    places.set(request, place)
+    response.once("finish", place.over)
+    response.once("close", place.over)
+    if (table.refusing) closing()
+  }
+  server.on("request", enter)
+  server.on("checkContinue", enter)
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex) => {
+    const place = new Place(table, request, "ws", () => {})
+    places.set(request, place)
+    socket.once("close", place.over)
+  })
+}
