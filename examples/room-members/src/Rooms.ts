@@ -2,11 +2,12 @@
 import { type ChildCancelled, gather } from "@curfew/gather"
 import { guard } from "@curfew/guard"
 import { describe } from "@curfew/reason"
+import { onPeerGone } from "@curfew/request"
 import { background, type Owner } from "@curfew/scope"
 import { type SharedCancelled, SharedMap, type SharedStatistics } from "@curfew/singleflight"
 import * as Effect from "effect/Effect"
 import { NotAMember, RoomNotFound } from "./problems.ts"
-import type { Room, Store } from "./Store.ts"
+import type { Room, Store, Writer } from "./Store.ts"
 
 export interface Summary {
   readonly room: string
@@ -118,17 +119,19 @@ export const makeRooms = (store: Store, options: RoomsOptions): Effect.Effect<Ro
     )
 
     /** Two steps that belong together, with a pause between them that is long enough for any client to leave. */
-    const change = (room: string, step: (writer: Parameters<Parameters<Store["write"]>[0]>[0]) => void) =>
-      Effect.andThen(
-        store.write((writer) =>
+    const change = (room: string, step: (writer: Writer) => void) =>
+      Effect.gen(function* () {
+        const what = `the change of ${room}`
+        yield* onPeerGone((reason) => Effect.sync(() => note({ what, how: `goes on: ${describe(reason)}` })))
+        yield* store.write((writer) =>
           Effect.gen(function* () {
             step(writer)
             yield* pause
             writer.recount(room)
           })
-        ),
-        find(room)
-      )
+        )
+        return yield* find(room)
+      }).pipe(Effect.scoped)
 
     /** Tells everybody in the room. Nobody waits for it: it has an owner, a name and a Scope of its own. */
     const notify = (room: string, message: number) =>

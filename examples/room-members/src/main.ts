@@ -3,10 +3,11 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import { runMain } from "@curfew/shutdown/Node"
+import { exitCode, runMain } from "@curfew/shutdown/Node"
 import * as Effect from "effect/Effect"
 import { eventLine } from "./eventLine.ts"
 import { playOnce } from "./once.ts"
+import { slowDisk } from "./SlowDisk.ts"
 import { startService } from "./service.ts"
 
 const { values: flags } = parseArgs({
@@ -31,15 +32,21 @@ const database =
       )
     : Effect.succeed(flags.database)
 
+let result: Effect.Success<ReturnType<typeof playOnce>> | undefined
+
 const main = Effect.gen(function* () {
+  const disk = yield* slowDisk(flags.once ? 10 : Number(flags.pace))
   const service = yield* startService({
     port: flags.once ? 0 : Number(flags.port),
     database: yield* database,
     lobby: Number(flags.lobby),
-    pause: Effect.sleep(flags.once ? 10 : Number(flags.pace))
+    pause: disk.pause
   })
   service.activity.listen((event) => console.log(eventLine(event)))
-  if (flags.once) return yield* playOnce(service)
+  if (flags.once) {
+    result = yield* playOnce(service, disk)
+    return
+  }
   console.log(`Open ${service.url} in a browser; Ctrl-C ends the server`)
   return yield* Effect.never
 })
@@ -48,5 +55,6 @@ runMain(Effect.scoped(main), {
   name: "room members",
   drain: "20 seconds",
   force: "8 seconds",
-  print: console.log
+  print: (report) => console.log(result === undefined ? report : `${report}\n\n${JSON.stringify(result)}`),
+  exitCode: (ended) => (flags.once && result?.ok !== true ? 1 : exitCode(ended))
 })

@@ -61,11 +61,12 @@ describe("a cancellable read", () => {
 
 describe("a shielded write", () => {
   test("is done, both halves of it, when its client leaves in the middle", async () => {
-    const { endOf, open, pauses, store, url } = await start()
+    const { endOf, notes, open, pauses, store, until, url } = await start()
     const path = "/rooms/garden/join"
     const client = ask(url + path, { user: ada })
     await pauses(1)
     client.leave()
+    await until(() => notes().some((note) => note.startsWith(`the change of garden goes on: ${gone}`)))
     // Nobody sees the half of it meanwhile.
     const { body } = await ask(`${url}/rooms`).answer
     expect(body).toContainEqual({ room: "garden", members: 3, messages: 0 })

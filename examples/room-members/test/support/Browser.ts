@@ -27,7 +27,10 @@ export interface Tab {
 }
 
 export interface Browser {
+  /** Opens a tab, and does not wait for its answer. */
   readonly open: (url: string) => Promise<Tab>
+  /** Opens a tab and waits until its page has been loaded. */
+  readonly load: (url: string) => Promise<Tab>
   /** Ends the whole browser, as when it crashes. */
   readonly kill: () => Promise<void>
 }
@@ -73,17 +76,21 @@ export const startBrowser = async (): Promise<Browser> => {
 
 interface Answer {
   readonly id?: number
+  readonly method?: string
+  readonly sessionId?: unknown
   readonly result?: { readonly [key: string]: unknown }
   readonly error?: { readonly message: string }
 }
 
-const browserAt = async (address: string): Promise<Pick<Browser, "open">> => {
+const browserAt = async (address: string): Promise<Pick<Browser, "open" | "load">> => {
   const socket = new WebSocket(address)
   await new Promise((opened) => socket.addEventListener("open", opened, { once: true }))
+  const listeners = new Set<(event: Answer) => void>()
   const asked = new Map<number, (answer: Answer) => void>()
   socket.addEventListener("message", ({ data }) => {
     const answer = JSON.parse(String(data)) as Answer
     if (answer.id !== undefined) asked.get(answer.id)?.(answer)
+    for (const listener of listeners) listener(answer)
   })
   let ids = 0
   const command = async (
@@ -100,21 +107,41 @@ const browserAt = async (address: string): Promise<Pick<Browser, "open">> => {
     if (answer.result === undefined) throw new Error(`${method}: ${answer.error?.message}`)
     return answer.result
   }
+  const loaded = (sessionId: unknown) =>
+    new Promise<void>((resolve) => {
+      const listener = (event: Answer) => {
+        if (event.method !== "Page.loadEventFired" || event.sessionId !== sessionId) return
+        listeners.delete(listener)
+        resolve()
+      }
+      listeners.add(listener)
+    })
+  const attach = async (targetId: unknown) => {
+    const { sessionId } = await command("Target.attachToTarget", { targetId, flatten: true })
+    const tab: Tab = {
+      close: async () => void (await command("Target.closeTarget", { targetId })),
+      evaluate: async (expression) => {
+        const params = { expression, awaitPromise: true, returnByValue: true }
+        const told = await command("Runtime.evaluate", params, sessionId)
+        if (told["exceptionDetails"] !== undefined) throw new Error(JSON.stringify(told["exceptionDetails"]))
+        return (told["result"] as { readonly value?: unknown }).value
+      }
+    }
+    return { sessionId, tab }
+  }
   return {
     open: async (url) => {
       const { targetId } = await command("Target.createTarget", { url })
-      const { sessionId } = await command("Target.attachToTarget", { targetId, flatten: true })
-      return {
-        close: async () => void (await command("Target.closeTarget", { targetId })),
-        evaluate: async (expression) => {
-          const told = await command(
-            "Runtime.evaluate",
-            { expression, awaitPromise: true, returnByValue: true },
-            sessionId
-          )
-          return (told["result"] as { readonly value?: unknown }).value
-        }
-      }
+      return (await attach(targetId)).tab
+    },
+    load: async (url) => {
+      const { targetId } = await command("Target.createTarget", { url: "about:blank" })
+      const { sessionId, tab } = await attach(targetId)
+      await command("Page.enable", {}, sessionId)
+      const load = loaded(sessionId)
+      await command("Page.navigate", { url }, sessionId)
+      await load
+      return tab
     }
   }
 }
