@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import { NotAMember, RoomNotFound } from "./problems.ts"
 import type { Room, Store, Writer } from "./Store.ts"
 
-export interface Summary {
+interface Summary {
   readonly room: string
   readonly members: number
   /** How many members are from where. */

@@ -1,7 +1,8 @@
 /** A scenario in which clients leave, seen from the clients' side. What the server says of it stands in between. */
+
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { Event } from "./Activity.ts"
@@ -97,4 +98,4 @@ export const playOnce = Effect.fnUntraced(function* (
   }
   const names = Object.keys(wanted) as ReadonlyArray<keyof typeof wanted>
   return { ok: names.every((name) => result[name] === wanted[name]), ...result }
-}, Effect.provide(FetchHttpClient.layer))
+}, Effect.provide(NodeHttpClient.layerUndici))

@@ -46,4 +46,6 @@ export interface Exchange extends CancelScope {
   ) => Delivery
   /** Sends a part of the answer, and waits until there is room for more or nobody is there to take it. */
   readonly write: (part: string | Uint8Array) => Promise<Delivery>
+  /** Ends an answer that was sent in parts. */
+  readonly finish: () => Delivery
 }

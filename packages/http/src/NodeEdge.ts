@@ -9,6 +9,7 @@ import type * as Scope from "effect/Scope"
 import type { EdgeOptions, HandlerOptions } from "./EdgeOptions.ts"
 import type { Exchange } from "./Exchange.ts"
 import { Edge } from "./internal/edge.ts"
+import { knownAs } from "./internal/edges.ts"
 import { exchangeOf, promiseHandler } from "./internal/handling.ts"
 import { attach as attachTo, type NodeServer, type StopReport } from "./internal/listening.ts"
 import type { NodeRequest, NodeResponse } from "./internal/peer.ts"
@@ -76,21 +77,6 @@ export interface EffectEdge extends NodeEdge {
       readonly onStopped?: ((report: StopReport) => void) | undefined
     }
   ) => Effect.Effect<void, never, Scope.Scope>
-}
-
-/** Where the mechanism of an edge is kept, for the adapters. */
-const edges = /* @__PURE__ */ new WeakMap<NodeEdge, Edge>()
-
-/**
- * The mechanism of an edge, for those who write adapters.
- *
- * @stability internal
- * @since 0.1.0
- */
-export const mechanismOf = (edge: NodeEdge): Edge => {
-  const found = edges.get(edge)
-  if (found !== undefined) return found
-  throw new TypeError("The edge is none of this package; make it with NodeEdge.make, nodeEdge or serve.")
 }
 
 /**
@@ -163,6 +149,14 @@ export const make = (options: EdgeOptions = {}): Effect.Effect<EffectEdge, never
           })
         )
     }
-    edges.set(made, edge)
+    knownAs(made, edge)
     return made
   })
+
+/**
+ * The mechanism of an edge, for those who write adapters.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export { mechanismOf } from "./internal/edges.ts"

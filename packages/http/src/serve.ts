@@ -2,6 +2,7 @@ import { createServer } from "node:http"
 import type { Report, Signals } from "@curfew/shutdown"
 import type * as Duration from "effect/Duration"
 import type { EdgeOptions, HandlerOptions } from "./EdgeOptions.ts"
+import { knownAs, mechanismOf } from "./internal/edges.ts"
 import { type Held, hold, listen } from "./internal/holding.ts"
 import type { NodeEdge, NodeServer, PlainHandler, StopReport } from "./NodeEdge.ts"
 import { type ServerLimits, serverOptions } from "./ServerLimits.ts"
@@ -72,16 +73,20 @@ export interface PlainEdge extends NodeEdge, AsyncDisposable {
  */
 export const nodeEdge = (options: EdgeOptions & EndOptions = {}): PlainEdge => toPlain(hold(options))
 
-const toPlain = (held: Held): PlainEdge => ({
-  ...methodsOf(held.edge),
-  get inFlight() {
-    return held.edge.inFlight
-  },
-  attach: held.attach,
-  shutdown: held.shutdown,
-  ended: held.ended,
-  [Symbol.asyncDispose]: held.dispose
-})
+const toPlain = (held: Held): PlainEdge =>
+  knownAs(
+    {
+      ...methodsOf(held.edge),
+      get inFlight() {
+        return held.edge.inFlight
+      },
+      attach: held.attach,
+      shutdown: held.shutdown,
+      ended: held.ended,
+      [Symbol.asyncDispose]: held.dispose
+    },
+    mechanismOf(held.edge)
+  )
 
 const methodsOf = ({ from, handle, name }: NodeEdge) => ({ name, handle, from })
 

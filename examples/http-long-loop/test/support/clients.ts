@@ -12,7 +12,7 @@ export const authorization = "Bearer secret"
 /** Starts a request with a body of so many bytes, or none; resolves with what makes it leave. */
 type Client = (url: string, bytes: number) => Promise<{ readonly leave: () => void }>
 
-export const hasCurl = spawnSync("curl", ["--version"]).status === 0
+const hasCurl = spawnSync("curl", ["--version"]).status === 0
 
 const curl: Client = async (url, bytes) => {
   const folder = await mkdtemp(join(tmpdir(), "http-long-loop-"))

@@ -157,14 +157,15 @@ export class Call implements Entry {
         ? this.#start.handler
         : Effect.catchCause(this.#start.handler, (cause) => {
             const failure = failureOf(cause)
-            if (failure === undefined) return Effect.failCause(cause)
+            // A framework logs what it is handed, and nobody is there to be answered.
+            if (failure === undefined || port.peer.state !== "waiting") return Effect.failCause(cause)
             return Effect.as(
               Effect.sync(() => hooks.failure?.(Cause.squash(failure))),
               handedOver
             )
           })
     const handler = Effect.flatMap(handed, (value) => {
-      if (value !== handedOver) hooks?.value?.(value)
+      if (value !== handedOver && port.peer.state === "waiting") hooks?.value?.(value)
       return awaitOver(port)
     })
     const run = Effect.withFiber<void>((fiber) => {

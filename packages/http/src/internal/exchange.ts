@@ -14,6 +14,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Delivery, Exchange } from "../Exchange.ts"
 import { toPromise } from "./bridge.ts"
+import { Delegate } from "./delegate.ts"
 import type { NodeResponse } from "./peer.ts"
 import type { Port } from "./port.ts"
 
@@ -28,9 +29,8 @@ type Writable = Pick<NodeResponse, "headersSent" | "writableEnded"> & {
   readonly off: (event: "drain", ear: () => void) => unknown
 }
 
-export class ExchangeState implements Exchange {
+export class ExchangeState extends Delegate implements Exchange {
   readonly id: string
-  readonly #scope: CancelScope
   readonly #port: Port
   readonly #response: Writable
   readonly #context: Context.Context<never>
@@ -46,37 +46,13 @@ export class ExchangeState implements Exchange {
     /** What disposing does, where it is not the scope's own end. */
     readonly end?: (() => Promise<void>) | undefined
   }) {
+    super(given.scope)
     this.id = given.id
-    this.#scope = given.scope
     this.#port = given.port
     this.#response = given.response as unknown as Writable
     this.#context = given.context
     this.#end = given.end
   }
-
-  get name(): string | undefined {
-    return this.#scope.name
-  }
-  get signal(): AbortSignal {
-    return this.#scope.signal
-  }
-  get cancelled(): boolean {
-    return this.#scope.cancelled
-  }
-  get reason(): CancelReason | undefined {
-    return this.#scope.reason
-  }
-  readonly cancel: CancelScope["cancel"] = (reason) => this.#scope.cancel(reason)
-  readonly run: CancelScope["run"] = (work, options) => this.#scope.run(work, options)
-  get spawn(): CancelScope["spawn"] {
-    return this.#scope.spawn
-  }
-  get daemon(): CancelScope["daemon"] {
-    return this.#scope.daemon
-  }
-  readonly defer: CancelScope["defer"] = (cleanup, options) => this.#scope.defer(cleanup, options)
-  readonly onCancel: CancelScope["onCancel"] = (cleanup) => this.#scope.onCancel(cleanup)
-  readonly checkpoint: CancelScope["checkpoint"] = () => this.#scope.checkpoint()
 
   get clientGone(): boolean {
     return this.#port.peer.state === "gone"
@@ -114,6 +90,12 @@ export class ExchangeState implements Exchange {
     return sent
   }
 
+  readonly finish: Exchange["finish"] = () => {
+    const refused = this.#refused()
+    if (refused === undefined) this.#response.end()
+    return refused ?? sent
+  }
+
   readonly write: Exchange["write"] = (part) => {
     const write = Effect.callback<Delivery>((resume) => {
       const refused = this.#refused()
@@ -133,9 +115,9 @@ export class ExchangeState implements Exchange {
       told._tag === "Sent" ? told.value : told
     )
     return toPromise(Child.startUnsafe(this.#context, outcome))
-  };
+  }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#end === undefined ? this.#scope[Symbol.asyncDispose]() : this.#end()
+  override [Symbol.asyncDispose](): Promise<void> {
+    return this.#end === undefined ? super[Symbol.asyncDispose]() : this.#end()
   }
 }

@@ -127,14 +127,22 @@ const destroy = (request: NodeRequest, response: NodeResponse): void => {
 
 // ── signs of life ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** An interim response. Nothing answers it: it makes the system notice a peer that does not know the connection. */
-const processing = (request: NodeRequest, response: NodeResponse): Effect.Effect<void> =>
+/**
+ * An interim response, or a comment where a stream of events has begun. Nothing answers it: it makes the system notice a
+ * peer that does not know the connection any more.
+ */
+const processing = (request: NodeRequest, given: NodeResponse): Effect.Effect<void> =>
   Effect.sync(() => {
-    const { headersSent, socket, writableEnded, writeProcessing } = response as ServerResponse
-    // An answer that waits behind another one has no connection yet.
-    if (request.httpVersionMinor < 1 || headersSent || writableEnded || socket === null) return
-    writeProcessing.call(response)
+    const response = given as ServerResponse
+    // An answer that waits behind another one has no connection yet, and one that is full says nothing new.
+    if (response.writableEnded || response.socket === null || response.writableNeedDrain) return
+    if (response.headersSent) {
+      if (isEventStream(response)) response.write(":\n\n")
+    } else if (request.httpVersionMinor > 0) response.writeProcessing()
   })
+
+const isEventStream = (response: ServerResponse): boolean =>
+  String(response.getHeader("content-type")).startsWith("text/event-stream")
 
 type Session = NonNullable<Http2ServerRequest["stream"]["session"]>
 

@@ -87,7 +87,8 @@ const served =
             handler: Effect.map(
               endpoint.handler({
                 ...asking,
-                write: (part) => Effect.sync(() => void (response as { write: (p: string) => void }).write(part))
+                write: (part) =>
+                  Effect.sync(() => void (response as { write: (p: string) => void }).write(part))
               }),
               (answer) => response.end(answer)
             ),
