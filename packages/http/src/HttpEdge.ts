@@ -46,7 +46,7 @@ export interface EdgeOptions {
   readonly clientDeadline?: ClientDeadline | undefined
   /** What becomes of a body that nobody reads. Default: read ahead up to 1 MiB. */
   readonly body?: UnreadBody | undefined
-  /** The most that a body may have, whoever reads it; over it 413. Default: 10 MiB. */
+  /** The most that a body may have, whoever reads it; over it 413. Default: 1 MiB. */
   readonly bodyBytes?: number | undefined
   /** What a client means that ends its side of the connection and may still read. Default: `gone`. */
   readonly halfClose?: "gone" | "stays" | undefined

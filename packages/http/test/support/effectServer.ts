@@ -20,6 +20,8 @@ export interface Serving {
   readonly port: number
   readonly server: Server
   readonly owner: TaskScope.TaskScope
+  /** The server's ends of its connections. */
+  readonly sockets: () => ReadonlyArray<Socket>
   /** In the order in which they came. */
   readonly records: ReadonlyArray<EdgeRecord>
   /** Waits until there are so many of them. */
@@ -63,6 +65,11 @@ export const serving = <A, E, R>(
         })
     })(routes)
     const server = make()
+    const sockets = new Set<Socket>()
+    server.on("connection", (socket: Socket) => {
+      sockets.add(socket)
+      socket.on("close", () => sockets.delete(socket))
+    })
     const services = Layer.mergeAll(
       more,
       Layer.succeed(Owner)(owner),
@@ -86,11 +93,16 @@ export const serving = <A, E, R>(
         Effect.provideService(OnUnhandled, (report: Unhandled) => Effect.sync(() => unhandled.push(report)))
       )
     )
-    yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        for (const socket of sockets) socket.destroy()
+      })
+    )
     return {
       stop: Scope.close(scope, Exit.void),
       port: (server.address() as AddressInfo).port,
       server,
+      sockets: () => [...sockets],
       owner,
       records,
       unhandled,
