@@ -6,6 +6,7 @@ import { onPeerGone } from "@curfew/request"
 import { background, type Owner } from "@curfew/scope"
 import { type SharedCancelled, SharedMap, type SharedStatistics } from "@curfew/singleflight"
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import { NotAMember, RoomNotFound } from "./problems.ts"
 import type { Room, Store, Writer } from "./Store.ts"
 
@@ -18,7 +19,7 @@ interface Summary {
 
 export interface Rooms {
   readonly list: Effect.Effect<ReadonlyArray<Room>>
-  readonly members: (room: string) => Effect.Effect<ReadonlyArray<string>, RoomNotFound>
+  readonly members: (room: string) => Effect.Effect<ReadonlyArray<string>, RoomNotFound, Scope.Scope>
   readonly summary: (room: string) => Effect.Effect<Summary, RoomNotFound | SharedCancelled>
   readonly join: (room: string, user: string) => Effect.Effect<Room, RoomNotFound>
   readonly leave: (
@@ -84,8 +85,6 @@ export const makeRooms = (store: Store, options: RoomsOptions): Effect.Effect<Ro
         Effect.sync(() => note({ what, how: `stopped after ${progress()}: ${describe(reason)}` }))
       )
 
-    // Scoped here: a guard asks whether the fiber that closes its Scope was cancelled, and the Scope of a request is closed
-    // by the server.
     const members = (room: string) =>
       Effect.gen(function* () {
         yield* find(room)
@@ -93,7 +92,7 @@ export const makeRooms = (store: Store, options: RoomsOptions): Effect.Effect<Ro
         yield* tellWhenStopped(`members of ${room}`, () => `${found.length} members`)
         yield* forEachPage(room, (users) => Effect.sync(() => void found.push(...users)))
         return found
-      }).pipe(Effect.scoped)
+      })
 
     // Shared: one run for all who wait. It has a Scope of its own, so its guard says why the run was stopped, which is
     // not why any of its waiters was.
