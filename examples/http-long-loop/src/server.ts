@@ -2,23 +2,30 @@
  * A server such as there are many: authentication, an inner network, a table of routes, and one route with a long loop.
  * What makes it notice that a client has gone is marked: DETECT, BREAK, CLEAN UP.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
-import { parseArgs } from "node:util"
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import type { AddressInfo } from "node:net"
 import { fromNode, nodeEdge } from "@curfew/http"
 import { isCancelled } from "@curfew/promise"
 import { describe } from "@curfew/reason"
 import { Report } from "@curfew/shutdown"
 import { processSignals } from "@curfew/shutdown/Node"
+import { matching, readFlags, wholeNumber } from "./flags.ts"
 import { readUsers, type User } from "./users.ts"
 
-const { values: flags } = parseArgs({
-  options: {
-    port: { type: "string", default: "8080" },
-    inner: { type: "string", default: "8081" },
-    users: { type: "string", default: "ada=secret" }
-  }
+const flags = readFlags({
+  port: { type: "string", default: "8080" },
+  inner: { type: "string", default: "8081" },
+  users: { type: "string", default: "ada=secret" }
 })
-const userOf = readUsers(flags.users, 1e12)
+const ports = {
+  everybody: wholeNumber("port", flags.port, 65_535),
+  "the inner network": wholeNumber("inner", flags.inner, 65_535)
+}
+const listed = /^[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*$/
+const userOf = readUsers(
+  matching("users", flags.users, listed, "names and tokens such as ada=secret,bob=word"),
+  1e12
+)
 
 type Handler = (
   request: IncomingMessage,
@@ -106,14 +113,18 @@ const serve = (inner: boolean) =>
     }
   })
 
-for (const [name, port, host, server] of [
-  ["everybody", flags.port, "0.0.0.0", serve(false)],
-  ["the inner network", flags.inner, "127.0.0.1", serve(true)]
-] as const) {
+const listen = (name: keyof typeof ports, host: string, server: Server): void => {
   edge.attach(server)
-  server.listen(Number(port), host, () =>
-    console.log(`Listens to ${name} on port ${(server.address() as { port: number }).port}`)
+  server.once("error", ({ message }) => {
+    console.error(message)
+    process.exitCode = 1
+    void edge.shutdown()
+  })
+  server.listen(ports[name], host, () =>
+    console.log(`Listens to ${name} on port ${(server.address() as AddressInfo).port}`)
   )
 }
+listen("everybody", "0.0.0.0", serve(false))
+listen("the inner network", "127.0.0.1", serve(true))
 
 console.log(Report.toText(await edge.ended))

@@ -1,7 +1,7 @@
 import { request } from "undici"
 import { describe, expect, test } from "vitest"
 import { authorization, clients } from "./support/clients.ts"
-import { startServer } from "./support/processes.ts"
+import { runServer, startServer } from "./support/processes.ts"
 
 const limit = 120_000
 const all = 1_000_000_000_000
@@ -64,6 +64,26 @@ describe.each(clients)("%s that leaves", { timeout: limit }, (_, client, there) 
     expect(await ask(`${innerUrl}/status`)).toEqual({ status: 200, body: { inFlight: 0 } })
     // And the server is as good as new.
     expect((await ask(`${url}/primes?below=100`)).body).toEqual({ count: 25 })
+  })
+})
+
+describe("the command line", { timeout: limit }, () => {
+  test.each([
+    ["--port=many", '--port takes a whole number from 0 to 65535, not "many".'],
+    ["--inner=65536", '--inner takes a whole number from 0 to 65535, not "65536".'],
+    ["--users=ada", '--users takes names and tokens such as ada=secret,bob=word, not "ada".'],
+    ["--nothing", "The flags are --port, --inner, --users."]
+  ])("says what is wrong with %s", async (flag, problem) => {
+    const server = runServer(flag)
+    expect(await server.end).toBe(2)
+    expect(server.output()).toContain(problem)
+  })
+
+  test("says that a port is taken, and ends", async () => {
+    const { url } = await startServer()
+    const second = runServer(`--port=${new URL(url).port}`, "--inner=0")
+    expect(await second.end).toBe(1)
+    expect(second.output()).toContain("EADDRINUSE")
   })
 })
 

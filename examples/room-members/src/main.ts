@@ -2,23 +2,24 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { parseArgs } from "node:util"
 import { exitCode, runMain } from "@curfew/shutdown/Node"
 import * as Effect from "effect/Effect"
 import { eventLine } from "./eventLine.ts"
+import { readFlags, wholeNumber } from "./flags.ts"
 import { playOnce } from "./once.ts"
 import { slowDisk } from "./SlowDisk.ts"
 import { startService } from "./service.ts"
 
-const { values: flags } = parseArgs({
-  options: {
-    port: { type: "string", default: "8080" },
-    database: { type: "string" },
-    lobby: { type: "string", default: "20000" },
-    pace: { type: "string", default: "100" },
-    once: { type: "boolean", default: false }
-  }
+const flags = readFlags({
+  port: { type: "string", default: "8080" },
+  database: { type: "string" },
+  lobby: { type: "string", default: "20000" },
+  pace: { type: "string", default: "100" },
+  once: { type: "boolean", default: false }
 })
+const port = wholeNumber("port", flags.port, 65_535)
+const lobby = wholeNumber("lobby", flags.lobby, 1_000_000)
+const pace = wholeNumber("pace", flags.pace, 60_000)
 
 /** Without a file of its own the database goes with the server. */
 const database =
@@ -35,11 +36,11 @@ const database =
 let result: Effect.Success<ReturnType<typeof playOnce>> | undefined
 
 const main = Effect.gen(function* () {
-  const disk = yield* slowDisk(flags.once ? 10 : Number(flags.pace))
+  const disk = yield* slowDisk(flags.once ? 10 : pace)
   const service = yield* startService({
-    port: flags.once ? 0 : Number(flags.port),
+    port: flags.once ? 0 : port,
     database: yield* database,
-    lobby: Number(flags.lobby),
+    lobby,
     pause: disk.pause
   })
   service.activity.listen((event) => console.log(eventLine(event)))

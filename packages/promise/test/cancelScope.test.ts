@@ -471,6 +471,14 @@ describe("depth", () => {
   })
 })
 
+test("L17: withCancelScope leaves a body behind that overruns its budget, and is cancelled", async () => {
+  const client = new AbortController()
+  const whole = withCancelScope(() => new Promise(() => {}), { signal: client.signal, budget: "1 millis" })
+  await turn()
+  client.abort("enough")
+  expect(await reasonOf(whole)).toEqual(requested("enough"))
+})
+
 test("DeadlineExceeded is exported for those who catch it", () => {
   expect(new DeadlineExceeded({ at: 0, scope: "x" }).message).toContain("x")
 })

@@ -45,13 +45,14 @@ export interface Server extends Running {
   readonly innerUrl: string
 }
 
+const program = fileURLToPath(new URL("../../src/server.ts", import.meta.url))
+
+export const runServer = (...flags: ReadonlyArray<string>): Running =>
+  run(process.execPath, "-C", "@curfew/source", program, ...flags)
+
 /** A server that listens, with two users: ada, whose token is `secret`, and bob, whose token is `word`. */
 export const startServer = async (): Promise<Server> => {
-  const program = fileURLToPath(new URL("../../src/server.ts", import.meta.url))
-  const server = run(
-    process.execPath,
-    ...["-C", "@curfew/source", program, "--port=0", "--inner=0", "--users=ada=secret,bob=word"]
-  )
+  const server = runServer("--port=0", "--inner=0", "--users=ada=secret,bob=word")
   const [, port] = await server.says(/Listens to everybody on port (\d+)\n/)
   const [, inner] = await server.says(/Listens to the inner network on port (\d+)\n/)
   return { ...server, url: `http://127.0.0.1:${port}`, innerUrl: `http://127.0.0.1:${inner}` }

@@ -245,7 +245,11 @@ export class Call implements Entry {
         hooks?.withhold?.()
         const said = describe(answer.reason)
         return Effect.andThen(
-          port.respond(httpStatus(answer.reason), `${said[0]?.toUpperCase()}${said.slice(1)}.`),
+          port.respond(
+            httpStatus(answer.reason),
+            `${said[0]?.toUpperCase()}${said.slice(1)}.`,
+            answer.reason
+          ),
           Effect.logDebug(`${this.method} was cancelled: ${said}`)
         )
       }

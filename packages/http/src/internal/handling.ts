@@ -22,10 +22,12 @@ import type { Port } from "./port.ts"
 export const promiseHandler = (
   port: Port,
   response: NodeResponse,
-  name: string | undefined,
+  given: string | undefined,
   handle: (exchange: Exchange) => unknown
-): Effect.Effect<unknown, unknown> =>
-  Effect.contextWith((context: Context.Context<never>) =>
+): Effect.Effect<unknown, unknown> => {
+  // What is left behind is told by name, and most handlers have none.
+  const name = given ?? port.method
+  return Effect.contextWith((context: Context.Context<never>) =>
     promiseSettled(
       (signal) =>
         withCancelScope(
@@ -35,6 +37,7 @@ export const promiseHandler = (
       { name }
     )
   )
+}
 
 /** A request as a value, for a block that is left by disposing it. */
 export const exchangeOf = (

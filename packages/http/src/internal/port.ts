@@ -9,6 +9,7 @@
  */
 import { type ServerResponse, STATUS_CODES } from "node:http"
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2"
+import { Cancelled } from "@curfew/promise"
 import type { CancelReason } from "@curfew/reason"
 import type { PeerSignal } from "@curfew/request/PeerSignal"
 import { moveOnAfter } from "@curfew/scope"
@@ -32,7 +33,7 @@ export interface Port {
   /** The status that went out, if any did. */
   readonly status: () => number | undefined
   /** Answers in the handler's place. */
-  readonly respond: (status: number, sentence: string) => Effect.Effect<void>
+  readonly respond: (status: number, sentence: string, reason?: CancelReason) => Effect.Effect<void>
   /** Nobody is there any more: gives back what is left. */
   readonly drop: () => void
   /** The server stops: whatever answers from now on says so. */
@@ -65,7 +66,13 @@ export const nodePort = (request: NodeRequest, response: NodeResponse, watched: 
     }
   })
   const breakOff = (): void => destroy(request, response)
-  const respond = (status: number, sentence: string): Effect.Effect<void> =>
+  // Node lets go of a body whose request was answered: whoever still reads it would wait for ever.
+  const endBody = (reason: CancelReason | undefined): void => {
+    if (request.complete || request.destroyed) return
+    if (isHttp2(request)) request.stream?.close(0)
+    else request.destroy(reason === undefined ? undefined : new Cancelled(reason))
+  }
+  const respond = (status: number, sentence: string, reason?: CancelReason): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (peer.state !== "waiting" || response.writableEnded) return Effect.void
       if (response.headersSent) {
@@ -84,6 +91,7 @@ export const nodePort = (request: NodeRequest, response: NodeResponse, watched: 
       else (response as ServerResponse).writeHead(status, STATUS_CODES[status] ?? "Cancelled")
       if (!lingers) {
         response.end(text)
+        if (isHttp2(request)) endBody(reason)
         return Effect.asVoid(moveOnAfter(lingering)(awaitOver(watched)))
       }
       if (request.method === "HEAD") (response as ServerResponse).flushHeaders()
@@ -94,7 +102,7 @@ export const nodePort = (request: NodeRequest, response: NodeResponse, watched: 
         moveOnAfter(lingering)(bodyEnded),
         Effect.suspend(() => {
           response.end()
-          return Effect.asVoid(moveOnAfter(lingering)(awaitOver(watched)))
+          return Effect.map(moveOnAfter(lingering)(awaitOver(watched)), () => endBody(reason))
         })
       )
     })

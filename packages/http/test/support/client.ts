@@ -5,13 +5,21 @@ import { once } from "node:events"
 import { connect, type Socket } from "node:net"
 import { type AccessRecord, type EdgeOptions, nodeEdge, type PlainEdge } from "@curfew/http"
 
+const pending = <A>(): { readonly promise: Promise<A>; readonly resolve: (value: A) => void } => {
+  let resolve!: (value: A) => void
+  const promise = new Promise<A>((onValue) => {
+    resolve = onValue
+  })
+  return { promise, resolve }
+}
+
 export interface Gate<A> {
   readonly promise: Promise<A>
   readonly open: (value: A) => void
 }
 
 export const gate = <A = void>(): Gate<A> => {
-  const { promise, resolve } = Promise.withResolvers<A>()
+  const { promise, resolve } = pending<A>()
   return { promise, open: resolve }
 }
 
@@ -24,7 +32,7 @@ export class Told<A> {
     for (const waiter of this.#waiters) waiter()
   }
   readonly until = (count: number): Promise<ReadonlyArray<A>> => {
-    const { promise, resolve } = Promise.withResolvers<ReadonlyArray<A>>()
+    const { promise, resolve } = pending<ReadonlyArray<A>>()
     const look = (): void => {
       if (this.all.length < count) return
       this.#waiters.delete(look)
@@ -68,6 +76,7 @@ export class Raw {
     socket.setEncoding("latin1")
     socket.on("data", this.#heard.add)
     socket.on("error", () => {})
+    socket.on("end", () => socket.end())
     this.closed = once(socket, "close")
   }
 
@@ -80,9 +89,9 @@ export class Raw {
   }
 
   /** Everything up to where this occurs. */
-  readonly until = async (word: string): Promise<string> => {
+  readonly until = async (word: string, times = 1): Promise<string> => {
     let count = 0
-    while (!this.text.includes(word)) {
+    while (this.text.split(word).length <= times) {
       await this.#heard.until(count + 1)
       count = this.#heard.all.length
     }
@@ -101,7 +110,7 @@ export const get = (path = "/", headers = ""): string =>
 
 /** Resolves when the signal is aborted. */
 export const aborted = (signal: AbortSignal): Promise<unknown> => {
-  const { promise, resolve } = Promise.withResolvers<unknown>()
+  const { promise, resolve } = pending<unknown>()
   if (signal.aborted) resolve(signal.reason)
   else signal.addEventListener("abort", () => resolve(signal.reason), { once: true })
   return promise

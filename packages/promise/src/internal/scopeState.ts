@@ -33,7 +33,7 @@ import type { Work } from "../Options.ts"
 import type { Task } from "../Task.ts"
 import { rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
-import { reasonOf, servicesOf, startOf } from "./launch.ts"
+import { interrupted, reasonOf, servicesOf, startOf } from "./launch.ts"
 import {
   always,
   CurrentTasks,
@@ -240,7 +240,13 @@ export class ScopeState implements CancelScope {
     return toPromise(
       Child.startUnsafe(
         this.#context,
-        Effect.flatMap(this.#end, () => task.fiber.pollUnsafe() as Exit.Exit<A, unknown>)
+        Effect.flatMap(
+          this.#end,
+          // A body that overran its clean-up budget was left behind, and has no exit.
+          () =>
+            (task.fiber.pollUnsafe() as Exit.Exit<A, unknown> | undefined) ??
+            interrupted(this.reason ?? requested)
+        )
       )
     )
   }
