@@ -51,22 +51,18 @@ const primes: Handler = async (request, response, url, user) => {
   const below = Number(url.searchParams.get("below"))
   if (!Number.isSafeInteger(below) || below < 2) return json(response, 400, { problem: "Give ?below=1000." })
   if (below > user.credit) return json(response, 429, { problem: `Your credit is ${user.credit}.` })
-  // DETECT: from here on the request is watched, and its leaving, or the end of the server, ends this block. Nobody here
-  // reads a body, so one of any size is thrown away: node does not see the end of a connection that it does not read.
-  await using exchange = fromNode(request, response, {
-    edge,
-    route: "/primes",
-    policy: "cancel",
-    body: "drain"
-  })
-  console.log(`${exchange.id}  ${user.name} begins, ${below}`)
-  user.credit -= below
+  // DETECT: from here on the request is watched. Its client's leaving, or the end of the server, is the end of this block.
+  await using exchange = fromNode(request, response, { edge, route: "/primes", policy: "cancel" })
+
   let [count, n] = [0, 2]
-  // CLEAN UP: only when it did not get to its end, with all that is in reach here.
+  // CLEAN UP: only when it did not get to its end, with all that is in reach here. Set up before there is anything to clean
+  // up: where the client has gone already it throws.
   exchange.onCancel((reason) => {
     user.credit += below - n
     console.log(`${exchange.id}  ${user.name} gets ${below - n} back, stopped at ${n}: ${describe(reason)}`)
   })
+  user.credit -= below
+  console.log(`${exchange.id}  ${user.name} begins, ${below}`)
   for (; n < below; n++) {
     // BREAK: the loop is left here. Every five milliseconds others get their turn, and node hears who has gone.
     await exchange.checkpoint()
