@@ -71,12 +71,18 @@ export const route = <E extends Env = Env, P extends string = string>(
       hooks: {
         value: (response) => resolve(response as Response),
         failure: reject,
-        // The header by which the adapter knows that the response of node is somebody else's to write.
-        withhold: () => resolve(new Response(null, { headers: { "x-hono-already-sent": "true" } }))
+        withhold: () => resolve(alreadySent())
       }
     }))
     return promise
   }
+}
+
+/** By its header the server of Hono knows that the response of node is somebody else's to write. */
+const alreadySent = (): Response => {
+  const response = new Response(null, { headers: { "x-hono-already-sent": "true" } })
+  // That server puts a class of its own in the place of `Response`, and looks at the header only once this was asked.
+  return response.body === null ? response : new Response(null)
 }
 
 const notNode =

@@ -207,6 +207,7 @@ describe("the traps that the adapters go around, as the frameworks have them", (
       started.open()
     })
     const session = connect2(`http://127.0.0.1:${await listen(server)}`)
+    session.on("error", () => {})
     const stream = session.request({ ":path": "/" })
     stream.on("error", () => {})
     await started.promise
@@ -272,6 +273,7 @@ describe("the traps that the adapters go around, as the frameworks have them", (
     const app = new Hono().get("/", ForHono.route(edge, handler))
     const server = createAdaptorServer({ fetch: app.fetch, createServer: createServer2 } as never)
     const session = connect2(`http://127.0.0.1:${await listen(server)}`)
+    session.on("error", () => {})
     const stream = session.request({ ":path": "/" })
     stream.on("error", () => {})
     await started.promise

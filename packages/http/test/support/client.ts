@@ -77,7 +77,9 @@ export class Raw {
     socket.on("data", this.#heard.add)
     socket.on("error", () => {})
     socket.on("end", () => socket.end())
-    this.closed = once(socket, "close")
+    const closed = gate()
+    socket.once("close", () => closed.open())
+    this.closed = closed.promise
   }
 
   get text(): string {
