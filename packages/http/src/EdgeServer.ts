@@ -6,7 +6,7 @@ import type * as Effect from "effect/Effect"
 import type * as Etag from "effect/http/Etag"
 import type * as HttpPlatform from "effect/http/HttpPlatform"
 import * as HttpServer from "effect/http/HttpServer"
-import type { ServeError } from "effect/http/HttpServerError"
+import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { staged } from "./internal/edge/staged.ts"
@@ -80,15 +80,17 @@ export const EdgeServer: {
   /** Listens until the `Scope` ends. */
   readonly make: (
     options: EdgeServerOptions
-  ) => Effect.Effect<HttpServer.HttpServer["Service"], ServeError, Scope.Scope>
+  ) => Effect.Effect<HttpServer.HttpServer["Service"], HttpServerError.ServeError, Scope.Scope>
   /** The server alone, as a layer. */
-  readonly layerServer: (options: EdgeServerOptions) => Layer.Layer<HttpServer.HttpServer, ServeError>
+  readonly layerServer: (
+    options: EdgeServerOptions
+  ) => Layer.Layer<HttpServer.HttpServer, HttpServerError.ServeError>
   /** The server with what `HttpRouter.serve` needs beside it, as `NodeHttpServer.layer` has it. */
   readonly layer: (
     options: EdgeServerOptions
   ) => Layer.Layer<
     HttpServer.HttpServer | NodeServices.NodeServices | HttpPlatform.HttpPlatform | Etag.Generator,
-    ServeError
+    HttpServerError.ServeError
   >
 } = {
   make: staged,

@@ -4,10 +4,10 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpMethod from "effect/http/HttpMethod"
 import * as HttpRouter from "effect/http/HttpRouter"
-import type { HttpServerRequest } from "effect/http/HttpServerRequest"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { ClientDeadline, UnreadBody } from "./EdgeOptions.ts"
+import type { ClientDeadline, Heartbeat, UnreadBody } from "./EdgeOptions.ts"
 import type { EdgeRecord } from "./EdgeRecord.ts"
 import { edgeOf } from "./internal/edge/routing.ts"
 import { checkOptions } from "./internal/edge/settings.ts"
@@ -50,12 +50,14 @@ export interface EdgeOptions {
   readonly bodyBytes?: number | undefined
   /** What a client means that ends its side of the connection and may still read. Default: `gone`. */
   readonly halfClose?: "gone" | "stays" | undefined
+  /** Asks clients for signs of life while their handler computes: see there. Default: none. */
+  readonly heartbeat?: Heartbeat | undefined
   /** Receives the record of each request. */
   readonly onRecord?: ((record: EdgeRecord) => Effect.Effect<unknown>) | undefined
   /** Whether each record is a line in the log, at info. Default: true. Take `disableLogger` of `HttpRouter.serve` then. */
   readonly accessLog?: boolean | undefined
   /** What a request is called. Default: `http-1` and so on. */
-  readonly requestId?: ((request: HttpServerRequest) => string) | undefined
+  readonly requestId?: ((request: HttpServerRequest.HttpServerRequest) => string) | undefined
   /** A use of the request after its end: a defect in tests, counted in production, or nothing. Default: `count`. */
   readonly afterEnd?: "die" | "count" | "ignore" | undefined
 }

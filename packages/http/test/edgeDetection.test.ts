@@ -280,6 +280,48 @@ describe("HTTP/2", () => {
     ))
 })
 
+describe("a client that vanished without a word", () => {
+  const heartbeat = { every: "5 millis" } as const
+
+  /** The beginning of a session, and a GET of /, by a client that answers nothing from then on. */
+  const silent = [
+    Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]),
+    Buffer.from([0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, 0x61])
+  ]
+
+  test("over HTTP/2 answers no ping, and its handler is told", () =>
+    run(
+      Effect.gen(function* () {
+        const { begun, handler, told } = waiting()
+        const server = yield* serving(HttpRouter.add("GET", "/", cancellable(handler)), {
+          heartbeat,
+          server: () => http2.createServer() as never
+        })
+        const client = yield* wire(server.port)
+        client.socket.write(Buffer.concat(silent))
+        yield* begun
+        expect(yield* told).toBe("answered no ping")
+        expect(yield* server.recorded(1)).toMatchObject([
+          { status: 499, reason: { detail: "answered no ping" } }
+        ])
+      })
+    ))
+
+  test("and one that is there is answered as without: over HTTP/1 after interim answers", () =>
+    run(
+      Effect.gen(function* () {
+        const { go, handler } = waiting()
+        const server = yield* serving(HttpRouter.add("GET", "/", cancellable(handler)), { heartbeat })
+        const client = yield* wire(server.port, ask("/"))
+        yield* client.until("102 Processing", 3)
+        yield* go
+        yield* client.until("answer")
+        expect(yield* server.recorded(1)).toMatchObject([{ status: 200, outcome: "answered" }])
+      })
+    ))
+})
+
 describe("a connection that becomes a WebSocket", () => {
   test("L39 is a stream: its handler is interrupted when the client leaves without a word", () =>
     run(
@@ -337,6 +379,33 @@ describe("server-sent events", () => {
         expect(records).toMatchObject([
           { status: 499, outcome: "gone", sent: { status: 200, parts: 2, bytes: 18, whole: false } }
         ])
+      })
+    ))
+
+  test("L41 that are shielded run to their end, although nobody writes their parts any more", () =>
+    run(
+      Effect.gen(function* () {
+        const log: Array<string> = []
+        const go = Deferred.makeUnsafe<void>()
+        const rest = Stream.tap(Stream.rechunk(Stream.range(1, 20), 1), () => Effect.yieldNow)
+        const events = Stream.make("data: 0\n\n").pipe(
+          Stream.concat(Stream.drain(Stream.fromEffect(Deferred.await(go)))),
+          Stream.concat(Stream.map(rest, (i) => `data: ${i}\n\n`)),
+          Stream.encodeText,
+          Stream.onExit((exit) => Effect.sync(() => log.push(exit._tag)))
+        )
+        const server = yield* serving(
+          HttpRouter.add("GET", "/events", Effect.succeed(HttpServerResponse.stream(events))),
+          { streams: "shield" }
+        )
+        const client = yield* wire(server.port, ask("/events"))
+        yield* client.until("data: 0")
+        client.socket.resetAndDestroy()
+        while (server.sockets().length > 0) yield* Effect.yieldNow
+        expect(log).toEqual([])
+        yield* Deferred.succeed(go, undefined)
+        expect(yield* server.recorded(1)).toMatchObject([{ status: 499, sent: { parts: 1, whole: false } }])
+        expect(log).toEqual(["Success"])
       })
     ))
 })

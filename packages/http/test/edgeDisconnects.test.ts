@@ -1,6 +1,8 @@
 /** The disconnect matrix over Effect's server: answers and response streams, behind an edge and without one. */
 import { createServer, type Server } from "node:http"
+import { createServer as createServer2 } from "node:http2"
 import type { AddressInfo } from "node:net"
+import type { Duplex } from "node:stream"
 import { currentReason } from "@curfew/reason"
 import { awaitPeerGone, type OnDisconnect } from "@curfew/request"
 import { inspect, Owner, TaskScope } from "@curfew/scope"
@@ -19,6 +21,7 @@ import * as Stream from "effect/Stream"
 import { describe, test } from "vitest"
 import { EdgeServer } from "../src/EdgeServer.ts"
 import { HttpEdge } from "../src/index.ts"
+import { http2Departures } from "./support/http2Departures.ts"
 
 interface Link extends HttpLink {
   readonly open: () => number
@@ -56,39 +59,42 @@ const answered = (endpoint: DisconnectEndpoint, known: typeof asked | undefined)
 
 type Make = typeof answered
 
-const serve = (make: Make, mode: "edge" | "staged" | "stock") => (endpoint: DisconnectEndpoint) =>
-  Effect.gen(function* () {
-    const owner = yield* TaskScope.make({ name: "server" })
-    const server = createServer()
-    const link = linkOf(server)
-    const routes = HttpRouter.add("*", "/", make(endpoint, mode === "stock" ? undefined : asked))
-    const edge = HttpEdge.edge({
-      accessLog: false,
-      routes: { "* /": policyOf(endpoint) },
-      body: "drain",
-      bodyBytes: Number.POSITIVE_INFINITY
+const serve =
+  (make: Make, mode: "edge" | "staged" | "stock", http2 = false) =>
+  (endpoint: DisconnectEndpoint) =>
+    Effect.gen(function* () {
+      const owner = yield* TaskScope.make({ name: "server" })
+      const server = (http2 ? createServer2() : createServer()) as Server
+      const link = linkOf(server, http2)
+      const routes = HttpRouter.add("*", "/", make(endpoint, mode === "stock" ? undefined : asked))
+      const edge = HttpEdge.edge({
+        accessLog: false,
+        routes: { "* /": policyOf(endpoint) },
+        body: "drain",
+        bodyBytes: Number.POSITIVE_INFINITY
+      })
+      const live = HttpRouter.serve((mode === "stock" ? routes : edge(routes)) as never, {
+        disableLogger: true,
+        disableListenLog: true,
+        middleware: (handled) => Effect.ensuring(handled, endpoint.edgeDone)
+      }).pipe(
+        Layer.provide(
+          mode === "staged"
+            ? EdgeServer.layer({ port: 0, server: () => server })
+            : NodeHttpServer.layer(() => server, { port: 0, host: "127.0.0.1" })
+        ),
+        Layer.provide(Layer.succeed(Owner)(owner)),
+        Layer.provide(Logger.layer([]))
+      )
+      yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections?.()))
+      yield* Effect.orDie(Layer.build(live as unknown as Layer.Layer<never>))
+      return { ...link, port: (server.address() as AddressInfo).port }
     })
-    const live = HttpRouter.serve((mode === "stock" ? routes : edge(routes)) as never, {
-      disableLogger: true,
-      disableListenLog: true,
-      middleware: (handled) => Effect.ensuring(handled, endpoint.edgeDone)
-    }).pipe(
-      Layer.provide(
-        mode === "staged"
-          ? EdgeServer.layer({ port: 0, server: () => server })
-          : NodeHttpServer.layer(() => server, { port: 0, host: "127.0.0.1" })
-      ),
-      Layer.provide(Layer.succeed(Owner)(owner)),
-      Layer.provide(Logger.layer([]))
-    )
-    yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
-    yield* Effect.orDie(Layer.build(live as unknown as Layer.Layer<never>))
-    return { ...link, port: (server.address() as AddressInfo).port }
-  })
 
-const linkOf = (server: Server): { readonly open: () => number } => {
+const linkOf = (server: Server, http2: boolean): { readonly open: () => number } => {
   let open = 0
-  server.on("connection", (socket) => {
+  // A session of HTTP/2 outlives its streams, and is the client's to end.
+  server.on(http2 ? "stream" : "connection", (socket: Duplex) => {
     open++
     socket.on("close", () => open--)
   })
@@ -121,6 +127,33 @@ const drivers: ReadonlyArray<DisconnectDriver<Link>> = [
     connections
   }
 ]
+
+const overHttp2: ReadonlyArray<DisconnectDriver<Link>> = [
+  {
+    name: "answers behind an edge, HTTP/2",
+    policies,
+    serve: serve(answered, "edge", true),
+    connections,
+    left
+  },
+  {
+    name: "streams behind an edge, HTTP/2",
+    policies,
+    serve: serve(streamed, "staged", true),
+    connections,
+    left
+  }
+]
+
+describe.each(overHttp2)("L39, L40: the disconnect matrix over $name", { timeout: 60_000 }, (driver) => {
+  const departures = driver.name.startsWith("streams")
+    ? http2Departures
+    : http2Departures.filter(({ at }) => at !== "streaming")
+  const cases = disconnectMatrix(driver, departures).map(({ name, run }) => [name, run] as const)
+  test.each(cases)("%s", async (_, run) => {
+    await Effect.runPromise(run)
+  })
+})
 
 describe.each(drivers)("L39, L40: the disconnect matrix over $name", { timeout: 60_000 }, (driver) => {
   // Only a stream is left while it streams.

@@ -4,6 +4,7 @@ import { awaitPeerGone, cancellable, Endpoint, isActive, onDisconnect, RequestCo
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { describe, expect, test } from "vitest"
 import { ask, counted, run, serving, text, wire } from "./support/effectServer.ts"
@@ -135,6 +136,53 @@ describe("L39: a client that leaves", () => {
           dropped: false,
           sent: { status: 200, bytes: 6, whole: true }
         })
+      })
+    ))
+
+  test("L37 L39 before its handler starts has a record too: a marked handler does not start, an unmarked one runs", () =>
+    run(
+      Effect.gen(function* () {
+        const log: Array<string> = []
+        const [entered, go] = [Deferred.makeUnsafe<void>(), Deferred.makeUnsafe<void>()]
+        let inside = 0
+        const slow = HttpRouter.middleware(
+          (app) =>
+            Effect.gen(function* () {
+              inside++
+              if (inside === 2) yield* Deferred.succeed(entered, undefined)
+              yield* Deferred.await(go)
+              return yield* app
+            }),
+          { global: true }
+        )
+        const note = (name: string) =>
+          Effect.as(
+            Effect.sync(() => log.push(name)),
+            text(name)
+          )
+        const server = yield* serving(
+          Layer.mergeAll(
+            slow,
+            HttpRouter.add("GET", "/marked", cancellable(note("marked"))),
+            HttpRouter.add("GET", "/unmarked", note("unmarked"))
+          )
+        )
+        for (const path of ["/marked", "/unmarked"]) {
+          const client = yield* wire(server.port, ask(path))
+          while (inside === (path === "/marked" ? 0 : 1)) yield* Effect.yieldNow
+          client.socket.resetAndDestroy()
+        }
+        yield* Deferred.await(entered)
+        while (server.sockets().length > 0) yield* Effect.yieldNow
+        yield* Deferred.succeed(go, undefined)
+        const records = yield* server.recorded(2)
+        expect(log).toEqual(["unmarked"])
+        expect(
+          records.map(({ dropped, outcome, route, status }) => [route, status, outcome, dropped]).sort()
+        ).toEqual([
+          ["GET /marked", 499, "gone", false],
+          ["GET /unmarked", 499, "gone", true]
+        ])
       })
     ))
 })

@@ -61,12 +61,12 @@ describe("L39: the policy of a route", () => {
     const inner = HttpEdge.edge({ default: "cancel", streams: "shield" })(
       HttpRouter.add("GET", "/inner", found)
     )
-    const outer = HttpEdge.edge({ default: "detach", methods: { POST: "shield" } })(
+    const outer = HttpEdge.edge({ default: "detach", methods: { GET: "shield", POST: "shield" } })(
       Layer.mergeAll(inner, HttpRouter.add("GET", "/outer", found), HttpRouter.add("POST", "/outer", found))
     )
     expect((await routesOf(outer)).sort()).toEqual([
       ["GET /inner", "cancel", "shield", true],
-      ["GET /outer", "detach", "default", false],
+      ["GET /outer", "shield", "default", false],
       ["POST /outer", "shield", "default", false]
     ])
   })

@@ -1,4 +1,5 @@
 /** The stages of Effect's server at the end of its program. */
+import { currentReason } from "@curfew/reason"
 import { awaitPeerGone, onDisconnect } from "@curfew/request"
 import { CleanupBudget } from "@curfew/scope"
 import * as Deferred from "effect/Deferred"
@@ -8,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import type { StopReport } from "../src/NodeEdge.ts"
@@ -57,8 +59,10 @@ describe("L43: the end of the server", () => {
         })
         const client = yield* wire(server.port, ask("/"))
         yield* begun
+        const silent = yield* wire(server.port)
         const stopping = yield* Effect.forkChild(server.stop)
-        while (server.server.listening) yield* Effect.yieldNow
+        // While others are under way.
+        yield* silent.closed
         client.socket.write(ask("/late"))
         yield* go
         const got = yield* client.closed
@@ -122,17 +126,20 @@ describe("L43: the end of the server", () => {
         const reports: Array<StopReport> = []
         const { begun, handler } = waiting(Effect.never)
         const outside = waiting(Effect.never)
+        const soft = waiting(Effect.never)
         const server = yield* serving(
           Layer.mergeAll(
             HttpRouter.add("GET", "/", Effect.uninterruptible(handler)),
-            HttpRouter.add("GET", "/finalizer", answer),
             HttpRouter.middleware(
               (app) =>
-                Effect.flatMap(app, (response) =>
-                  response.headers["x-outside"] === undefined ? Effect.succeed(response) : outside.handler
-                ),
+                Effect.flatMap(app, (response) => {
+                  const kind = response.headers["x-outside"]
+                  if (kind === undefined) return Effect.succeed(response)
+                  return kind === "soft" ? Effect.interruptible(soft.handler) : outside.handler
+                }),
               { global: true }
             ),
+            HttpRouter.add("GET", "/soft", Effect.succeed(text("", { headers: { "x-outside": "soft" } }))),
             HttpRouter.add("GET", "/outside", Effect.succeed(text("", { headers: { "x-outside": "1" } })))
           ),
           { staged: { drain: 0, onStopped: (report) => reports.push(report) }, services: brief }
@@ -141,12 +148,40 @@ describe("L43: the end of the server", () => {
         yield* begun
         yield* wire(server.port, ask("/outside"))
         yield* outside.begun
+        yield* wire(server.port, ask("/soft"))
+        yield* soft.begun
         yield* server.stop
-        expect(reports).toEqual([{ drained: 0, cancelled: [], abandoned: ["GET /", "GET /outside"] }])
+        expect(reports).toEqual([
+          { drained: 0, cancelled: ["GET /soft"], abandoned: ["GET /", "GET /outside"] }
+        ])
         // Told before it is left behind; its record would come with its end.
         expect(yield* client.closed).toMatch(/^HTTP\/1.1 503 /)
-        expect(server.records).toEqual([])
+        expect(server.records.map(({ route }) => route)).not.toContain("GET /")
       }).pipe(inBrief)
+    ))
+
+  test("L43 lets an answer out that a client still reads, which node's own close cuts off", () =>
+    run(
+      Effect.gen(function* () {
+        const size = 32 * 1024 * 1024
+        const server = yield* serving(HttpRouter.add("GET", "/", Effect.succeed(text("x".repeat(size)))), {
+          staged: { drain: "1 hour" }
+        })
+        const idle = yield* wire(server.port, ask("/"))
+        yield* idle.until("200 OK")
+        idle.socket.destroy()
+        const client = yield* wire(server.port, ask("/"))
+        yield* client.until("200 OK")
+        client.socket.pause()
+        const stopping = yield* Effect.forkChild(server.stop)
+        while (server.server.listening) yield* Effect.yieldNow
+        for (let i = 0; i < 100; i++) yield* Effect.yieldNow
+        client.socket.resume()
+        const got = yield* client.closed
+        expect(got.length).toBeGreaterThan(size)
+        yield* Fiber.await(stopping)
+        expect(server.records.at(-1)).toMatchObject({ status: 200, sent: { whole: true } })
+      })
     ))
 
   test("L43 breaks off a client that does not read its answer", () =>
@@ -197,6 +232,54 @@ describe("L43: the end of the server", () => {
             reason: { _tag: "Shutdown" },
             sent: { parts: 1, bytes: 4, whole: false }
           }
+        ])
+      })
+    ))
+})
+
+describe("L43: the end of Effect's own server", () => {
+  test("L43 L48 cancels handlers and response streams behind an edge with Shutdown, whatever their policy", () =>
+    run(
+      Effect.gen(function* () {
+        const reasons: Array<string> = []
+        const noted = Effect.flatMap(
+          currentReason,
+          Option.match({
+            onNone: () => Effect.void,
+            onSome: ({ _tag }) => Effect.sync(() => reasons.push(_tag))
+          })
+        )
+        const { begun, handler } = waiting(Effect.never)
+        const stream = Stream.concat(Stream.make("part"), Stream.never).pipe(
+          Stream.encodeText,
+          Stream.ensuring(noted)
+        )
+        const server = yield* serving(
+          Layer.mergeAll(
+            HttpRouter.add(
+              "POST",
+              "/",
+              Effect.onInterrupt(handler, () => noted)
+            ),
+            HttpRouter.add("GET", "/", Effect.succeed(HttpServerResponse.stream(stream)))
+          ),
+          { drain: 1, streams: "shield" }
+        )
+        const client = yield* wire(server.port, ask("/", "POST", "content-length: 0\r\n"))
+        yield* begun
+        const reader = yield* wire(server.port, ask("/"))
+        yield* reader.until("part")
+        const stopping = yield* Effect.forkChild(server.stop)
+        yield* client.until("HTTP/1.1 503 ")
+        yield* reader.closed
+        expect(reasons).toEqual(["Shutdown", "Shutdown"])
+        yield* server.recorded(2)
+        // Its connection is kept alive, and Effect waits for it: what EdgeServer does not do.
+        client.socket.destroy()
+        yield* Fiber.await(stopping)
+        expect(server.records.map(({ outcome, status }) => [status, outcome]).sort()).toEqual([
+          [200, "cancelled"],
+          [503, "cancelled"]
         ])
       })
     ))

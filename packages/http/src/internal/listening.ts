@@ -10,7 +10,7 @@
 import type { Server as HttpServer } from "node:http"
 import type { Http2SecureServer, Http2Server, ServerHttp2Session } from "node:http2"
 import type { Server as HttpsServer } from "node:https"
-import type { Socket } from "node:net"
+import { Server as NetServer, type Socket } from "node:net"
 import { CancelReason } from "@curfew/reason"
 import { CleanupBudget, moveOnAfter } from "@curfew/scope"
 import { Shutdown } from "@curfew/shutdown"
@@ -18,6 +18,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Edge } from "./edge.ts"
+import type { NodeRequest, NodeResponse } from "./peer.ts"
 import type { Entry } from "./table.ts"
 
 /** The servers of node that speak HTTP. */
@@ -69,6 +70,7 @@ export class Attached {
   readonly #atStop = new Set<Entry>()
   readonly #atForce = new Set<Entry>()
   #waiters: Array<() => void> = []
+  readonly #open = new Set<NodeResponse>()
   #stopped = false
   #ended = false
   #unwatch: () => void = () => {}
@@ -88,11 +90,21 @@ export class Attached {
       this.#sessions.add(session)
       session.once("close", () => this.#sessions.delete(session))
     }
+    const requested = (_: NodeRequest, response: NodeResponse): void => {
+      this.#open.add(response)
+      const over = (): void => {
+        if (this.#open.delete(response) && this.#stopped) this.#closeIdle()
+      }
+      response.once("finish", over)
+      response.once("close", over)
+    }
     server.on("connection", connected)
     server.on("session", opened)
+    server.on("request", requested)
     this.#unwatch = () => {
       server.off("connection", connected)
       server.off("session", opened)
+      server.off("request", requested)
     }
   }
 
@@ -105,8 +117,8 @@ export class Attached {
       this.#atStop.add(entry)
       entry.stopping()
     }
-    // It may never have listened.
-    this.#server.close(() => {})
+    // Not the server's own: that closes idle connections at once. It may never have listened.
+    NetServer.prototype.close.call(this.#server, () => {})
     for (const session of this.#sessions) session.close()
     // A browser connects in advance. Node takes a connection that has never said anything for one that is busy.
     for (const socket of this.#sockets) if (socket.bytesRead === 0) socket.destroy()
@@ -119,7 +131,14 @@ export class Attached {
     }
   })
 
+  /**
+   * To node a connection is idle as soon as its answer has been handed over, and what is still on its way through it
+   * is lost when it closes: an answer that somebody still reads puts this off until it is out.
+   */
   #closeIdle(): void {
+    for (const { writableEnded, writableFinished } of this.#open) {
+      if (writableEnded && !writableFinished) return
+    }
     if ("closeIdleConnections" in this.#server) this.#server.closeIdleConnections()
   }
 

@@ -3,6 +3,7 @@ import { createServer, request as httpRequest, type IncomingMessage, type Server
 import { type AddressInfo, connect, type Socket } from "node:net"
 import { OnUnhandled, Owner, TaskScope, type Unhandled } from "@curfew/scope"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -10,6 +11,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import { EdgeServer, type EdgeServerOptions } from "../../src/EdgeServer.ts"
 import { type EdgeRecord, HttpEdge } from "../../src/index.ts"
@@ -31,14 +33,16 @@ export interface Serving {
   readonly stop: Effect.Effect<void>
   /** The levels and first words of everything that was logged. */
   readonly logged: ReadonlyArray<{ readonly level: string; readonly message: string }>
+  /** Of each of its lines. */
+  readonly annotations: ReadonlyArray<Readonly<Record<string, unknown>>>
 }
-
-export type Routes = Layer.Layer<never, never, HttpRouter.HttpRouter>
 
 export interface ServingOptions extends HttpEdge.EdgeOptions {
   readonly server?: () => Server
   /** A server that stops in stages, and not Effect's own. */
   readonly staged?: EdgeServerOptions
+  /** Of Effect's own server. */
+  readonly drain?: Duration.Input
   /** For the server and its handlers. */
   readonly services?: Layer.Layer<never>
 }
@@ -49,11 +53,18 @@ export const serving = <A, E, R>(
   options: ServingOptions = {}
 ): Effect.Effect<Serving, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { server: make = createServer, services: more = Layer.empty, staged, ...edge } = options
+    const {
+      server: make = createServer,
+      services: more = Layer.empty,
+      staged,
+      drain = "20 seconds",
+      ...edge
+    } = options
     const owner = yield* TaskScope.make({ name: "server" })
     const records: Array<EdgeRecord> = []
     const unhandled: Array<Unhandled> = []
     const logged: Array<{ level: string; message: string }> = []
+    const annotations: Array<Readonly<Record<string, unknown>>> = []
     const told = new Set<() => void>()
     const app = HttpEdge.edge({
       accessLog: false,
@@ -74,7 +85,8 @@ export const serving = <A, E, R>(
       more,
       Layer.succeed(Owner)(owner),
       Logger.layer([
-        Logger.make(({ logLevel, message }) => {
+        Logger.make(({ fiber, logLevel, message }) => {
+          annotations.push(fiber.getRef(References.CurrentLogAnnotations))
           logged.push({ level: logLevel, message: String(Array.isArray(message) ? message[0] : message) })
         })
       ])
@@ -82,7 +94,11 @@ export const serving = <A, E, R>(
     const live = HttpRouter.serve(app as never, { disableLogger: true, disableListenLog: true }).pipe(
       Layer.provide(
         staged === undefined
-          ? NodeHttpServer.layer(() => server, { port: 0, host: "127.0.0.1" })
+          ? NodeHttpServer.layer(() => server, {
+              port: 0,
+              host: "127.0.0.1",
+              gracefulShutdownTimeout: drain
+            })
           : EdgeServer.layer({ port: 0, server: () => server, ...staged })
       ),
       Layer.provide(services)
@@ -107,6 +123,7 @@ export const serving = <A, E, R>(
       records,
       unhandled,
       logged,
+      annotations,
       recorded: (count) =>
         Effect.callback((resume) => {
           const look = (): void => {

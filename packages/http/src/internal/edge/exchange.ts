@@ -10,8 +10,8 @@ import { CancelReason } from "@curfew/reason"
 import { seriesOf } from "@curfew/reason/seriesOf"
 import { type RequestContext, statusOf } from "@curfew/request"
 import type * as Context from "effect/Context"
-import type { HttpServerRequest } from "effect/http/HttpServerRequest"
-import type { HttpServerResponse } from "effect/http/HttpServerResponse"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
+import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Metrics from "../../EdgeMetrics.ts"
 import type { EdgeRecord, Outcome } from "../../EdgeRecord.ts"
 import type { Client } from "./watching.ts"
@@ -22,9 +22,12 @@ const cancelledOf = /* @__PURE__ */ seriesOf(Metrics.cancelled, "route", "transp
 const outlivedOf = /* @__PURE__ */ seriesOf(Metrics.outlived, "route")
 const inFlightOf = /* @__PURE__ */ seriesOf(Metrics.inFlight, "route", "transport")
 
+/** What the end of its server is to a request. */
+export const shutdown: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
+
 export class Exchange {
   readonly route: string
-  readonly request: HttpServerRequest
+  readonly request: HttpServerRequest.HttpServerRequest
   readonly client: Client
   readonly #services: Context.Context<never>
   #status: number | undefined
@@ -39,7 +42,12 @@ export class Exchange {
   /** The handler gave an answer that nobody was there for. */
   dropped = false
 
-  constructor(route: string, request: HttpServerRequest, client: Client, services: Context.Context<never>) {
+  constructor(
+    route: string,
+    request: HttpServerRequest.HttpServerRequest,
+    client: Client,
+    services: Context.Context<never>
+  ) {
     this.route = route
     this.request = request
     this.client = client
@@ -54,7 +62,7 @@ export class Exchange {
   }
 
   /** The answer that is about to be sent. */
-  answering(response: HttpServerResponse, outcome: Outcome): void {
+  answering(response: HttpServerResponse.HttpServerResponse, outcome: Outcome): void {
     this.#status = response.status
     const { body } = response
     this.#length = "contentLength" in body ? (body.contentLength ?? 0) : 0

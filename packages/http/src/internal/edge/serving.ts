@@ -17,18 +17,19 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import { ClientAbort } from "effect/http/HttpServerError"
-import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as Fiber from "effect/Fiber"
+import * as HttpServerError from "effect/http/HttpServerError"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Scope from "effect/Scope"
 import type { EdgeOptions } from "../../HttpEdge.ts"
 import { deadlineOf, earlier, notATime } from "./deadline.ts"
-import { Exchange } from "./exchange.ts"
+import { Exchange, shutdown } from "./exchange.ts"
 import { logRecord } from "./logging.ts"
 import { hold } from "./places.ts"
 import type { RouteSettings } from "./settings.ts"
 import { streaming } from "./streaming.ts"
-import { bodyBytes, upgrades, watch } from "./watching.ts"
+import { bodyBytes, type Client, upgrades, watch } from "./watching.ts"
 
 /** A route as its edge serves it. */
 export interface Served {
@@ -43,13 +44,11 @@ export interface Served {
 
 type Response = HttpServerResponse.HttpServerResponse
 
-const shutdown: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
-
 /** To be run masked, in the fiber of the request. */
 export const serve = (served: Served): Effect.Effect<Response, unknown> =>
   Effect.withFiber((fiber) => {
     const { name, options } = served
-    const request = Context.getUnsafe(fiber.context, HttpServerRequest)
+    const request = Context.getUnsafe(fiber.context, HttpServerRequest.HttpServerRequest)
     const client = watch(request, served.settings.watch)
     const exchange = new Exchange(name, request, client, fiber.context)
     const leave = hold(request.source, client.peer.stopUnsafe)
@@ -119,9 +118,11 @@ const answer = (
       onDropped: (exit) => dropped(exchange, exit)
     })
   ) as Effect.Effect<Endpoint.Answer<Response, unknown>>
+  const { heartbeat } = settings.watch
+  const watched = heartbeat === undefined ? running : beating(client, heartbeat, running)
   return Effect.flatMap(
     // A client that left before is a client that left: what its policy lets run, the interrupt does not keep from it.
-    Effect.onExit(client.peer.state === "gone" ? running : Effect.interruptible(running), (exit) =>
+    Effect.onExit(client.peer.state === "gone" ? running : Effect.interruptible(watched), (exit) =>
       Effect.sync(() => {
         if (exit._tag === "Failure" && !exchange.gone) exchange.cancelled(shutdown)
       })
@@ -152,10 +153,21 @@ const closingItsScope = <A, E>(app: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     )
   })
 
+const beating = <A, E>(
+  { beat }: Client,
+  { every, within }: NonNullable<RouteSettings["watch"]["heartbeat"]>,
+  body: Effect.Effect<A, E>
+): Effect.Effect<A, E> =>
+  Effect.acquireUseRelease(
+    Effect.forkChild(Effect.interruptible(Effect.forever(Effect.andThen(Effect.sleep(every), beat(within))))),
+    () => body,
+    (beats) => Fiber.interrupt(beats)
+  )
+
 /** What an interrupt of the request's fiber means. */
 const classify = (exchange: Exchange, cause: Cause.Cause<never>): CancelReason => {
   const byClient = cause.reasons.some(
-    (reason) => reason._tag === "Interrupt" && reason.annotations.has(ClientAbort.key)
+    (reason) => reason._tag === "Interrupt" && reason.annotations.has(HttpServerError.ClientAbort.key)
   )
   if (!byClient) return shutdown
   exchange.client.peer.goneUnsafe(gone(exchange))
@@ -211,7 +223,7 @@ const respond = (
 }
 
 /** Nobody's bodies are too many; they are too large. */
-export const statusFor = (reason: CancelReason): number =>
+const statusFor = (reason: CancelReason): number =>
   reason._tag === "LimitExceeded" && reason.limit === bodyBytes ? 413 : statusOf(reason).http
 
 /** An answer that nobody is there for. */

@@ -10,9 +10,8 @@
 import type { OnDisconnect } from "@curfew/request"
 import { IllegalArgument } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
-import type { UnreadBody } from "../../EdgeOptions.ts"
 import type { EdgeOptions, RouteOptions } from "../../HttpEdge.ts"
-import { resolve } from "../options.ts"
+import { type Resolved, resolve } from "../options.ts"
 
 /** One route's share of the options. */
 export interface RouteSettings {
@@ -22,11 +21,7 @@ export interface RouteSettings {
   /** Milliseconds; `Infinity` without a limit. */
   readonly timeLimit: number
   readonly clientDeadline: { readonly header: string; readonly max: number } | undefined
-  readonly watch: {
-    readonly body: UnreadBody
-    readonly bodyBytes: number
-    readonly halfClose: "gone" | "stays"
-  }
+  readonly watch: Pick<Resolved, "body" | "bodyBytes" | "halfClose" | "heartbeat">
 }
 
 const check = (what: string, policy: OnDisconnect | undefined): OnDisconnect | undefined => {
@@ -48,7 +43,8 @@ const isRouteOptions = (u: OnDisconnect | RouteOptions): u is RouteOptions =>
 export const merge = (outer: EdgeOptions, inner: EdgeOptions): EdgeOptions => ({
   ...outer,
   ...defined(inner),
-  methods: { ...outer.methods, ...inner.methods },
+  // A default says something for each method.
+  methods: inner.default === undefined ? { ...outer.methods, ...inner.methods } : { ...inner.methods },
   routes: { ...outer.routes, ...inner.routes }
 })
 
@@ -67,7 +63,12 @@ export const checkOptions = (options: EdgeOptions): void => {
 }
 
 /** What both kinds of edges have, in the words of the one for node. */
-const watchOptions = ({ body, bodyBytes, halfClose }: EdgeOptions) => ({ body, bodyBytes, halfClose })
+const watchOptions = ({ body, bodyBytes, halfClose, heartbeat }: EdgeOptions) => ({
+  body,
+  bodyBytes,
+  halfClose,
+  heartbeat
+})
 
 export const settingsOf = (
   options: EdgeOptions,

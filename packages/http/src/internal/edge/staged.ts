@@ -16,7 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpServer from "effect/http/HttpServer"
-import type { ServeError } from "effect/http/HttpServerError"
+import type * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Scope from "effect/Scope"
 import type { EdgeServerOptions } from "../../EdgeServer.ts"
@@ -27,7 +27,7 @@ import { enterAll } from "./places.ts"
 
 export const staged = (
   options: EdgeServerOptions
-): Effect.Effect<HttpServer.HttpServer["Service"], ServeError, Scope.Scope> =>
+): Effect.Effect<HttpServer.HttpServer["Service"], HttpServerError.ServeError, Scope.Scope> =>
   Effect.gen(function* () {
     const { drain = "20 seconds", halfClose, limits, name, onStopped, server: make, ...listen } = options
     const limited = serverOptions(limits)

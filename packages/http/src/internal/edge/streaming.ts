@@ -18,7 +18,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import type { Deadline } from "./deadline.ts"
-import type { Exchange } from "./exchange.ts"
+import { type Exchange, shutdown } from "./exchange.ts"
 
 interface Streamed
   extends Pick<
@@ -76,7 +76,13 @@ const produce = (
     deadline: deadline.at,
     deadlineOrigin: deadline.origin
   }) as Effect.Effect<Endpoint.Answer<void, unknown>>
-  return Effect.flatMap(RequestContext.provide(context)(running), (told) => {
+  const noted = Effect.onExit(running, (exit) =>
+    Effect.sync(() => {
+      // The writer has gone without its client: the server ends.
+      if (exit._tag === "Failure" && !exchange.gone) exchange.cancelled(shutdown)
+    })
+  )
+  return Effect.flatMap(RequestContext.provide(context)(noted), (told) => {
     switch (told._tag) {
       case "Value":
         exchange.streamEnded()

@@ -9,9 +9,11 @@
  */
 import { CancelReason } from "@curfew/reason"
 import { type CallInfo, PeerSignal } from "@curfew/request"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { HttpServerRequest } from "effect/http/HttpServerRequest"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import { type NodeRequest, type NodeResponse, type Watched, type WatchOptions, watchPeer } from "../peer.ts"
+import { nodePort } from "../port.ts"
 
 /** One request's other end. */
 export interface Client {
@@ -22,6 +24,8 @@ export interface Client {
   /** Waits until the answer has been written, or cannot be any more. */
   readonly delivered: Effect.Effect<void>
   readonly unwatch: () => void
+  /** Asks for a sign of life, and tells the peer when none came in time. */
+  readonly beat: (within: Duration.Duration) => Effect.Effect<void>
 }
 
 /** The limit of a body's size, as a reason names it. */
@@ -36,13 +40,13 @@ const isNodeRequest = (source: object): source is NodeRequest =>
   "httpVersionMajor" in source && typeof source.httpVersionMajor === "number"
 
 /** The connection is to become another: a WebSocket, or whatever it names. */
-export const upgrades = (request: HttpServerRequest): boolean =>
+export const upgrades = (request: HttpServerRequest.HttpServerRequest): boolean =>
   typeof (request as NodeParts).response === "function"
 
 const afterwards = Effect.void
 
 export const watch = (
-  request: HttpServerRequest,
+  request: HttpServerRequest.HttpServerRequest,
   options: WatchOptions & { readonly bodyBytes: number }
 ): Client => {
   const { response, source } = request as NodeParts
@@ -59,7 +63,8 @@ export const watch = (
     found = watched
     if (early) onTooLarge()
     const { peer, transport, unwatch } = watched
-    return { peer, transport, response, unwatch, delivered: over(watched) }
+    const { beat } = nodePort(source, response, watched)
+    return { peer, transport, response, unwatch, beat, delivered: over(watched) }
   }
   return source instanceof Request ? watchSignal(source.signal) : unwatched("http1")
 }
@@ -69,6 +74,7 @@ const unwatched = (transport: Client["transport"]): Client => ({
   transport,
   response: undefined,
   unwatch: () => {},
+  beat: () => Effect.void,
   delivered: afterwards
 })
 
