@@ -36,7 +36,7 @@ import * as Duration from "effect/Duration"
 export type CancelReason =
   | {
       readonly _tag: "ClientGone"
-      readonly transport: "http1" | "http2" | "ws" | "grpc" | "tunnel"
+      readonly transport: "http1" | "http2" | "ws" | "grpc" | "tunnel" | "tcp"
       readonly detail?: string
       readonly because?: CancelReason
     }
@@ -98,7 +98,7 @@ const optionalString = (u: unknown): boolean => u === undefined || typeof u === 
 // A tag without fields is a common word: with fields beside it the value is somebody else's.
 const bare = (u: Unchecked): boolean => Object.keys(u).length === 1
 
-const transports: ReadonlyArray<unknown> = ["http1", "http2", "ws", "grpc", "tunnel"]
+const transports: ReadonlyArray<unknown> = ["http1", "http2", "ws", "grpc", "tunnel", "tcp"]
 
 // A value may hold itself; no reason is told through this many hands.
 const deepest = 16

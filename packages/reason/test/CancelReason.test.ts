@@ -11,7 +11,13 @@ const text = fc.string()
 const anyReason: fc.Arbitrary<CancelReason> = fc.oneof(
   fc
     .record({
-      transport: fc.constantFrom("http1" as const, "http2" as const, "ws" as const, "grpc" as const),
+      transport: fc.constantFrom(
+        "http1" as const,
+        "http2" as const,
+        "ws" as const,
+        "grpc" as const,
+        "tcp" as const
+      ),
       detail: text
     })
     .map(CancelReason.ClientGone),

@@ -33,7 +33,7 @@ import { runs as casesOf } from "../../../test/support/seed.ts"
 import { sweepAll } from "../../../test/support/sweep.ts"
 import { dropped, feed, left, post, serve } from "./support/edge.ts"
 
-const transports: ReadonlyArray<Transport> = ["http1", "http2", "ws", "grpc", "tunnel"]
+const transports: ReadonlyArray<Transport> = ["http1", "http2", "ws", "grpc", "tunnel", "tcp"]
 const limit = CancelReason.LimitExceeded({ limit: "body size" })
 const force = CancelReason.Shutdown({ phase: "force" })
 const runs = casesOf(200).numRuns

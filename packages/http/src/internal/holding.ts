@@ -29,10 +29,14 @@ export interface Held {
 export const hold = (options: EdgeOptions & EndOptions): Held => {
   const { drain, force, name = "http", onStopped } = options
   let signal: ((name: string) => void) | undefined
+  let begun = false
   const signals: Signals = {
     subscribe: (listener) => {
-      signal = listener
-      const forget = options.signals?.subscribe(listener)
+      signal = (name) => {
+        begun = true
+        listener(name)
+      }
+      const forget = options.signals?.subscribe(signal)
       return () => forget?.()
     }
   }
@@ -46,7 +50,7 @@ export const hold = (options: EdgeOptions & EndOptions): Held => {
       return yield* Effect.never
     })
   )
-  const run = Shutdown.run(main, { name, drain, force, signals, signalWindow: 0 })
+  const run = Shutdown.run(main, { name, drain, force, signals })
   const ended = toPromise(
     Child.startUnsafe(
       Context.empty(),
@@ -57,10 +61,11 @@ export const hold = (options: EdgeOptions & EndOptions): Held => {
     throw new Error("The edge was made deep inside other starts; make it outside of any handler.")
   }
   const { context, edge } = opened
-  let begun = false
+  let calls = 0
   const begin = (): void => {
-    begun = true
-    signal?.("shutdown")
+    calls++
+    // Each by a name of its own: what has the same name in a short time is taken for one signal, delivered twice.
+    signal?.(calls === 1 ? "shutdown" : `shutdown ${calls}`)
   }
   return {
     edge,

@@ -94,8 +94,13 @@ export const nodePort = (request: NodeRequest, response: NodeResponse, watched: 
         if (isHttp2(request)) endBody(reason)
         return Effect.asVoid(moveOnAfter(lingering)(awaitOver(watched)))
       }
+      // Its length was said: that is all of the answer, and a client that closes then has not left.
       if (request.method === "HEAD") (response as ServerResponse).flushHeaders()
-      else (response as ServerResponse).write(text)
+      else {
+        ;(response as ServerResponse).write(text, (error) => {
+          if (!error) peer.completeUnsafe()
+        })
+      }
       watched.body.unwatch()
       request.resume()
       return Effect.andThen(

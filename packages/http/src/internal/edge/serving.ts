@@ -122,7 +122,7 @@ const answer = (
     classify: (cause: Cause.Cause<never>) => classify(exchange, cause)
   }
   const labelled = Effect.annotateLogs(
-    Effect.andThen(Effect.annotateCurrentSpan("curfew.request.id", context.id), served.app),
+    Effect.andThen(Effect.annotateCurrentSpan("curfew.request.id", context.id), closingItsScope(served.app)),
     "request",
     context.id
   )
@@ -158,6 +158,18 @@ const answer = (
       )
   )
 }
+
+/**
+ * Gives a handler a part of the request's `Scope`, which ends with the handler where that was interrupted: guards in it ask
+ * the fiber that closes it, and the request's own was not cancelled. An answer keeps it open until it is out.
+ */
+const closingItsScope = <A, E>(app: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.withFiber((fiber) => {
+    const scope = Scope.forkUnsafe(Context.getUnsafe(fiber.context, Scope.Scope))
+    return Effect.onExit(Effect.provideService(app, Scope.Scope, scope), (exit) =>
+      exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause) ? Scope.close(scope, exit) : Effect.void
+    )
+  })
 
 const beating = <A, E>(
   { beat }: Client,
