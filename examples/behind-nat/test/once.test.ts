@@ -1,4 +1,6 @@
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
+import { once } from "node:events"
+import { connect } from "node:net"
 import { fileURLToPath } from "node:url"
 import { describe, expect, test } from "vitest"
 
@@ -23,6 +25,30 @@ describe("the demonstration of curfew-tunnel", { timeout: 180_000 }, () => {
       exitCodes: { agent: 0, gateway: 0, service: 0 }
     })
     expect(code).toBe(0)
+  })
+
+  test("that is killed leaves no program behind", async () => {
+    const running = spawn(process.execPath, ["-C", "@curfew/source", main])
+    let out = ""
+    await new Promise<void>((resolve) => {
+      running.stdout.on("data", (chunk: Buffer) => {
+        out += chunk
+        if (out.includes("it stays up")) resolve()
+      })
+    })
+    const ports = [/service .* listens on \S+:(\d+)/, /gateway ready .* listen=\S+:(\d+)/].map(
+      (pattern) => pattern.exec(out)?.[1] ?? "none"
+    )
+    const gone = ports.map(async (port) => {
+      const socket = connect(Number(port), "127.0.0.1")
+      await once(socket, "connect")
+      return once(
+        socket.resume().on("error", () => undefined),
+        "close"
+      )
+    })
+    running.kill("SIGKILL")
+    await Promise.all(gone)
   })
 
   test("says which flag it does not know", async () => {

@@ -64,6 +64,44 @@ describe("which agent gets a call", { timeout: 120_000 }, () => {
   })
 })
 
+describe("when agents have much to do", { timeout: 120_000 }, () => {
+  test("--pick least-loaded takes the one with the fewest calls", async () => {
+    const gateway = await startGateway(["--pick", "least-loaded"])
+    const backends = await Promise.all(["one ", "two "].map((name) => startBackend(name)))
+    for (const { address } of backends) await startAgent(gateway, address)
+    const client = clientOf(gateway.expose)
+    const [busy, free] = backends.map((backend) => backend.nextWait().waiting)
+    const call = serverStream(client, "Wait", "x")
+    const outcome = collect(call)
+    const other = await Promise.race([busy?.then(() => "two X"), free?.then(() => "one X")])
+    for (let count = 0; count < 4; count++) expect((await unary(client, "Shout", "x")).value).toBe(other)
+    call.cancel()
+    await outcome
+  })
+
+  test.each([
+    ["is refused", [], Code.RESOURCE_EXHAUSTED],
+    ["that has waited in vain is refused", ["--wait", "100ms"], Code.UNAVAILABLE]
+  ])("a call over --max-streams %s with a sentence", async (_, wait, code) => {
+    const gateway = await startGateway(["--max-streams", "1", ...wait])
+    const backend = await startBackend()
+    await startAgent(gateway, backend.address)
+    const client = clientOf(gateway.expose)
+    const { cancelled, waiting } = backend.nextWait()
+    const call = serverStream(client, "Wait", "x")
+    const outcome = collect(call)
+    await waiting
+    const { status } = await unary(client, "Shout", "x")
+    expect(status.code).toBe(code)
+    expect(status.details).toBe(
+      'Every agent with the key "home" has as many calls as it may; start another one, or give a larger --max-streams to both ends'
+    )
+    call.cancel()
+    await outcome
+    await cancelled
+  })
+})
+
 describe("when something goes", { timeout: 120_000 }, () => {
   test("a gateway without agents answers UNAVAILABLE with a sentence", async () => {
     const gateway = await startGateway()

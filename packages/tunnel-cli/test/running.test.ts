@@ -1,4 +1,5 @@
 /** Watching the program, and ending it. */
+import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as grpc from "@grpc/grpc-js"
 import { describe, expect, test } from "vitest"
@@ -222,5 +223,45 @@ describe("over TLS", { timeout: 120_000 }, () => {
       file("client.key")
     ])
     expect((await unary(clientOf(gateway.expose), "Shout", "x")).value).toBe("X")
+  })
+
+  test("a backend whose certificate does not fit costs the call, which is told so", async () => {
+    const gateway = await startGateway()
+    const pair = {
+      cert_chain: readFileSync(file("server.crt")),
+      private_key: readFileSync(file("server.key"))
+    }
+    const backend = await startBackend("", 0, grpc.ServerCredentials.createSsl(null, [pair]))
+    await startAgent(gateway, backend.address, ["--backend-ca", file("stranger.crt")])
+    const { status } = await unary(clientOf(gateway.expose), "Shout", "x")
+    expect(status.code).toBe(Code.UNAVAILABLE)
+    expect(status.details).toMatch(
+      /^The agent is connected, but its backend at \S+ cannot be reached: .*certificate/
+    )
+    expect(status.details).not.toContain("Resolution")
+  })
+
+  test.each([
+    ["--backend-ca", ["--backend-ca", file("authority.crt")], {}],
+    ["--backend-tls", ["--backend-tls"], { GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: file("authority.crt") }]
+  ])("calls come in by --expose-tls-…, with a certificate, and go on by %s", async (_, secure, env) => {
+    const [authority, ...own] = ["authority.crt", "client.key", "client.crt"].map((name) =>
+      readFileSync(file(name))
+    )
+    const gateway = await startGateway([
+      ...["--expose-tls-cert", file("server.crt"), "--expose-tls-key", file("server.key")],
+      ...["--expose-tls-ca", file("authority.crt")]
+    ])
+    const pair = {
+      cert_chain: readFileSync(file("server.crt")),
+      private_key: readFileSync(file("server.key"))
+    }
+    const backend = await startBackend("", 0, grpc.ServerCredentials.createSsl(null, [pair]))
+    await startAgent(gateway, backend.address, secure, env)
+    const caller = clientOf(gateway.expose, grpc.credentials.createSsl(authority, ...own))
+    expect((await unary(caller, "Shout", "x")).value).toBe("X")
+    expect((await collect(serverStream(caller, "Spell", "abc"))).parts).toEqual(["a", "b", "c"])
+    const stranger = clientOf(gateway.expose, grpc.credentials.createSsl(authority ?? null))
+    expect((await unary(stranger, "Shout", "x")).status.code).toBe(Code.UNAVAILABLE)
   })
 })

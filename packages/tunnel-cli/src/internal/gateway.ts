@@ -38,7 +38,7 @@ export const gateway = (
   log: Log
 ): Effect.Effect<never, Mistake, Owner | Scope.Scope> =>
   Effect.gen(function* () {
-    const { expose, insecure, listen, maxMessage } = flags
+    const { expose, insecure, listen, maxMessage, maxStreams } = flags
     const tunnelTls = { cert: flags.tlsCert, key: flags.tlsKey, ca: flags.tlsCa }
     const callTls = { cert: flags.exposeTlsCert, key: flags.exposeTlsKey, ca: flags.exposeTlsCa }
     const tunnelCredentials = yield* serverCredentials({
@@ -74,6 +74,8 @@ export const gateway = (
     const service = yield* TunnelService.make({
       ...(services === undefined ? {} : { services }),
       maxMessageSize: maxMessage,
+      maxStreams,
+      maxHandlers: maxStreams,
       authenticate: admitting(flags, log),
       affinityKey: ({ identity }) => identity,
       onReverseOpen: (key, { grpc, id, peer, stats }) => {
@@ -135,7 +137,9 @@ export const gateway = (
         return
       }
       const channel = service.reverse.channel({ key, pick, wait })
-      forwarding.take(incoming, { key, channel, rephrase: withoutTunnel(absent) })
+      const full = `Every agent with the key "${key}" has as many calls as it may; start another one, or give a larger --max-streams to both ends`
+      const rephrase = withoutTunnel(absent, full, () => desk.withKey(key).length > 0)
+      forwarding.take(incoming, { key, channel, rephrase })
     }
     const calls = yield* exposed({
       flag: "--expose",
