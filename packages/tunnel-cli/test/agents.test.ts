@@ -102,6 +102,22 @@ describe("when agents have much to do", { timeout: 120_000 }, () => {
   })
 })
 
+describe("what flags allow", { timeout: 120_000 }, () => {
+  test("--insecure, --tunnels and --max-message", async () => {
+    const gateway = await startGateway(["--listen", "0.0.0.0:0", "--insecure", "--max-message", "1KiB"])
+    const backend = await startBackend()
+    const to = { ...gateway, listen: gateway.listen.replace("0.0.0.0", "127.0.0.1") }
+    await startAgent(to, backend.address, ["--tunnels", "2", "--max-message", "1KiB"])
+    await gateway.says(/tunnel opened key=home/)
+    const client = clientOf(gateway.expose)
+    const shout = (length: number) => unary(client, "Shout", "x".repeat(length))
+    expect((await shout(1024)).value).toBe("X".repeat(1024))
+    expect((await shout(1025)).status.code).toBe(Code.RESOURCE_EXHAUSTED)
+    expect((await shout(1024)).value).toBe("X".repeat(1024))
+    expect(gateway.log()).not.toContain("tunnel closed")
+  })
+})
+
 describe("when something goes", { timeout: 120_000 }, () => {
   test("a gateway without agents answers UNAVAILABLE with a sentence", async () => {
     const gateway = await startGateway()

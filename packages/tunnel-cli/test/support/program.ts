@@ -4,7 +4,7 @@ import { once } from "node:events"
 import { fileURLToPath } from "node:url"
 import { atEnd } from "./cleanUp.ts"
 
-const cli = fileURLToPath(new URL("../../src/cli.ts", import.meta.url))
+export const cli = fileURLToPath(new URL("../../src/cli.ts", import.meta.url))
 
 export interface Running {
   readonly child: ChildProcess
