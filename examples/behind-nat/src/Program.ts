@@ -32,7 +32,9 @@ export type Command = readonly [program: keyof typeof sources, ...ReadonlyArray<
 
 const launch = ([program, ...words]: Command): ChildProcess =>
   spawn(process.execPath, ["-C", "@curfew/source", "--import", leash, sources[program], ...words], {
-    stdio: ["pipe", "pipe", "pipe"]
+    stdio: ["pipe", "pipe", "pipe"],
+    // A Ctrl-C reaches the demonstration alone: two signals would be one too many for an end in order.
+    detached: true
   })
 
 /** Starts a program; it ends with the scope. */

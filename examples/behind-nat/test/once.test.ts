@@ -13,6 +13,19 @@ const run = (...words: ReadonlyArray<string>) =>
     )
   })
 
+/** The demonstration as a terminal starts it, in a group of its own. */
+const staysUp = async () => {
+  const running = spawn(process.execPath, ["-C", "@curfew/source", main], { detached: true })
+  let out = ""
+  await new Promise<void>((resolve) => {
+    running.stdout.on("data", (chunk: Buffer) => {
+      out += chunk
+      if (out.includes("it stays up")) resolve()
+    })
+  })
+  return { running, out: () => out }
+}
+
 describe("the demonstration of curfew-tunnel", { timeout: 180_000 }, () => {
   test("ends with what it has shown as JSON, and every part ends in order", async () => {
     const { code, log, out } = await run("--once")
@@ -28,16 +41,9 @@ describe("the demonstration of curfew-tunnel", { timeout: 180_000 }, () => {
   })
 
   test("that is killed leaves no program behind", async () => {
-    const running = spawn(process.execPath, ["-C", "@curfew/source", main])
-    let out = ""
-    await new Promise<void>((resolve) => {
-      running.stdout.on("data", (chunk: Buffer) => {
-        out += chunk
-        if (out.includes("it stays up")) resolve()
-      })
-    })
+    const { out, running } = await staysUp()
     const ports = [/service .* listens on \S+:(\d+)/, /gateway ready .* listen=\S+:(\d+)/].map(
-      (pattern) => pattern.exec(out)?.[1] ?? "none"
+      (pattern) => pattern.exec(out())?.[1] ?? "none"
     )
     const gone = ports.map(async (port) => {
       const socket = connect(Number(port), "127.0.0.1")
@@ -49,6 +55,18 @@ describe("the demonstration of curfew-tunnel", { timeout: 180_000 }, () => {
     })
     running.kill("SIGKILL")
     await Promise.all(gone)
+  })
+
+  test("ends in order at Ctrl-C, which a terminal sends to every program that it started", async () => {
+    const { out, running } = await staysUp()
+    process.kill(-(running.pid ?? Number.NaN), "SIGINT")
+    expect((await once(running, "close"))[0]).toBe(0)
+    for (const name of ["service", "gateway", "agent"]) {
+      expect(out()).toMatch(
+        new RegExp(`^${name} +\\| Shutdown after \\w+ in .* 0 cancelled, 0 abandoned$`, "m")
+      )
+    }
+    expect(out()).not.toContain("moved on by a signal")
   })
 
   test("says which flag it does not know", async () => {
