@@ -1,11 +1,16 @@
 /** Which agent gets a call, and what becomes of calls when agents, backends and gateways come and go. */
+import { GrpcServer } from "@curfew/grpc"
+import { Owner } from "@curfew/scope"
+import { Services, TunnelService } from "@curfew/tunnel"
 import * as grpc from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
 import { beforeAll, describe, expect, test } from "vitest"
 import { type Gateway, start, startAgent, startConnect, startGateway } from "./support/program.ts"
 import {
   clientOf,
   clientStream,
   collect,
+  definition,
   duplex,
   metadataFor,
   serverStream,
@@ -219,6 +224,32 @@ describe("connect, the other direction", { timeout: 120_000 }, () => {
     call.cancel()
     await cancelled
     expect((await outcome).status.code).toBe(Code.CANCELLED)
+  })
+
+  test("reaches any tunnel server, whose handlers know their kinds", async () => {
+    await Effect.runPromise(
+      Effect.gen(function* () {
+        const server = yield* GrpcServer.make({ services: [], address: "127.0.0.1:0" })
+        const services = Services.empty.pipe(
+          Services.add(definition, {
+            Shout: (call: grpc.ServerUnaryCall<string, string>, respond: grpc.sendUnaryData<string>) =>
+              respond(null, call.request.toUpperCase()),
+            Spell: (call: grpc.ServerWritableStream<string, string>) => {
+              for (const letter of call.request) call.write(letter)
+              call.end()
+            }
+          })
+        )
+        yield* server.add(yield* TunnelService.make({ services }))
+        const connect = yield* Effect.promise(() => startConnect({ listen: server.address }))
+        const client = clientOf(connect.listen)
+        expect((yield* Effect.promise(() => unary(client, "Shout", "x"))).value).toBe("X")
+        const spelled = yield* Effect.promise(() => collect(serverStream(client, "Spell", "abc")))
+        expect(spelled.parts).toEqual(["a", "b", "c"])
+        const { status } = yield* Effect.promise(() => unary(client, "Fail", "x"))
+        expect(status.code).toBe(Code.UNIMPLEMENTED)
+      }).pipe(Effect.scoped, Effect.provide(Owner.layer()))
+    )
   })
 
   test("says what is missing while there is no tunnel", async () => {

@@ -98,7 +98,7 @@ export const startAgent = async (
 
 /** A connect that listens, and has its tunnel unless that is not waited for. */
 export const startConnect = async (
-  gateway: Gateway,
+  gateway: Pick<Gateway, "listen">,
   args: ReadonlyArray<string> = [],
   open = true
 ): Promise<Running & { readonly listen: string }> => {

@@ -9,7 +9,7 @@ const bytes = {
   responseDeserialize: (buffer: Buffer) => buffer.toString()
 }
 
-const definition = {
+export const definition = {
   Shout: { path: "/demo.Voice/Shout", requestStream: false, responseStream: false, ...bytes },
   Spell: { path: "/demo.Voice/Spell", requestStream: false, responseStream: true, ...bytes },
   Join: { path: "/demo.Voice/Join", requestStream: true, responseStream: false, ...bytes },
