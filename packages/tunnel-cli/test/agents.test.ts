@@ -138,6 +138,15 @@ describe("when something goes", { timeout: 120_000 }, () => {
     expect(status.details).toMatch(/^No agent is connected; start one: curfew-tunnel agent /)
   })
 
+  test.each([
+    ["agent", ["--key", "home", "--backend", "127.0.0.1:1"]],
+    ["connect", ["--listen", "127.0.0.1:0"]]
+  ])("%s is told which port to dial when it dials the callers'", async (command, words) => {
+    const gateway = await startGateway()
+    const lost = start([command, "--gateway", gateway.expose, ...words])
+    await lost.says(/warn {2}not connected .*for callers; agents and connects dial the gateway's --listen/)
+  })
+
   test("a killed agent costs its calls, the other one goes on, and the gateway says one line", async () => {
     const gateway = await startGateway()
     const [first, second] = [await startBackend("first "), await startBackend("second ")]

@@ -126,12 +126,16 @@ export const gateway = (
       }
       const key =
         asked.metadata ?? asked.hosts.find((name) => desk.withKey(name).length > 0) ?? flags.defaultKey
+      // A tunnel may go to an agent that takes tunnels; without one somebody has dialled the wrong port.
+      const astray = incoming.getPath().startsWith("/grpctunnel.v1.TunnelService/")
       if (key === undefined) {
-        const [code, details] = nobody(desk)
+        const [code, details] = astray ? wrongPort : nobody(desk)
         forwarding.refuse(incoming, code, details)
         return
       }
-      const absent = `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
+      const absent = astray
+        ? wrongPort[1]
+        : `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
       if (wait === false && desk.withKey(key).length === 0) {
         forwarding.refuse(incoming, Code.UNAVAILABLE, absent)
         return
@@ -158,6 +162,11 @@ export const gateway = (
     log.info("gateway ready", desk.addresses)
     return yield* Effect.never
   })
+
+const wrongPort = [
+  Code.UNAVAILABLE,
+  "This port is --expose, for callers; agents and connects dial the gateway's --listen"
+] as const
 
 /** What a call is told that names no agent. */
 const nobody = (desk: Desk): readonly [code: number, details: string] =>
