@@ -20,6 +20,9 @@ export class Ended extends Error {}
 
 const path = (relative: string): string => fileURLToPath(new URL(`../../../${relative}`, import.meta.url))
 
+/** A pipe that nothing is written to: it closes with the demonstration, a kill included, and ends the program. */
+const leash = new URL("./leash.ts", import.meta.url).href
+
 const sources = {
   "curfew-tunnel": path("packages/tunnel-cli/src/cli.ts"),
   "hash-finder": path("examples/hash-finder/src/server.ts")
@@ -28,8 +31,10 @@ const sources = {
 export type Command = readonly [program: keyof typeof sources, ...ReadonlyArray<string>]
 
 const launch = ([program, ...words]: Command): ChildProcess =>
-  spawn(process.execPath, ["-C", "@curfew/source", sources[program], ...words], {
-    stdio: ["ignore", "pipe", "pipe"]
+  spawn(process.execPath, ["-C", "@curfew/source", "--import", leash, sources[program], ...words], {
+    stdio: ["pipe", "pipe", "pipe"],
+    // A Ctrl-C reaches the demonstration alone: two signals would be one too many for an end in order.
+    detached: true
   })
 
 /** Starts a program; it ends with the scope. */

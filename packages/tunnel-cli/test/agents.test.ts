@@ -1,11 +1,16 @@
 /** Which agent gets a call, and what becomes of calls when agents, backends and gateways come and go. */
+import { GrpcServer } from "@curfew/grpc"
+import { Owner } from "@curfew/scope"
+import { Services, TunnelService } from "@curfew/tunnel"
 import * as grpc from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
 import { beforeAll, describe, expect, test } from "vitest"
 import { type Gateway, start, startAgent, startConnect, startGateway } from "./support/program.ts"
 import {
   clientOf,
   clientStream,
   collect,
+  definition,
   duplex,
   metadataFor,
   serverStream,
@@ -64,6 +69,60 @@ describe("which agent gets a call", { timeout: 120_000 }, () => {
   })
 })
 
+describe("when agents have much to do", { timeout: 120_000 }, () => {
+  test("--pick least-loaded takes the one with the fewest calls", async () => {
+    const gateway = await startGateway(["--pick", "least-loaded"])
+    const backends = await Promise.all(["one ", "two "].map((name) => startBackend(name)))
+    for (const { address } of backends) await startAgent(gateway, address)
+    const client = clientOf(gateway.expose)
+    const [busy, free] = backends.map((backend) => backend.nextWait().waiting)
+    const call = serverStream(client, "Wait", "x")
+    const outcome = collect(call)
+    const other = await Promise.race([busy?.then(() => "two X"), free?.then(() => "one X")])
+    for (let count = 0; count < 4; count++) expect((await unary(client, "Shout", "x")).value).toBe(other)
+    call.cancel()
+    await outcome
+  })
+
+  test.each([
+    ["is refused", [], Code.RESOURCE_EXHAUSTED],
+    ["that has waited in vain is refused", ["--wait", "100ms"], Code.UNAVAILABLE]
+  ])("a call over --max-streams %s with a sentence", async (_, wait, code) => {
+    const gateway = await startGateway(["--max-streams", "1", ...wait])
+    const backend = await startBackend()
+    await startAgent(gateway, backend.address)
+    const client = clientOf(gateway.expose)
+    const { cancelled, waiting } = backend.nextWait()
+    const call = serverStream(client, "Wait", "x")
+    const outcome = collect(call)
+    await waiting
+    const { status } = await unary(client, "Shout", "x")
+    expect(status.code).toBe(code)
+    expect(status.details).toBe(
+      'Every agent with the key "home" has as many calls as it may; start another one, or give a larger --max-streams to both ends'
+    )
+    call.cancel()
+    await outcome
+    await cancelled
+  })
+})
+
+describe("what flags allow", { timeout: 120_000 }, () => {
+  test("--insecure, --tunnels and --max-message", async () => {
+    const gateway = await startGateway(["--listen", "0.0.0.0:0", "--insecure", "--max-message", "1KiB"])
+    const backend = await startBackend()
+    const to = { ...gateway, listen: gateway.listen.replace("0.0.0.0", "127.0.0.1") }
+    await startAgent(to, backend.address, ["--tunnels", "2", "--max-message", "1KiB"])
+    await gateway.says(/tunnel opened key=home/)
+    const client = clientOf(gateway.expose)
+    const shout = (length: number) => unary(client, "Shout", "x".repeat(length))
+    expect((await shout(1024)).value).toBe("X".repeat(1024))
+    expect((await shout(1025)).status.code).toBe(Code.RESOURCE_EXHAUSTED)
+    expect((await shout(1024)).value).toBe("X".repeat(1024))
+    expect(gateway.log()).not.toContain("tunnel closed")
+  })
+})
+
 describe("when something goes", { timeout: 120_000 }, () => {
   test("a gateway without agents answers UNAVAILABLE with a sentence", async () => {
     const gateway = await startGateway()
@@ -77,6 +136,15 @@ describe("when something goes", { timeout: 120_000 }, () => {
     )
     expect(status.code).toBe(Code.UNAVAILABLE)
     expect(status.details).toMatch(/^No agent is connected; start one: curfew-tunnel agent /)
+  })
+
+  test.each([
+    ["agent", ["--key", "home", "--backend", "127.0.0.1:1"]],
+    ["connect", ["--listen", "127.0.0.1:0"]]
+  ])("%s is told which port to dial when it dials the callers'", async (command, words) => {
+    const gateway = await startGateway()
+    const lost = start([command, "--gateway", gateway.expose, ...words])
+    await lost.says(/warn {2}not connected .*for callers; agents and connects dial the gateway's --listen/)
   })
 
   test("a killed agent costs its calls, the other one goes on, and the gateway says one line", async () => {
@@ -165,6 +233,32 @@ describe("connect, the other direction", { timeout: 120_000 }, () => {
     call.cancel()
     await cancelled
     expect((await outcome).status.code).toBe(Code.CANCELLED)
+  })
+
+  test("reaches any tunnel server, whose handlers know their kinds", async () => {
+    await Effect.runPromise(
+      Effect.gen(function* () {
+        const server = yield* GrpcServer.make({ services: [], address: "127.0.0.1:0" })
+        const services = Services.empty.pipe(
+          Services.add(definition, {
+            Shout: (call: grpc.ServerUnaryCall<string, string>, respond: grpc.sendUnaryData<string>) =>
+              respond(null, call.request.toUpperCase()),
+            Spell: (call: grpc.ServerWritableStream<string, string>) => {
+              for (const letter of call.request) call.write(letter)
+              call.end()
+            }
+          })
+        )
+        yield* server.add(yield* TunnelService.make({ services }))
+        const connect = yield* Effect.promise(() => startConnect({ listen: server.address }))
+        const client = clientOf(connect.listen)
+        expect((yield* Effect.promise(() => unary(client, "Shout", "x"))).value).toBe("X")
+        const spelled = yield* Effect.promise(() => collect(serverStream(client, "Spell", "abc")))
+        expect(spelled.parts).toEqual(["a", "b", "c"])
+        const { status } = yield* Effect.promise(() => unary(client, "Fail", "x"))
+        expect(status.code).toBe(Code.UNIMPLEMENTED)
+      }).pipe(Effect.scoped, Effect.provide(Owner.layer()))
+    )
   })
 
   test("says what is missing while there is no tunnel", async () => {

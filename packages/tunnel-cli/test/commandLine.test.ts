@@ -46,7 +46,7 @@ describe("a mistake on the command line is told in one sentence", () => {
     [
       "a port out of range",
       ["gateway", "--listen", "127.0.0.1:70000"],
-      '--listen takes a port from 0 to 65535, such as 0.0.0.0:7000, not "127.0.0.1:70000".'
+      '--listen takes a port from 0 to 65535, such as 127.0.0.1:7000, not "127.0.0.1:70000".'
     ],
     [
       "a port to dial that nobody can listen on",
@@ -61,7 +61,7 @@ describe("a mistake on the command line is told in one sentence", () => {
     [
       "an address without a host",
       ["gateway", "--listen", ":7000"],
-      '--listen takes a host before the port, such as 0.0.0.0:7000, not ":7000".'
+      '--listen takes a host before the port, such as 127.0.0.1:7000, not ":7000".'
     ],
     [
       "a key with a space",

@@ -1,8 +1,12 @@
 /** Watching the program, and ending it. */
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as grpc from "@grpc/grpc-js"
 import { describe, expect, test } from "vitest"
-import { type Running, runToEnd, start, startAgent, startGateway } from "./support/program.ts"
+import { atEnd } from "./support/cleanUp.ts"
+import { cli, type Running, runToEnd, start, startAgent, startGateway } from "./support/program.ts"
 import { clientOf, collect, serverStream, startBackend, unary } from "./support/voice.ts"
 
 const { status: Code } = grpc
@@ -203,6 +207,36 @@ describe("watching it", { timeout: 120_000 }, () => {
   })
 })
 
+describe("a status on a terminal", { timeout: 120_000 }, () => {
+  test("is drawn again and again, and gives the terminal back at Ctrl-C", async ({ skip }) => {
+    const gateway = await startGateway()
+    const words = ["status", "--admin", gateway.admin, "--every", "50ms"]
+    // Only a pseudo-terminal makes it live, and Python has one.
+    const command = `stty rows 40 cols 120; exec ${process.execPath} -C @curfew/source ${cli} ${words.join(" ")}`
+    const python = ["-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)", "sh", "-c", command]
+    const terminal = spawn("python3", python, { stdio: ["pipe", "pipe", "inherit"] })
+    atEnd(() => void terminal.kill("SIGKILL"))
+    const started = await once(terminal, "spawn").then(
+      () => true,
+      () => false
+    )
+    if (!started) skip("Install python3 to run this test")
+    let out = ""
+    const ended = once(terminal, "close")
+    const drawn = new Promise<void>((resolve) => {
+      terminal.stdout.setEncoding("utf8").on("data", (text: string) => {
+        out += text
+        if (out.split("gateway  running, ready").length > 3) resolve()
+      })
+    })
+    await Promise.race([drawn, ended])
+    terminal.stdin.write("\u0003")
+    expect((await ended)[0]).toBe(0)
+    expect(out.startsWith("\u001b[?1049h\u001b[?25l")).toBe(true)
+    expect(out.trimEnd().endsWith("\u001b[?25h\u001b[?1049l")).toBe(true)
+  })
+})
+
 describe("over TLS", { timeout: 120_000 }, () => {
   const file = (name: string): string =>
     fileURLToPath(new URL(`../../tunnel/test/fixtures/tls/${name}`, import.meta.url))
@@ -223,4 +257,52 @@ describe("over TLS", { timeout: 120_000 }, () => {
     ])
     expect((await unary(clientOf(gateway.expose), "Shout", "x")).value).toBe("X")
   })
+
+  test("a backend whose certificate does not fit costs the call, which is told so", async () => {
+    const gateway = await startGateway()
+    const pair = {
+      cert_chain: readFileSync(file("server.crt")),
+      private_key: readFileSync(file("server.key"))
+    }
+    const backend = await startBackend("", 0, grpc.ServerCredentials.createSsl(null, [pair]))
+    await startAgent(gateway, backend.address, ["--backend-ca", file("stranger.crt")])
+    const { status } = await unary(clientOf(gateway.expose), "Shout", "x")
+    expect(status.code).toBe(Code.UNAVAILABLE)
+    expect(status.details).toMatch(
+      /^The agent is connected, but its backend at \S+ cannot be reached: .*certificate/
+    )
+    expect(status.details).not.toContain("Resolution")
+  })
+
+  test.each([
+    ["the authorities given", ["--tls-ca", file("authority.crt"), "--backend-ca", file("authority.crt")], {}],
+    [
+      "those of the machine",
+      ["--tls", "--backend-tls"],
+      { GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: file("authority.crt") }
+    ]
+  ])(
+    "calls pass three connections, of which the first asks for a certificate, by %s",
+    async (_, secure, env) => {
+      const [authority, ...own] = ["authority.crt", "client.key", "client.crt"].map((name) =>
+        readFileSync(file(name))
+      )
+      const gateway = await startGateway([
+        ...server,
+        ...["--expose-tls-cert", file("server.crt"), "--expose-tls-key", file("server.key")],
+        ...["--expose-tls-ca", file("authority.crt")]
+      ])
+      const pair = {
+        cert_chain: readFileSync(file("server.crt")),
+        private_key: readFileSync(file("server.key"))
+      }
+      const backend = await startBackend("", 0, grpc.ServerCredentials.createSsl(null, [pair]))
+      await startAgent(gateway, backend.address, secure, env)
+      const caller = clientOf(gateway.expose, grpc.credentials.createSsl(authority, ...own))
+      expect((await unary(caller, "Shout", "x")).value).toBe("X")
+      expect((await collect(serverStream(caller, "Spell", "abc"))).parts).toEqual(["a", "b", "c"])
+      const stranger = clientOf(gateway.expose, grpc.credentials.createSsl(authority ?? null))
+      expect((await unary(stranger, "Shout", "x")).status.code).toBe(Code.UNAVAILABLE)
+    }
+  )
 })

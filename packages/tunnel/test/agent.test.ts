@@ -112,7 +112,12 @@ describe("an agent that serves", () => {
                 Effect.succeed(() => callback(null, call.request))
               )
             const services = Services.empty.pipe(Services.add(definition, implementation({ Unary })))
-            const agent = yield* Agent.serve({ address, credentials: insecure }, services, { backoff })
+            const ends: Array<unknown> = []
+            const onEvent = (event: Agent.AgentEvent) => {
+              if (event._tag === "Closed") ends.push(event.end)
+            }
+            const to = { address, credentials: insecure }
+            const agent = yield* Agent.serve(to, services, { backoff, onEvent })
             const tunnel = yield* service.reverse.awaitReverse()
             const running = unary(tunnel.client(EchoClient), Buffer.from("q"))
             const answer = yield* Deferred.await(asked)
@@ -125,6 +130,8 @@ describe("an agent that serves", () => {
             expect(yield* agent.stopped).toBeUndefined()
             expect(yield* agent.state).toEqual({ _tag: "Stopped", failure: undefined })
             expect((yield* tunnel.closed)._tag).toBe("ClosedByPeer")
+            // Nothing had to be forced.
+            expect(ends).toMatchObject([{ reason: { _tag: "Shutdown", phase: "drain" } }])
             expect(yield* Effect.flip(agent.awaitReady())).toMatchObject({ _tag: "TunnelsNotReady" })
           })
         )

@@ -25,7 +25,7 @@ export const agent = (
   log: Log
 ): Effect.Effect<never, Mistake, Owner | Scope.Scope> =>
   Effect.gen(function* () {
-    const { backend, gateway, key, maxMessage, tunnels } = flags
+    const { backend, gateway, key, maxMessage, maxStreams, tunnels } = flags
     const credentials = yield* dialCredentials(gateway, flags)
     const channel = yield* backendChannel(backend, yield* backendCredentials(flags), maxMessage)
     const clock = yield* Clock.Clock
@@ -42,6 +42,8 @@ export const agent = (
     const dialled = yield* Agent.serve({ address: gateway.text, credentials }, services, {
       metadata: hello(flags.token, key),
       maxMessageSize: maxMessage,
+      maxStreams,
+      maxHandlers: maxStreams,
       tunnels,
       drain: flags.drain,
       observer: (event) => desk.hear(event, Instant.nowOf(clock)),

@@ -31,20 +31,28 @@ export const backendChannel = (
     (channel) => Effect.sync(() => channel.close())
   )
 
-/** Says that there is no tunnel to take a call in a sentence. */
+/** Says in a sentence that there is no tunnel to take a call, or that each has as many calls as it may. */
 export const withoutTunnel =
-  (sentence: string): Relayed["rephrase"] =>
-  (status) =>
-    status.code === Code.UNAVAILABLE && /^No tunnel /.test(status.details)
-      ? { ...status, details: sentence }
-      : status
+  (absent: string, full: string, open: () => boolean): Relayed["rephrase"] =>
+  (status) => {
+    const { code, details } = status
+    if (code === Code.RESOURCE_EXHAUSTED && details.startsWith("Every tunnel ")) {
+      return { ...status, details: full }
+    }
+    if (code !== Code.UNAVAILABLE || !details.startsWith("No tunnel ")) return status
+    // Who has waited in vain beside a tunnel that is open has waited for room in it.
+    return { ...status, details: details.endsWith("in time") && open() ? full : absent }
+  }
 
 const nobodyThere = /^(No connection established|Name resolution failed|Failed to connect)/
+
+/** Why a connection came to nothing that somebody did answer: certificates that do not fit, for the most part. */
+const answered = /Last error: Error: (?!connect )([^;\n]+?)(?:;.*)?\. Resolution note/
 
 /** Says that the backend is not there in a sentence. */
 export const rephrasing =
   (sentence: string): Relayed["rephrase"] =>
   (status) =>
     status.code === Code.UNAVAILABLE && nobodyThere.test(status.details)
-      ? { ...status, details: sentence }
+      ? { ...status, details: [sentence, ...(answered.exec(status.details)?.slice(1) ?? [])].join(": ") }
       : status

@@ -29,7 +29,7 @@ export const connect = (
   log: Log
 ): Effect.Effect<never, Mistake, Owner | Scope.Scope> =>
   Effect.gen(function* () {
-    const { gateway, insecure, listen, maxMessage, tunnels, wait } = flags
+    const { gateway, insecure, listen, maxMessage, maxStreams, tunnels, wait } = flags
     const credentials = yield* dialCredentials(gateway, flags)
     if (!isLoopback(listen) && !insecure) {
       return yield* mistake(
@@ -44,6 +44,7 @@ export const connect = (
       {
         metadata: hello(flags.token),
         maxMessageSize: maxMessage,
+        maxStreams,
         tunnels,
         wait: Duration.toMillis(wait) > 0 ? wait : false,
         drain: flags.drain,
@@ -56,7 +57,9 @@ export const connect = (
     )
     yield* stopping(dialled, "calls in the tunnel")
     const rephrase = withoutTunnel(
-      `There is no tunnel to ${gateway.text}: see that the gateway runs, has --forward, and lets this end in`
+      `There is no tunnel to ${gateway.text}: see that the gateway runs, has --forward, and lets this end in`,
+      `Every tunnel to ${gateway.text} has as many calls as it may; give more --tunnels, or a larger --max-streams to both ends`,
+      () => desk.ready()
     )
     const calls = yield* exposed({
       flag: "--listen",

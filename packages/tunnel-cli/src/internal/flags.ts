@@ -110,6 +110,13 @@ const running = (admin: string) => ({
     size(1, 2 ** 31 - 1),
     "4MiB"
   ),
+  maxStreams: usual(
+    "max-streams",
+    "number",
+    "the most calls at a time in one tunnel; the lower one of its two ends counts",
+    count(1, 1_000_000),
+    "1024"
+  ),
   drain: usual(
     "drain",
     "time",
@@ -176,8 +183,8 @@ const gateway = {
     "listen",
     "host:port",
     "where agents dial in",
-    listening("0.0.0.0:7000"),
-    "--listen 0.0.0.0:7000"
+    listening("127.0.0.1:7000"),
+    "--listen 127.0.0.1:7000"
   ),
   expose: needed(
     "expose",

@@ -38,7 +38,7 @@ export const gateway = (
   log: Log
 ): Effect.Effect<never, Mistake, Owner | Scope.Scope> =>
   Effect.gen(function* () {
-    const { expose, insecure, listen, maxMessage } = flags
+    const { expose, insecure, listen, maxMessage, maxStreams } = flags
     const tunnelTls = { cert: flags.tlsCert, key: flags.tlsKey, ca: flags.tlsCa }
     const callTls = { cert: flags.exposeTlsCert, key: flags.exposeTlsKey, ca: flags.exposeTlsCa }
     const tunnelCredentials = yield* serverCredentials({
@@ -74,6 +74,8 @@ export const gateway = (
     const service = yield* TunnelService.make({
       ...(services === undefined ? {} : { services }),
       maxMessageSize: maxMessage,
+      maxStreams,
+      maxHandlers: maxStreams,
       authenticate: admitting(flags, log),
       affinityKey: ({ identity }) => identity,
       onReverseOpen: (key, { grpc, id, peer, stats }) => {
@@ -124,18 +126,24 @@ export const gateway = (
       }
       const key =
         asked.metadata ?? asked.hosts.find((name) => desk.withKey(name).length > 0) ?? flags.defaultKey
+      // A tunnel may go to an agent that takes tunnels; without one somebody has dialled the wrong port.
+      const astray = incoming.getPath().startsWith("/grpctunnel.v1.TunnelService/")
       if (key === undefined) {
-        const [code, details] = nobody(desk)
+        const [code, details] = astray ? wrongPort : nobody(desk)
         forwarding.refuse(incoming, code, details)
         return
       }
-      const absent = `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
+      const absent = astray
+        ? wrongPort[1]
+        : `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
       if (wait === false && desk.withKey(key).length === 0) {
         forwarding.refuse(incoming, Code.UNAVAILABLE, absent)
         return
       }
       const channel = service.reverse.channel({ key, pick, wait })
-      forwarding.take(incoming, { key, channel, rephrase: withoutTunnel(absent) })
+      const full = `Every agent with the key "${key}" has as many calls as it may; start another one, or give a larger --max-streams to both ends`
+      const rephrase = withoutTunnel(absent, full, () => desk.withKey(key).length > 0)
+      forwarding.take(incoming, { key, channel, rephrase })
     }
     const calls = yield* exposed({
       flag: "--expose",
@@ -154,6 +162,11 @@ export const gateway = (
     log.info("gateway ready", desk.addresses)
     return yield* Effect.never
   })
+
+const wrongPort = [
+  Code.UNAVAILABLE,
+  "This port is --expose, for callers; agents and connects dial the gateway's --listen"
+] as const
 
 /** What a call is told that names no agent. */
 const nobody = (desk: Desk): readonly [code: number, details: string] =>

@@ -4,7 +4,7 @@ import { once } from "node:events"
 import { fileURLToPath } from "node:url"
 import { atEnd } from "./cleanUp.ts"
 
-const cli = fileURLToPath(new URL("../../src/cli.ts", import.meta.url))
+export const cli = fileURLToPath(new URL("../../src/cli.ts", import.meta.url))
 
 export interface Running {
   readonly child: ChildProcess
@@ -98,7 +98,7 @@ export const startAgent = async (
 
 /** A connect that listens, and has its tunnel unless that is not waited for. */
 export const startConnect = async (
-  gateway: Gateway,
+  gateway: Pick<Gateway, "listen">,
   args: ReadonlyArray<string> = [],
   open = true
 ): Promise<Running & { readonly listen: string }> => {

@@ -9,7 +9,7 @@ const bytes = {
   responseDeserialize: (buffer: Buffer) => buffer.toString()
 }
 
-const definition = {
+export const definition = {
   Shout: { path: "/demo.Voice/Shout", requestStream: false, responseStream: false, ...bytes },
   Spell: { path: "/demo.Voice/Spell", requestStream: false, responseStream: true, ...bytes },
   Join: { path: "/demo.Voice/Join", requestStream: true, responseStream: false, ...bytes },
@@ -53,7 +53,11 @@ export interface Backend {
   readonly stop: () => void
 }
 
-export const startBackend = async (name = "", port = 0): Promise<Backend> => {
+export const startBackend = async (
+  name = "",
+  port = 0,
+  credentials = grpc.ServerCredentials.createInsecure()
+): Promise<Backend> => {
   const server = new grpc.Server()
   const seen: Array<Backend["seen"][number]> = []
   let waiting = deferred<void>()
@@ -99,7 +103,7 @@ export const startBackend = async (name = "", port = 0): Promise<Backend> => {
     }
   })
   const bound = await new Promise<number>((resolve, reject) =>
-    server.bindAsync(`127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(), (error, on) =>
+    server.bindAsync(`127.0.0.1:${port}`, credentials, (error, on) =>
       error === null ? resolve(on) : reject(error)
     )
   )

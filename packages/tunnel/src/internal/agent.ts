@@ -189,12 +189,11 @@ export const make = (
         if (stop !== undefined) return Deferred.await(stop)
         const mine = Deferred.makeUnsafe<boolean>()
         stop = mine
-        const close = Effect.suspend(() =>
+        const close = (reason: CancelReason) =>
           Effect.andThen(
-            Effect.forEach([...open], (handle) => handle.close(forced), { concurrency: "unbounded" }),
-            tunnels.cancel(forced)
+            Effect.forEach([...open], (handle) => handle.close(reason), { concurrency: "unbounded" }),
+            tunnels.cancel(reason)
           )
-        )
         const stopped = Effect.sync(() => {
           for (let slot = 0; slot < count; slot++) {
             if (states[slot]?._tag !== "Stopped") move(slot, { _tag: "Stopped", failure: undefined })
@@ -211,7 +210,10 @@ export const make = (
           })
           return each.every(Boolean)
         }).pipe(
-          Effect.onExit((exit) => Effect.andThen(close, Effect.andThen(stopped, Deferred.done(mine, exit))))
+          Effect.onExit((exit) => {
+            const reason = exit._tag === "Success" && exit.value ? stopping : forced
+            return Effect.andThen(close(reason), Effect.andThen(stopped, Deferred.done(mine, exit)))
+          })
         )
       })
     yield* Effect.addFinalizer(() => stopOnce(drain))
