@@ -129,7 +129,7 @@ export const gateway = (
         forwarding.refuse(incoming, code, details)
         return
       }
-      const absent = `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
+      const absent = absentText(key)
       if (wait === false && desk.withKey(key).length === 0) {
         forwarding.refuse(incoming, Code.UNAVAILABLE, absent)
         return
@@ -154,6 +154,12 @@ export const gateway = (
     log.info("gateway ready", desk.addresses)
     return yield* Effect.never
   })
+
+/** What a call is told whose agent is not there. The key is the caller's own: no agent has a longer one. */
+const absentText = (key: string): string =>
+  key.length > 63
+    ? `No agent with the key "${key.slice(0, 63)}…" is connected, and none can be: a key has 63 letters at most`
+    : `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
 
 /** What a call is told that names no agent. */
 const nobody = (desk: Desk): readonly [code: number, details: string] =>
