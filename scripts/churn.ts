@@ -2,7 +2,7 @@
  * Two processes, very many tunnels, and everything that happens to them, for as long as asked:
  *
  *   npm run churn -- --minutes 10
- *   npm run churn -- --minutes 1 --seed 12345 --tunnels 100 --streams 1000
+ *   npm run churn -- --minutes 1 --cycles 2 --seed 12345 --tunnels 100 --streams 1000
  *
  * One process listens and one dials; they connect, call and cancel, and the one that dials is frozen, killed with -9 or
  * stopped, and started again. Afterwards every call has to be accounted for, and nothing may be left. The status is 1
@@ -18,6 +18,8 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "5" },
     tunnels: { type: "string", default: "1000" },
     streams: { type: "string", default: "10000" },
+    // From eight on it is judged whether the heap stays flat.
+    cycles: { type: "string", default: "8" },
     seed: { type: "string", default: `${randomInt(2 ** 31)}` }
   }
 })
@@ -29,7 +31,8 @@ const number = (name: keyof typeof values): number => {
   process.exit(2)
 }
 
-const [minutes, tunnels, streams, seed] = [
+const [cycles, minutes, tunnels, streams, seed] = [
+  number("cycles"),
   number("minutes"),
   number("tunnels"),
   number("streams"),
@@ -44,8 +47,8 @@ const report = await Effect.runPromise(
     tunnels,
     streams,
     until: began + minutes * 60_000,
-    cycles: 2,
-    busy: 30_000,
+    cycles,
+    busy: 20_000,
     progress: (line) => console.log(`${seconds()}  ${line}`)
   })
 )

@@ -57,7 +57,7 @@ const steps = (): ReadonlyArray<Step> =>
         // Many more random cases would cover no more lines.
         { name: "coverage", command: "env -u CURFEW_RUNS -u CURFEW_TEST_REPORT npm run coverage" },
         { name: "hostile peers", command: "npm run fuzz -- --frames 1000000 --seed 1", minutes: 60 },
-        { name: "churn", command: "npm run churn -- --minutes 5 --seed 1", minutes: 30 },
+        { name: "churn", command: "npm run churn -- --minutes 5 --seed 1", minutes: 40 },
         { name: "mutants", command: "npm run mutate", minutes: 120 }
       ]
     : [

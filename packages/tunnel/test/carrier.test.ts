@@ -1,3 +1,4 @@
+import { Duplex } from "node:stream"
 import { describe, expect, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
@@ -7,7 +8,7 @@ import { batchKey, pack, unpack } from "../src/internal/batch.ts"
 import { decodeServerFrame } from "../src/internal/decode.ts"
 import { encodeFrame } from "../src/internal/encode.ts"
 import { type ClientFrame, noBytes } from "../src/internal/frame.ts"
-import { identity, negotiateKey, paths } from "../src/internal/grpcCarrier.ts"
+import { accept, identity, negotiateKey, paths } from "../src/internal/grpcCarrier.ts"
 import { definition, implementation, metadata } from "./support/echo.ts"
 import { listen } from "./support/network.ts"
 
@@ -140,5 +141,35 @@ describe("a real server", () => {
       peer.call.write(encodeFrame({ _tag: "Cancel", id: 5 }))
       expect((yield* peer.status).code).toBe(grpc.status.INTERNAL)
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("an outer call that was cancelled while it was let in", () => {
+  it.live("is over for the tunnel at once, and nobody waits for its end", () =>
+    Effect.gen(function* () {
+      // grpc-js said so before anybody listened.
+      const call = Object.assign(new Duplex({ objectMode: true, read: () => undefined }), {
+        cancelled: true,
+        metadata: new grpc.Metadata(),
+        sendMetadata: () => undefined
+      }) as unknown as grpc.ServerDuplexStream<Buffer, Buffer>
+      const { metadata: headers } = call
+      const carrier = accept(call, undefined, {
+        kind: "reverse",
+        peer: "gone",
+        metadata: headers,
+        secure: false,
+        certificate: undefined,
+        identity: undefined
+      })
+      const ends: Array<number> = []
+      carrier.listen(
+        () => undefined,
+        ({ code }) => ends.push(code)
+      )
+      expect(ends).toEqual([grpc.status.CANCELLED])
+      yield* carrier.write([Buffer.from("x")])
+      yield* carrier.end()
+    })
   )
 })

@@ -1,5 +1,5 @@
 /**
- * Metadata on its way from one connection to another.
+ * Metadata and statuses on their way from one connection to another.
  *
  * **Invariants**
  * 1. What comes out can be sent: grpc-js hands illegal trailers to Node inside an event of the connection, where the
@@ -73,6 +73,31 @@ const perField = 32
 
 const sentLength = (value: string | Buffer): number =>
   typeof value === "string" ? value.length : Math.ceil(value.length / 3) * 4
+
+/** What a status may say in any case, in bytes as they are sent. */
+const leastSaid = 4_000
+
+/** What trailers and the text of a status may take together. */
+const largestStatus = largest + leastSaid
+
+/** The letters that grpc-js sends as they are; of every other one it sends each byte as three. */
+const bare = /^[\w;,/?:@&=+$\-.!~*'()#]$/
+
+/** As much of a text as a status with this metadata may say. It is cut between letters, and says that it was. */
+export const sayable = (text: string, metadata: Metadata = new Metadata()): string => {
+  // Most texts are so short that nothing has to be counted: a unit of a string is sent as nine bytes at most.
+  if (text.length * 9 <= leastSaid) return text
+  let room = largestStatus
+  for (const [key, values] of Object.entries(metadata.toJSON()))
+    for (const value of values) room -= key.length + sentLength(value) + perField
+  let end = 0
+  for (const letter of text) {
+    room -= bare.test(letter) ? 1 : 3 * Buffer.byteLength(letter)
+    if (room < 0) return `${text.slice(0, end)}…`
+    end += letter.length
+  }
+  return text
+}
 
 /** A copy for the next connection; `undefined` when it is larger than a connection need carry. */
 export const carried = (metadata: Metadata): Metadata | undefined => {

@@ -7,12 +7,12 @@
  */
 import { GrpcServer, type GrpcServerShape } from "@curfew/grpc"
 import type { Owner } from "@curfew/scope"
-import type { ServerCredentials } from "@grpc/grpc-js"
+import { status as Code, type ServerCredentials } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { catchAll } from "./catchAll.ts"
 import { type Mistake, mistake } from "./mistake.ts"
-import type { Incoming } from "./relay.ts"
+import { type Incoming, refuse } from "./relay.ts"
 import type { Address } from "./values.ts"
 
 export interface Exposed extends GrpcServerShape {
@@ -56,10 +56,14 @@ export const exposed = (options: {
       const handler =
         name === undefined ? undefined : (implementation[name] as (...given: ReadonlyArray<unknown>) => void)
       if (method === undefined || handler === undefined) {
-        incoming.emit("error", { code: 12, details: `The method ${path} is not implemented` })
+        refuse(incoming, Code.UNIMPLEMENTED, `The method ${path} is not implemented`)
         return
       }
+      const nothing = () =>
+        refuse(incoming, Code.UNIMPLEMENTED, "The call ended before it asked anything: send one request")
+      incoming.once("end", nothing)
       incoming.once("data", (bytes: Buffer) => {
+        incoming.off("end", nothing)
         const call = Object.assign(incoming, { request: method.requestDeserialize(bytes) })
         const respond = (error: unknown, value?: Buffer | null): void => {
           if (error !== null && error !== undefined) {

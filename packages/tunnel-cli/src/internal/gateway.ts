@@ -133,9 +133,7 @@ export const gateway = (
         forwarding.refuse(incoming, code, details)
         return
       }
-      const absent = astray
-        ? wrongPort[1]
-        : `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
+      const absent = astray ? wrongPort[1] : absentText(key)
       if (wait === false && desk.withKey(key).length === 0) {
         forwarding.refuse(incoming, Code.UNAVAILABLE, absent)
         return
@@ -167,6 +165,12 @@ const wrongPort = [
   Code.UNAVAILABLE,
   "This port is --expose, for callers; agents and connects dial the gateway's --listen"
 ] as const
+
+/** What a call is told whose agent is not there. The key is the caller's own: no agent has a longer one. */
+const absentText = (key: string): string =>
+  key.length > 63
+    ? `No agent with the key "${key.slice(0, 63)}…" is connected, and none can be: a key has 63 letters at most`
+    : `No agent with the key "${key}" is connected; start one: curfew-tunnel agent --key ${key}`
 
 /** What a call is told that names no agent. */
 const nobody = (desk: Desk): readonly [code: number, details: string] =>

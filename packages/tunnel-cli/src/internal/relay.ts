@@ -19,7 +19,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { afterTurns } from "./bridge.ts"
-import { carried } from "./carried.ts"
+import { carried, sayable } from "./carried.ts"
 
 /** What grpc-js and the tunnel hand to a handler with both sides streaming. */
 export type Incoming = ServerDuplexStream<Buffer, Buffer>
@@ -62,7 +62,8 @@ const throughTunnel = (incoming: Incoming): boolean =>
 /** Refuses a call that was not begun. */
 export const refuse = (incoming: Incoming, code: number, details: string, metadata?: Metadata): void => {
   incoming.on("error", () => undefined)
-  incoming.emit("error", { code, details, ...(metadata === undefined ? {} : { metadata }) })
+  const said = sayable(details, metadata)
+  incoming.emit("error", { code, details: said, ...(metadata === undefined ? {} : { metadata }) })
 }
 
 /** What a cancel is told as, where it is not a plain one. */
@@ -242,7 +243,7 @@ class Relay {
     incoming.off("end", this.#requestsEnd)
     const { code, details, metadata } = status
     if (code === Code.OK) incoming.end(metadata)
-    else incoming.emit("error", { code, details, metadata })
+    else incoming.emit("error", { code, details: sayable(details, metadata), metadata })
   }
 
   /** Nothing more goes to the caller: it has everything, or it is gone. */

@@ -86,7 +86,7 @@ export const render = (now: Snapshot, { colour, width }: Style): string => {
         .slice(0, 10)
         .map(({ key, method, peer, requestBytes, responseBytes, runningForMs }) => [
           clean(method),
-          key,
+          clean(key),
           ago(runningForMs),
           amount(requestBytes),
           amount(responseBytes),

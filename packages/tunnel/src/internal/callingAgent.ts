@@ -76,6 +76,7 @@ export const connect = (
       ready: () => !over && pool.ready,
       refusal: () => (over ? [Code.UNAVAILABLE, "The agent has stopped"] : pool.full ? allFull : noTunnel),
       over: () => over,
+      moves: true,
       ...waitingFor(wait, (waiter) => pool.wait({ policy: pick, ...waiter })),
       note: (work, name) => spawn(work, { name }),
       changed: Effect.callback<void>((resume) => {

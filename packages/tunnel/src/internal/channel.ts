@@ -26,6 +26,7 @@ import { afterTurn } from "./bridge.ts"
 import { infoOf } from "./callInfo.ts"
 import { ClientCall, cancelWithReason, type Outgoing } from "./clientCall.ts"
 import type { ClientEngine } from "./clientEngine.ts"
+import { MovableCall, type PlacedCall } from "./movableCall.ts"
 import { makeStatus } from "./rpcStatus.ts"
 import { deadlineMillis } from "./timeout.ts"
 import type { WaitSource } from "./waiting.ts"
@@ -44,6 +45,8 @@ export interface Source {
   readonly ready: () => boolean
   /** What a call is told for which there is no tunnel. */
   readonly refusal: () => Refusal
+  /** There are several tunnels: a call that one of them turns away because it drains goes to another. */
+  readonly moves?: boolean
   /** How calls wait for a tunnel. Without it they do not. */
   readonly waits?: WaitSource
   /** There will never be a tunnel again. */
@@ -114,7 +117,7 @@ const effectiveDeadline = (own: number, parent: Parent | null, flags: number): n
     ? Math.min(own, deadlineMillis(parent.getDeadline()))
     : own
 
-const followParent = (call: ClientCall | WaitingCall, parent: Parent | null, flags: number): void => {
+const followParent = (call: PlacedCall | WaitingCall, parent: Parent | null, flags: number): void => {
   if (parent === null || (flags & propagate.CANCELLATION) === 0 || infoOf(parent) === undefined) return
   const follow = () => {
     const details = "The parent call was cancelled"
@@ -221,7 +224,7 @@ export class TunnelGrpcChannel implements ChannelInterface {
       host: host ?? source.target,
       deadline: effectiveDeadline(deadlineMillis(deadline), parentCall, flags)
     }
-    let call: ClientCall | WaitingCall | undefined
+    let call: PlacedCall | WaitingCall | undefined
     try {
       call = this.place(outgoing)
     } catch (error) {
@@ -232,19 +235,33 @@ export class TunnelGrpcChannel implements ChannelInterface {
     return call
   }
 
-  private place(outgoing: Outgoing): ClientCall | WaitingCall | undefined {
+  private over(engine: ClientEngine, outgoing: Outgoing): PlacedCall {
+    const call = new ClientCall(engine, outgoing)
+    return this.source.moves === true ? new MovableCall(call, () => this.again(outgoing)) : call
+  }
+
+  /** The call over another tunnel; a function of the user's that throws finds none. */
+  private again(outgoing: Outgoing): ClientCall | undefined {
+    try {
+      const engine = this.source.pick(outgoing)
+      return engine && new ClientCall(engine, outgoing)
+    } catch {
+      return undefined
+    }
+  }
+
+  private place(outgoing: Outgoing): PlacedCall | WaitingCall | undefined {
     const { source } = this
     const { waits } = source
     const engine = source.pick(outgoing)
-    if (engine !== undefined) return new ClientCall(engine, outgoing)
+    if (engine !== undefined) return this.over(engine, outgoing)
     if (waits === undefined || source.over()) return undefined
     return new WaitingCall({
       target: source.target,
       outgoing,
       limit: waits.limit,
       note: source.note,
-      place: (placed, failed) =>
-        waits.place(outgoing, (found) => placed(new ClientCall(found, outgoing)), failed)
+      place: (placed, failed) => waits.place(outgoing, (found) => placed(this.over(found, outgoing)), failed)
     })
   }
 }

@@ -21,7 +21,7 @@ import * as Machine from "./clientStream.ts"
 import { credentialsMetadata } from "./credentials.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
 import { noBytes, type ServerFrame } from "./frame.ts"
-import { drainingDetails } from "./link.ts"
+import { drainingDetails, shuttingDownDetails } from "./link.ts"
 import { MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
 import { reasonToWire } from "./reasonWire.ts"
 import { makeStatus, type RpcStatus, statusFromWire } from "./rpcStatus.ts"
@@ -68,6 +68,8 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   /** Runs when the stream is over, wherever it ended. */
   onOver: (() => void) | undefined
   id = 0
+  private turnedAway = false
+  private answered = false
 
   constructor(engine: ClientEngine, outgoing: Outgoing) {
     const { revision } = engine
@@ -78,6 +80,14 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   protected get ref(): StreamRef {
     return { tunnel: this.link.id, side: "client", stream: this.id, method: this.outgoing.method }
+  }
+
+  /**
+   * Whether no handler has had the call, and none will: its tunnel drains, or has ended before the call was on the wire.
+   * Only a peer that announces its drains says so without a doubt: its refusal has no trailers, and names the drain.
+   */
+  get untouched(): boolean {
+    return this.turnedAway
   }
 
   // ── what the stub calls ────────────────────────────────────────────────────────────────────────────────────
@@ -91,6 +101,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
       const task = this.link.spawn(this.life, `${this.outgoing.method} ${this.outgoing.number}`)
       if (task === undefined) {
         calls.leave()
+        this.turnedAway = true
         const status = makeStatus(Code.UNAVAILABLE, "The tunnel is closed")
         return afterTurn(() => listener.onReceiveStatus(status))
       }
@@ -205,8 +216,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     }
     const { maxMetadataSize, maxStreams } = this.link.limits
     const headers = metadataToWire(this.metadata, this.link.anyBytes)
-    if (this.link.draining) this.refuse(Code.UNAVAILABLE, drainingDetails)
-    else if (headers instanceof MetadataProblem) this.refuse(Code.INTERNAL, headers.detail)
+    if (this.link.draining) {
+      this.turnedAway = true
+      this.refuse(Code.UNAVAILABLE, drainingDetails)
+    } else if (headers instanceof MetadataProblem) this.refuse(Code.INTERNAL, headers.detail)
     else if (headers.length + this.outgoing.method.length > maxMetadataSize) {
       this.refuse(Code.RESOURCE_EXHAUSTED, `The request metadata is larger than ${maxMetadataSize} bytes`)
     } else if (this.engine.size >= maxStreams) {
@@ -331,6 +344,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   deliver(frame: Exclude<ServerFrame, { _tag: "Settings" }>): void {
     switch (frame._tag) {
       case "ResponseHeaders": {
+        this.answered = true
         const metadata = this.checked(frame.headers.length) ?? metadataFromWire(frame.headers)
         if (metadata instanceof Metadata) this.feed({ _tag: "Headers", metadata })
         else if (metadata instanceof MetadataProblem) this.fault(makeStatus(Code.INTERNAL, metadata.detail))
@@ -349,6 +363,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         const status =
           this.checked((frame.trailers?.length ?? 0) + (frame.status?.length ?? 0)) ??
           statusFromWire(frame.trailers, frame.status)
+        this.turnedAway = frame.trailers === undefined && this.saysDraining(status)
         this.feed({
           _tag: "Close",
           status: status instanceof MetadataProblem ? makeStatus(Code.INTERNAL, status.detail) : status,
@@ -365,6 +380,18 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.fault(makeStatus(Code.INTERNAL, "A frame of a kind that this end does not know"))
         return
     }
+  }
+
+  private saysDraining(status: RpcStatus | MetadataProblem): boolean {
+    if (this.answered || this.answers > 0 || status instanceof MetadataProblem) return false
+    const { carrier, draining } = this.link
+    const { code, details } = status
+    return (
+      draining &&
+      carrier.extensions.has("drain") &&
+      code === Code.UNAVAILABLE &&
+      (details === drainingDetails || details === shuttingDownDetails)
+    )
   }
 
   fault(status: RpcStatus, limit?: string): void {

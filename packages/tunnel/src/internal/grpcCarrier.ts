@@ -226,6 +226,8 @@ export const accept = (
     if (transportKey in call) over({ code: Code.OK, details: "The call has ended" })
   })
   call.on("error", () => undefined)
+  // It may have been said before anybody listened here: between a hook's answer and this turn.
+  if (call.cancelled) over({ code: Code.CANCELLED, details: "The opener has left" })
   return {
     peer: origin.peer,
     metadata: call.metadata,

@@ -50,6 +50,9 @@ export interface Counters {
 /** What a call is told that cannot be made because its tunnel drains. */
 export const drainingDetails = "The tunnel is draining: make the call over another one"
 
+/** What a call is told that cannot be made because everything drains that the tunnel leads to. */
+export const shuttingDownDetails = "The server is shutting down"
+
 export class Link {
   readonly id: number
   readonly side: Side

@@ -23,7 +23,7 @@ import {
   revisionZero,
   tunnelId
 } from "./frame.ts"
-import { drainingDetails, type Link } from "./link.ts"
+import { drainingDetails, type Link, shuttingDownDetails } from "./link.ts"
 import { MetadataProblem, metadataFromWire } from "./metadata.ts"
 import { reasonFromWire } from "./reasonWire.ts"
 import { makeStatus, refusalToWire } from "./rpcStatus.ts"
@@ -133,7 +133,7 @@ export class ServerEngine {
     const refuse = (code: number, details: string): void => this.refuse(id, method, code, details)
     const { limits } = this.link
     if (this.admission.refusing) {
-      refuse(Code.UNAVAILABLE, "The server is shutting down")
+      refuse(Code.UNAVAILABLE, shuttingDownDetails)
       return
     }
     if (this.link.calls.refusing) {

@@ -192,6 +192,7 @@ export const makeService = <I>(
         ready: () => registry.ready(key),
         refusal: () => (registry.full(key) ? allFull : noTunnel),
         over: () => closed,
+        moves: true,
         ...waitingFor(wait, (waiter) => registry.wait(key, { policy: pick, ...waiter })),
         note,
         changed: registry.changed

@@ -12,12 +12,13 @@ import { status as Code, type experimental, type Metadata } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { afterTurn } from "./bridge.ts"
-import { type ClientCall, cancelWithReason, type Outgoing } from "./clientCall.ts"
+import { cancelWithReason, type Outgoing } from "./clientCall.ts"
+import type { PlacedCall } from "./movableCall.ts"
 import { makeStatus } from "./rpcStatus.ts"
 
 type Call = experimental.CallStream
 type Listener = Parameters<Call["start"]>[1]
-type Step = (call: ClientCall) => void
+type Step = (call: PlacedCall) => void
 
 export interface Waiting {
   readonly target: string
@@ -25,7 +26,7 @@ export interface Waiting {
   /** How long it waits at most, in milliseconds. */
   readonly limit: number
   /** Gives the call of a tunnel as soon as there is one, which may be now; gives how to stop waiting. */
-  readonly place: (placed: (call: ClientCall) => void, failed: (error: unknown) => void) => () => void
+  readonly place: (placed: (call: PlacedCall) => void, failed: (error: unknown) => void) => () => void
   /** Owns the wait; false when the source has ended. */
   readonly note: (work: Effect.Effect<unknown>, name: string) => unknown
 }
@@ -34,7 +35,7 @@ export class WaitingCall implements Call {
   private readonly waiting: Waiting
   private readonly over = Deferred.makeUnsafe<void>()
   private steps: Array<Step> = []
-  private inner: ClientCall | undefined
+  private inner: PlacedCall | undefined
   private listener: Listener | undefined
   private ended = false
   private stopWaiting: (() => void) | undefined
@@ -71,7 +72,7 @@ export class WaitingCall implements Call {
     if (owned === false || owned === undefined) this.finish(Code.UNAVAILABLE, closed)
   }
 
-  private placed(call: ClientCall): void {
+  private placed(call: PlacedCall): void {
     if (this.ended) return
     this.inner = call
     call.onOver = this.onOver

@@ -8,7 +8,7 @@ import { setTimeout as later } from "node:timers/promises"
 import { credentials, Metadata } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import { openForward, Services, serveReverse } from "../../../src/index.ts"
+import { openForward, Services, serveReverse, type TunnelHandle } from "../../../src/index.ts"
 import { drawing } from "../draw.ts"
 import { definition, EchoClient, implementation } from "../echo.ts"
 import { callers, discrepancies, makeLedger, observe } from "./ledger.ts"
@@ -24,20 +24,30 @@ let stopping = false
 let fibers = 0
 let stop = (): void => undefined
 
+const lifetime = (): number => Number(hold) + draw(Number(hold) * 5)
+
+/** Most tunnels drain before they are closed; the others are closed under their calls. */
+const leave = (tunnel: TunnelHandle, retire: Effect.Effect<unknown>): Effect.Effect<unknown> =>
+  draw(4) === 0 ? Effect.void : Effect.andThen(retire, tunnel.drain(Number(hold) * 2))
+
 const forward = Effect.scoped(
   Effect.gen(function* () {
     const tunnel = yield* openForward(to, { observer, openTimeout: "30 seconds" })
     const client = tunnel.client(EchoClient)
     clients.add(client)
     yield* Effect.addFinalizer(() => Effect.sync(() => clients.delete(client)))
-    yield* Effect.raceFirst(Effect.sleep(5_000 + draw(20_000)), tunnel.closed)
+    const retire = Effect.sync(() => clients.delete(client))
+    yield* Effect.raceFirst(Effect.andThen(Effect.sleep(lifetime()), leave(tunnel, retire)), tunnel.closed)
   })
 )
 
 const reverse = Effect.scoped(
   Effect.gen(function* () {
     const tunnel = yield* serveReverse(to, services, { observer, openTimeout: "30 seconds" })
-    yield* Effect.raceFirst(Effect.sleep(5_000 + draw(20_000)), tunnel.closed)
+    yield* Effect.raceFirst(
+      Effect.andThen(Effect.sleep(lifetime()), leave(tunnel, Effect.void)),
+      tunnel.closed
+    )
   })
 )
 

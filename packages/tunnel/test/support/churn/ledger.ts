@@ -53,20 +53,35 @@ export const discrepancies = (who: string, ledger: Ledger): ReadonlyArray<string
   return found
 }
 
-/** Starts one call of any kind, that its caller may leave; `done` once it has its status. */
+/** Calls that wait for their first answer, of one process: more of them at a time only make each other late. */
+const maxUnanswered = 256
+
+/**
+ * Starts one call of any kind, that its caller may leave; `answered` once it has heard anything, and `done` once it has
+ * its status.
+ */
 const call = (
   client: EchoClient,
   draw: Draw,
   ledger: Ledger,
   metadata: Metadata,
   hold: number,
-  done: () => void
+  { answered, done }: { readonly answered: () => void; readonly done: () => void }
 ): void => {
   ledger.started++
+  let end = (): void => undefined
+  let heard = false
+  const hear = (): void => {
+    if (heard) return
+    heard = true
+    answered()
+    end()
+  }
   const settle = ({ code }: StatusObject): void => {
     if (code === Code.OK) ledger.completed++
     else if (code === Code.CANCELLED || code === Code.DEADLINE_EXCEEDED) ledger.cancelled++
     else ledger.failed++
+    hear()
     done()
   }
   const request = Buffer.alloc(draw(10) === 0 ? 40_000 : draw(200))
@@ -81,14 +96,18 @@ const call = (
   }
   const bidi = client.Bidi(metadata, options)
   bidi.on("error", () => undefined)
-  bidi.on("data", () => undefined)
+  bidi.on("data", hear)
   bidi.on("status", settle)
   for (let count = draw(3); count >= 0; count--) bidi.write(request)
   // Most streams stay open for a while.
-  setTimeout(() => (leaves ? bidi.cancel() : bidi.end()), draw(hold))
+  const stays = draw(hold)
+  end = () => void setTimeout(() => (leaves ? bidi.cancel() : bidi.end()), stays)
 }
 
-/** Keeps a number of calls going over what `pick` gives, until told to stop; completes when the last one has ended. */
+/**
+ * Keeps a number of calls going over what `pick` gives, until told to stop; completes when the last one has ended. A
+ * new one begins only while few are unanswered, so that many streams are open and the processes keep up with them.
+ */
 export const callers = (
   pick: () => EchoClient | undefined,
   draw: Draw,
@@ -99,32 +118,41 @@ export const callers = (
 ): { readonly stop: () => Promise<void> } => {
   let stopped = false
   let running = 0
+  let unanswered = 0
+  let looking: NodeJS.Timeout | undefined
   let idle = (): void => undefined
   const begin = (): void => {
-    if (stopped) return
-    const client = pick()
-    if (client === undefined) {
-      // Nothing is open; look again soon.
+    while (!stopped && running < width && unanswered < maxUnanswered) {
+      const client = pick()
+      if (client === undefined) {
+        // Nothing is open; look again soon.
+        looking ??= setTimeout(() => {
+          looking = undefined
+          begin()
+        }, 20)
+        return
+      }
       running++
-      setTimeout(() => {
-        running--
-        begin()
-        if (stopped && running === 0) idle()
-      }, 20)
-      return
+      unanswered++
+      call(client, draw, ledger, metadata, hold, {
+        answered: () => {
+          unanswered--
+          setImmediate(begin)
+        },
+        done: () => {
+          running--
+          setImmediate(begin)
+          if (stopped && running === 0) idle()
+        }
+      })
     }
-    running++
-    call(client, draw, ledger, metadata, hold, () => {
-      running--
-      setImmediate(begin)
-      if (stopped && running === 0) idle()
-    })
   }
-  for (let count = 0; count < width; count++) begin()
+  begin()
   return {
     stop: () =>
       new Promise((resolve) => {
         stopped = true
+        clearTimeout(looking)
         idle = resolve
         if (running === 0) resolve()
       })
