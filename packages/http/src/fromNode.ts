@@ -31,21 +31,21 @@ let ofProcess: Held | undefined
  *
  * ```ts
  * import { createServer } from "node:http"
- * import { catchCancelled, fromNode } from "@curfew/http"
+ * import { catchCancelled, fromNode, nodeEdge } from "@curfew/http"
  *
+ * await using edge = nodeEdge({ deadline: "5 seconds" })
  * const server = createServer(
  *   catchCancelled(async (request, response) => {
- *     await using exchange = fromNode(request, response, { policy: "cancel", deadline: "5 seconds" })
+ *     await using exchange = fromNode(request, response, { edge, policy: "cancel" })
  *     exchange.onCancel(() => console.log("given back"))
  *     for (let i = 0; i < 1000; i++) await exchange.checkpoint()
  *     exchange.answer(200, "done")
  *   })
  * )
+ * edge.attach(server)
  * await new Promise<void>((listening) => server.listen(0, listening))
  * const { port } = server.address() as { port: number }
  * const answer = await (await fetch(`http://localhost:${port}`)).text() // => "done"
- * server.closeAllConnections()
- * await new Promise((closed) => server.close(closed))
  * ```
  *
  * @see catchCancelled for what its block may throw.
