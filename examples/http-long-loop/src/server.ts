@@ -45,7 +45,7 @@ const edge = nodeEdge({
  * Counts primes, for as long as somebody waits for them. Cancelled, the clean-up has run, and what is to be answered has
  * been: 503 at a shutdown, to nobody else anything. So nobody need be told of it.
  */
-const primes: Handler = catchCancelled(async (request, response, url: URL, user: User) => {
+const primes: Handler = catchCancelled(async (request, response, url, user) => {
   const below = Number(url.searchParams.get("below"))
   if (!Number.isSafeInteger(below) || below < 2) return json(response, 400, { problem: "Give ?below=1000." })
   if (below > user.credit) return json(response, 429, { problem: `Your credit is ${user.credit}.` })
