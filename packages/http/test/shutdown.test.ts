@@ -63,6 +63,29 @@ describe("L43: the stages of a shutdown", () => {
     expect(stopped[0]).toMatchObject({ cancelled: [], abandoned: [] })
   })
 
+  test("the servers of an edge are told of together, once", async () => {
+    const started = gate()
+    const proceed = gate()
+    const stopped: Array<StopReport> = []
+    const edge = nodeEdge({ onStopped: (report) => stopped.push(report) })
+    const listener = edge.handle(async (_request, _response, exchange) => {
+      started.open()
+      await proceed.promise
+      exchange.answer(200, "drained")
+    })
+    const servers = [createServer(listener), createServer(listener)]
+    for (const server of servers) edge.attach(server)
+    const [port] = await Promise.all(servers.map(listen))
+    const client = await raw(port as number)
+    client.send(get())
+    await started.promise
+    const ended = edge.shutdown()
+    proceed.open()
+    await client.until("drained")
+    await ended
+    expect(stopped).toEqual([{ drained: 1, cancelled: [], abandoned: [] }])
+  })
+
   test("what does not drain is cancelled with 503, whatever its policy", async () => {
     const reasons: Array<string> = []
     const started = new Told<string>()
