@@ -101,4 +101,6 @@ export interface EdgeOptions extends Omit<HandlerOptions, "route" | "kind"> {
   readonly requests?: number | undefined
   /** Is given the record of each request. What it throws is logged. */
   readonly onRecord?: ((record: AccessRecord) => void) | undefined
+  /** A use of the request after its end: a defect in tests, counted in production, or nothing. Default: `count`. */
+  readonly afterEnd?: "die" | "count" | "ignore" | undefined
 }

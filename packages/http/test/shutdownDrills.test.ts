@@ -142,6 +142,7 @@ describe.each([
     expect(ended.code).toBe(1)
     within(ended, 800)
     expect(ended.report).toMatch(new RegExp(`abandoned +\\d\\.\\d s +(GET )?${path}`))
+    expect(ended.said).toContain(`record ${path} 503`)
     expect(ended.got[0]).toMatch(/^HTTP\/1.1 503 /)
   })
 
@@ -173,6 +174,7 @@ describe.each([
       expect(ended.code).toBe(1)
       within(ended, 600)
       expect(ended.report).toMatch(new RegExp(`abandoned +\\d\\.\\d s +(GET )?${path}`))
+      expect(ended.said).toContain(`record ${path} 503`)
     }
   )
 })

@@ -66,6 +66,7 @@ export class Call implements Entry {
   readonly #edge: Edge
   readonly #start: Start
   #reason: CancelReason | undefined
+  #context: RequestContext.RequestContext | undefined
 
   constructor(edge: Edge, start: Start) {
     this.#edge = edge
@@ -86,6 +87,8 @@ export class Call implements Entry {
   }
 
   readonly stopping = (): void => this.#start.port.stopping()
+
+  readonly abandon: Effect.Effect<void> = Effect.suspend(() => this.#context?.abandon ?? Effect.void)
 
   begin(): void {
     const { table } = this.#edge
@@ -139,11 +142,14 @@ export class Call implements Entry {
     const request: RequestContext.RequestOptions = {
       id: this.id,
       name: this.method,
+      afterEnd: this.#edge.options.afterEnd,
       onEnd: (record) => this.#ended(record)
     }
-    return Effect.uninterruptible(
-      Effect.ensuring(RequestContext.run(request, body), hooks?.done ?? Effect.void)
-    )
+    const run = Effect.flatMap(RequestContext.make(request), (context) => {
+      this.#context = context
+      return Effect.ensuring(RequestContext.provide(context)(body), context.finish)
+    })
+    return Effect.uninterruptible(Effect.ensuring(run, hooks?.done ?? Effect.void))
   }
 
   get #served(): Effect.Effect<void> {

@@ -191,6 +191,7 @@ export class Attached {
     yield* this.cancel
     const left = new Set(table.entries)
     yield* this.breakOff
+    for (const { abandon } of left) yield* abandon
     this.#unwatch()
     const ended = [...this.#atStop].filter((entry) => !left.has(entry))
     const byForce = ended.filter((entry) => this.#atForce.has(entry))

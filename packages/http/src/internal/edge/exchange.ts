@@ -42,6 +42,8 @@ export class Exchange {
   #bytes = 0
   /** The handler gave an answer that nobody was there for. */
   dropped = false
+  /** Its server has ended without it. */
+  abandoned = false
 
   constructor(
     route: string,
@@ -113,7 +115,7 @@ export class Exchange {
     const { transport } = this.client
     const gone = this.gone && !this.#broken && this.#outcome !== "cancelled"
     const sent = this.#sentStatus()
-    const outcome: Outcome = gone ? "gone" : (this.#outcome ?? "failed")
+    const outcome: Outcome = this.abandoned ? "abandoned" : gone ? "gone" : (this.#outcome ?? "failed")
     const reason = gone ? (this.#left ?? CancelReason.ClientGone({ transport })) : this.#reason
     const whole = sent !== undefined && !this.gone && (!this.#streams || this.#streamed)
     const status = gone || sent === undefined ? this.#untold(reason) : sent

@@ -53,7 +53,14 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
     const client = watch(request, served.settings.watch)
     const { id, naming } = idOf(served, request)
     const exchange = new Exchange(name, request, client, fiber.context)
-    const leave = hold(request.source, client.peer.stopUnsafe)
+    let made: RequestContext.RequestContext | undefined
+    const leave = hold(request.source, {
+      stop: client.peer.stopUnsafe,
+      abandon: Effect.suspend(() => {
+        exchange.abandoned = true
+        return made?.abandon ?? Effect.void
+      })
+    })
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
     const record: RequestContext.RequestOptions = {
       id,
@@ -66,8 +73,9 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
         return Effect.andThen(logged, options.onRecord?.(told) ?? Effect.void)
       }
     }
-    return Effect.flatMap(RequestContext.make(record), (context) =>
-      Effect.andThen(
+    return Effect.flatMap(RequestContext.make(record), (context) => {
+      made = context
+      return Effect.andThen(
         Scope.addFinalizerExit(scope, () =>
           Effect.andThen(
             client.delivered,
@@ -79,7 +87,7 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
         ),
         Effect.andThen(naming, answer(served, exchange, context, Instant.nowUnsafe(fiber)))
       )
-    )
+    })
   })
 
 /** What a request is called, whatever the program's function does. */
