@@ -1,7 +1,6 @@
-import type { CancelReason } from "@curfew/reason"
 import type { OnDisconnect } from "@curfew/request/OnDisconnect"
-import type { RequestRecord } from "@curfew/request/RequestContext"
 import type * as Duration from "effect/Duration"
+import type { EdgeRecord, EdgeRequest } from "./EdgeRecord.ts"
 import type { UnreadBody } from "./internal/body.ts"
 
 export type { UnreadBody }
@@ -73,22 +72,6 @@ export interface ErrorAnswer {
 }
 
 /**
- * What is told about a request at its end: when its answer is out and nobody works on it any more.
- *
- * @stability unstable
- * @since 0.1.0
- */
-export interface AccessRecord extends RequestRecord {
-  readonly method: string
-  readonly url: string
-  readonly transport: "http1" | "http2" | "ws"
-  /** 499 when the client had gone before its answer was out to the last byte, whatever status was on the way. */
-  readonly status: number
-  /** Why it was cancelled or dropped, if it was. */
-  readonly reason: CancelReason | undefined
-}
-
-/**
  * What holds for all handlers of an edge.
  *
  * @stability unstable
@@ -99,8 +82,10 @@ export interface EdgeOptions extends Omit<HandlerOptions, "route" | "kind"> {
   readonly name?: string | undefined
   /** How many requests may be under way; more are answered 503. Default: 10,000. */
   readonly requests?: number | undefined
+  /** Is told of each request when it starts, also of one that is refused. Each has its record later. What it throws is logged. */
+  readonly onStart?: ((request: EdgeRequest) => void) | undefined
   /** Is given the record of each request. What it throws is logged. */
-  readonly onRecord?: ((record: AccessRecord) => void) | undefined
+  readonly onRecord?: ((record: EdgeRecord) => void) | undefined
   /** A use of the request after its end: a defect in tests, counted in production, or nothing. Default: `count`. */
   readonly afterEnd?: "die" | "count" | "ignore" | undefined
 }

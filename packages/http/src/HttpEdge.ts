@@ -8,7 +8,7 @@ import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { ClientDeadline, Heartbeat, UnreadBody } from "./EdgeOptions.ts"
-import type { EdgeRecord } from "./EdgeRecord.ts"
+import type { EdgeRecord, EdgeRequest } from "./EdgeRecord.ts"
 import { edgeOf } from "./internal/edge/routing.ts"
 import { checkOptions } from "./internal/edge/settings.ts"
 
@@ -52,6 +52,8 @@ export interface EdgeOptions {
   readonly halfClose?: "gone" | "stays" | undefined
   /** Asks clients for signs of life while their handler computes: see there. Default: none. */
   readonly heartbeat?: Heartbeat | undefined
+  /** Is told of each request that reaches a route, before its handler. Each has its record later. */
+  readonly onStart?: ((request: EdgeRequest) => Effect.Effect<unknown>) | undefined
   /** Receives the record of each request. */
   readonly onRecord?: ((record: EdgeRecord) => Effect.Effect<unknown>) | undefined
   /** Whether each record is a line in the log, at info, in place of the one of Effect's own logger. Default: true. */

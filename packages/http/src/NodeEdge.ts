@@ -75,6 +75,8 @@ export interface EffectEdge extends NodeEdge {
       /** How long the end of the `Scope` waits for requests before it cancels them. Default: 20 seconds. */
       readonly drain?: Duration.Input | undefined
       readonly onStopped?: ((report: StopReport) => void) | undefined
+      /** Whether the line in the log that says the same is left out. Default: false. */
+      readonly quiet?: boolean | undefined
     }
   ) => Effect.Effect<void, never, Scope.Scope>
 }
@@ -145,7 +147,8 @@ export const make = (options: EdgeOptions = {}): Effect.Effect<EffectEdge, never
         Effect.suspend(() =>
           attachTo(edge, server, {
             drain: Duration.millis(millisUnsafe("the drain of the server", given?.drain ?? "20 seconds")),
-            onStopped: given?.onStopped
+            onStopped: given?.onStopped,
+            quiet: given?.quiet
           })
         )
     }

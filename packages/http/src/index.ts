@@ -3,9 +3,9 @@
  *
  * @since 0.1.0
  */
+export { catchCancelled } from "./catchCancelled.ts"
 export * as EdgeMetrics from "./EdgeMetrics.ts"
 export type {
-  AccessRecord,
   ClientDeadline,
   EdgeOptions,
   ErrorAnswer,
@@ -13,7 +13,7 @@ export type {
   Heartbeat,
   UnreadBody
 } from "./EdgeOptions.ts"
-export type { EdgeRecord, Outcome, SentAnswer } from "./EdgeRecord.ts"
+export type { EdgeRecord, EdgeRequest, Outcome, SentAnswer } from "./EdgeRecord.ts"
 export type { Delivery, Exchange } from "./Exchange.ts"
 export { fromNode } from "./fromNode.ts"
 export * as HttpEdge from "./HttpEdge.ts"

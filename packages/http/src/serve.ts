@@ -20,7 +20,7 @@ export interface EndOptions {
   readonly force?: Duration.Input | undefined
   /** What begins the end, and hurries it on: `processSignals()` of `@curfew/shutdown/Node`. Default: nothing but `shutdown`. */
   readonly signals?: Signals | undefined
-  /** Is given what became of the requests of each server. */
+  /** Is given what became of the requests, once. Default: a line in the log. */
   readonly onStopped?: ((report: StopReport) => void) | undefined
 }
 

@@ -1,8 +1,18 @@
 import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
-import { type AccessRecord, type Delivery, type Exchange, fromNode, NodeEdge, serve } from "@curfew/http"
-import { checkpoint, isCancelled } from "@curfew/promise"
+import {
+  catchCancelled,
+  type Delivery,
+  EdgeMetrics,
+  type EdgeRecord,
+  type EdgeRequest,
+  type Exchange,
+  fromNode,
+  NodeEdge,
+  serve
+} from "@curfew/http"
+import { cancelScope, checkpoint, isCancelled } from "@curfew/promise"
 import { cancellable, onDisconnect, RequestContext } from "@curfew/request"
 import { Owner } from "@curfew/scope"
 import * as Effect from "effect/Effect"
@@ -383,6 +393,28 @@ describe("fromNode", () => {
     expect((await records.until(1))[0]?.reason?._tag).toBe("Deadline")
   })
 
+  test("what is refused at its start has an exchange that is over, with its name and its reason", async () => {
+    const { edge, records } = recording({ bodyBytes: 10 })
+    await using _edge = edge
+    const seen = new Told<readonly [string, unknown]>()
+    const server = createServer(async (request, response) => {
+      await using exchange = fromNode(request, response, { edge })
+      seen.add([exchange.id, exchange.reason])
+    })
+    edge.attach(server)
+    const port = await listen(server)
+    const body = "more than ten bytes"
+    expect((await fetch(`http://127.0.0.1:${port}`, { method: "POST", body })).status).toBe(413)
+    const reason = { _tag: "LimitExceeded", limit: "bodyBytes", detail: "a body may have 10 bytes" }
+    expect((await seen.until(1))[0]).toEqual(["http-1", reason])
+    expect((await records.until(1))[0]).toMatchObject({
+      id: "http-1",
+      status: 413,
+      outcome: "cancelled",
+      reason
+    })
+  })
+
   test("without an edge it belongs to one of the process", async () => {
     const server = createServer(async (request, response) => {
       await using exchange = fromNode(request, response)
@@ -396,7 +428,116 @@ describe("fromNode", () => {
   })
 })
 
+describe("catchCancelled", () => {
+  const own = async (
+    block: (exchange: Exchange) => unknown,
+    options: Parameters<typeof recording>[0] = {},
+    request: RequestInit = {}
+  ) => {
+    const { edge, records } = recording(options)
+    await using _edge = edge
+    const settled = new Told<unknown>()
+    const log: Array<string> = []
+    const listener = catchCancelled(async (request: IncomingMessage, response: ServerResponse) => {
+      await using exchange = fromNode(request, response, { edge, policy: "cancel" })
+      log.push("begun")
+      exchange.onCancel(({ _tag }) => log.push(_tag))
+      await block(exchange)
+    })
+    const server = createServer((request, response) => {
+      Promise.resolve(listener(request, response)).then(settled.add, (error: unknown) => {
+        response.writableEnded || response.writeHead(500).end()
+        settled.add(error)
+      })
+    })
+    edge.attach(server)
+    const port = await listen(server)
+    const { status } = await fetch(`http://127.0.0.1:${port}`, request)
+    const [outcome] = await settled.until(1)
+    return { status, outcome, log, record: (await records.until(1))[0] }
+  }
+
+  test("ends what a block of its request was left with, after its clean-up", async () => {
+    const { log, outcome, record, status } = await own((exchange) => exchange.run(aborted), {
+      deadline: "10 millis"
+    })
+    expect({ status, outcome, log }).toEqual({ status: 504, outcome: undefined, log: ["begun", "Deadline"] })
+    expect(record).toMatchObject({ status: 504, outcome: "cancelled", reason: { _tag: "Deadline" } })
+  })
+
+  test("lets through what is not its own: a failure, and the Cancelled of somebody else's scope", async () => {
+    const boom = new Error("boom")
+    const failed = await own(() => Promise.reject(boom))
+    expect([failed.status, failed.outcome]).toEqual([500, boom])
+    const foreign = await own(() => {
+      const other = cancelScope()
+      other.cancel("another matter")
+      return other.run(() => "never")
+    })
+    expect(foreign.status).toBe(500)
+    expect(isCancelled(foreign.outcome)).toBe(true)
+  })
+
+  test("what is refused does not begin", async () => {
+    const body = { method: "POST", body: "more than ten bytes" }
+    const { log, outcome, record, status } = await own(() => "not reached", { bodyBytes: 10 }, body)
+    expect({ status, outcome, log }).toEqual({ status: 413, outcome: undefined, log: [] })
+    expect(record).toMatchObject({ status: 413, outcome: "cancelled" })
+    expect(await own(() => "not reached", { requests: 0 })).toMatchObject({ status: 503, log: [] })
+  })
+
+  test("gives what a listener without promises gives, and throws what it throws", () => {
+    const response = {} as ServerResponse
+    const given = catchCancelled((_request: IncomingMessage, _response: ServerResponse, next: number) => next)
+    expect(given({} as IncomingMessage, response, 7)).toBe(7)
+    const throws = catchCancelled(() => {
+      throw new Error("boom")
+    })
+    expect(() => throws({} as IncomingMessage, response)).toThrow("boom")
+  })
+})
+
 describe("L37, L38: a request", () => {
+  test("is told when it starts, and counted as it ends", async () => {
+    const started: Array<EdgeRequest> = []
+    const { edge, records, url } = await served(
+      (_request, response) => response.end("fine"),
+      { onStart: (request) => started.push(request) },
+      { route: "/counted/:id" }
+    )
+    await using _edge = edge
+    await (await fetch(`${url}/counted/7?all`)).text()
+    const [record] = await records.until(1)
+    const request = {
+      id: "http-1",
+      method: "GET",
+      route: "GET /counted/:id",
+      url: "/counted/7?all",
+      path: "/counted/7",
+      transport: "http1"
+    }
+    expect(started).toEqual([request])
+    expect(record).toMatchObject({
+      ...request,
+      status: 200,
+      outcome: "answered",
+      reason: undefined,
+      dropped: false,
+      sent: { status: 200, whole: true }
+    })
+    const { route, transport } = request
+    const counted = Effect.runSync(
+      Effect.all([
+        Metric.value(Metric.withAttributes(EdgeMetrics.started, { route, transport })),
+        Metric.value(
+          Metric.withAttributes(EdgeMetrics.ended, { route, transport, outcome: "answered", status: "200" })
+        ),
+        Metric.value(Metric.withAttributes(EdgeMetrics.inFlight, { route, transport }))
+      ])
+    )
+    expect(counted).toMatchObject([{ count: 1 }, { count: 1 }, { value: 0 }])
+  })
+
   test("is told once, when the last of its work has ended, with who outlived it", async () => {
     const proceed = gate()
     const { edge, records, url } = await served(
@@ -423,7 +564,7 @@ describe("L37, L38: a request", () => {
 
   test.each(["die", "count"] as const)("L37 used after its end: %s", async (afterEnd) => {
     let kept: Option.Option<RequestContext.RequestContext> = Option.none()
-    const records = new Told<AccessRecord>()
+    const records = new Told<EdgeRecord>()
     const program = Effect.gen(function* () {
       const edge = yield* NodeEdge.make({ afterEnd, onRecord: records.add })
       const keeps = (_: NodeEdge.NodeRequest, response: NodeEdge.NodeResponse) =>

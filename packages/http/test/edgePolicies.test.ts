@@ -62,13 +62,28 @@ describe("L39: a client that leaves", () => {
           status: 499,
           outcome: "gone",
           dropped: true,
-          reason: { _tag: "ClientGone", transport: "http1" },
+          reason: { _tag: "ClientGone", transport: "http1", detail: "closed its connection" },
           sent: { status: undefined, bytes: 0, whole: false }
         })
         const after = yield* counted(Endpoint.answersDropped, { method: "POST /orders", transport: "http1" })
         expect(after - before).toBe(1)
         expect(server.unhandled).toEqual([])
         expect(server.logged).toEqual([])
+      })
+    ))
+
+  test("says of an unmarked handler's client how it left, too", () =>
+    run(
+      Effect.gen(function* () {
+        const { go, gone, handler, started } = steps()
+        const server = yield* serving(HttpRouter.add("POST", "/orders", handler))
+        const client = yield* wire(server.port, ask("/orders", "POST", "content-length: 0\r\n"))
+        yield* started
+        client.socket.end()
+        yield* gone
+        yield* go
+        const [record] = yield* server.recorded(1)
+        expect(record?.reason).toMatchObject({ _tag: "ClientGone", detail: "sent its FIN" })
       })
     ))
 

@@ -18,7 +18,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import { describe, expect, test } from "vitest"
-import { EdgeMetrics } from "../src/index.ts"
+import { EdgeMetrics, type EdgeRequest } from "../src/index.ts"
 import { ask, counted, fetched, run, serving, text, wire } from "./support/effectServer.ts"
 
 type Handler = Effect.Effect<HttpServerResponse.HttpServerResponse>
@@ -239,6 +239,33 @@ describe("L37, L38: a request's context", () => {
           const name = { name: `GET /kept/${afterEnd}` }
           expect(yield* counted(RequestContext.usedAfterEnd, name)).toBe(afterEnd === "count" ? 1 : 0)
         }
+      })
+    ))
+
+  test("is told when it starts, whatever the program makes of that", () =>
+    run(
+      Effect.gen(function* () {
+        const started: Array<unknown> = []
+        const onStart = (request: EdgeRequest) =>
+          Effect.andThen(
+            Effect.sync(() => started.push(request)),
+            Effect.die("no")
+          )
+        const server = yield* serving(HttpRouter.add("GET", "/told/:id", answer), { onStart })
+        yield* fetched(server.port, "/told/7?q=1")
+        const request = {
+          id: "http-1",
+          method: "GET",
+          route: "GET /told/:id",
+          url: "/told/7?q=1",
+          path: "/told/7",
+          transport: "http1"
+        }
+        expect(started).toEqual([request])
+        expect(yield* server.recorded(1)).toMatchObject([{ ...request, status: 200, outcome: "answered" }])
+        expect(server.logged.map(({ message }) => message)).toEqual([
+          "onStart failed. Catch what it may fail with."
+        ])
       })
     ))
 

@@ -1,12 +1,12 @@
 /** Requests that are answered before their bodies have come. */
 import { once } from "node:events"
 import { type IncomingMessage, request } from "node:http"
-import { type AccessRecord, serve } from "@curfew/http"
+import { type EdgeRecord, serve } from "@curfew/http"
 import { expect, test } from "vitest"
 
 test("a client that has read its refusal to the last byte, and closes, is told in the record by that status", async () => {
-  let told = (_record: AccessRecord) => {}
-  const recorded = new Promise<AccessRecord>((resolve) => {
+  let told = (_record: EdgeRecord) => {}
+  const recorded = new Promise<EdgeRecord>((resolve) => {
     told = resolve
   })
   await using server = await serve((_request, response) => response.end(), {

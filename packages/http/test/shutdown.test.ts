@@ -1,7 +1,7 @@
 import { once } from "node:events"
 import { createServer, type IncomingMessage } from "node:http"
 import { connect, createServer as createServer2 } from "node:http2"
-import { type AccessRecord, type Exchange, NodeEdge, nodeEdge, type StopReport, serve } from "@curfew/http"
+import { type EdgeRecord, type Exchange, NodeEdge, nodeEdge, type StopReport, serve } from "@curfew/http"
 import { cancellable } from "@curfew/request"
 import { CleanupBudget, Owner, TaskScope } from "@curfew/scope"
 import type { Report } from "@curfew/shutdown"
@@ -62,6 +62,29 @@ describe("L43: the stages of a shutdown", () => {
     await client.closed
     expect(fates(await report)).toContain("GET: drained")
     expect(stopped[0]).toMatchObject({ cancelled: [], abandoned: [] })
+  })
+
+  test("the servers of an edge are told of together, once", async () => {
+    const started = gate()
+    const proceed = gate()
+    const stopped: Array<StopReport> = []
+    const edge = nodeEdge({ onStopped: (report) => stopped.push(report) })
+    const listener = edge.handle(async (_request, _response, exchange) => {
+      started.open()
+      await proceed.promise
+      exchange.answer(200, "drained")
+    })
+    const servers = [createServer(listener), createServer(listener)]
+    for (const server of servers) edge.attach(server)
+    const [port] = await Promise.all(servers.map(listen))
+    const client = await raw(port as number)
+    client.send(get())
+    await started.promise
+    const ended = edge.shutdown()
+    proceed.open()
+    await client.until("drained")
+    await ended
+    expect(stopped).toEqual([{ drained: 1, cancelled: [], abandoned: [] }])
   })
 
   test("what does not drain is cancelled with 503, whatever its policy", async () => {
@@ -208,7 +231,7 @@ describe("L43: the stages of a shutdown", () => {
 
   test("L37 what is left behind has its record all the same, with who outlived it", async () => {
     const started = gate()
-    const records: Array<AccessRecord> = []
+    const records: Array<EdgeRecord> = []
     const stopped: Array<StopReport> = []
     const program = Effect.gen(function* () {
       const edge = yield* NodeEdge.make({ onRecord: (record) => records.push(record) })
@@ -235,7 +258,13 @@ describe("L43: the stages of a shutdown", () => {
     expect((await answer).status).toBe(503)
     expect(stopped).toEqual([{ drained: 0, cancelled: [], abandoned: ["GET /hangs /hangs"] }])
     expect(records).toMatchObject([
-      { status: 503, reason: { _tag: "Shutdown" }, outlived: ["GET /hangs"], url: "/hangs" }
+      {
+        status: 503,
+        outcome: "abandoned",
+        reason: { _tag: "Shutdown" },
+        outlived: ["GET /hangs"],
+        url: "/hangs"
+      }
     ])
   })
 })

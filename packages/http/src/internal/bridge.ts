@@ -42,3 +42,16 @@ export const settledThen = <A>(promise: Promise<A>, then: () => void): Promise<A
 
 /** What follows a promise that does not reject. */
 export const mapped = <A, B>(promise: Promise<A>, map: (value: A) => B): Promise<B> => promise.then(map)
+
+/** What a function of either kind gives, or nothing where it throws what may be thrown. */
+export const caughtIf = (call: () => unknown, expected: (error: unknown) => boolean): unknown => {
+  const look = (error: unknown): void => {
+    if (!expected(error)) throw error
+  }
+  try {
+    const given = call()
+    return given instanceof Promise ? given.then(undefined, look) : given
+  } catch (error) {
+    return look(error)
+  }
+}

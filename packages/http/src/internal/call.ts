@@ -11,7 +11,6 @@
  */
 import { type CancelReason, describe } from "@curfew/reason"
 import { CurrentCell } from "@curfew/reason/CancelCell"
-import { statusOf } from "@curfew/request"
 import * as Endpoint from "@curfew/request/Endpoint"
 import type { OnDisconnect } from "@curfew/request/OnDisconnect"
 import * as RequestContext from "@curfew/request/RequestContext"
@@ -22,8 +21,10 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
-import type { AccessRecord, ErrorAnswer } from "../EdgeOptions.ts"
+import type { EdgeRecord, EdgeRequest, Outcome } from "../EdgeRecord.ts"
+import { errorAnswer, httpStatus, notATime, type Refusal, stopped, tooMany } from "./answers.ts"
+import { beating } from "./beating.ts"
+import { countEnd, countStart, pathOf } from "./counting.ts"
 import type { Edge } from "./edge.ts"
 import { clientMillis, type Resolved } from "./options.ts"
 import { awaitOver, type Port } from "./port.ts"
@@ -49,12 +50,6 @@ export interface Start {
   readonly hooks?: Hooks | undefined
 }
 
-/** What stands against a request before its handler runs. */
-interface Refusal {
-  readonly status: number
-  readonly sentence: string
-}
-
 /** What node says of writes to a response that was answered, or is gone. Expected once the edge has answered. */
 const late = /^(ERR_HTTP_HEADERS_SENT|ERR_STREAM_|ERR_HTTP2_|ECONNRESET|EPIPE)/
 
@@ -63,10 +58,14 @@ export class Call implements Entry {
   readonly method: string
   readonly url: string
   readonly transport: Entry["transport"]
+  readonly known: EdgeRequest
   readonly #edge: Edge
   readonly #start: Start
   #reason: CancelReason | undefined
   #context: RequestContext.RequestContext | undefined
+  #outcome: Outcome | undefined
+  #dropping = false
+  #abandoned = false
 
   constructor(edge: Edge, start: Start) {
     this.#edge = edge
@@ -76,6 +75,8 @@ export class Call implements Entry {
     this.method = options.route === undefined ? port.method : `${port.method} ${options.route}`
     this.url = port.url
     this.transport = port.transport
+    const { id, method: route, transport, url } = this
+    this.known = { id, method: port.method, route, url, path: pathOf(url), transport }
   }
 
   get reason(): CancelReason | undefined {
@@ -88,7 +89,10 @@ export class Call implements Entry {
 
   readonly stopping = (): void => this.#start.port.stopping()
 
-  readonly abandon: Effect.Effect<void> = Effect.suspend(() => this.#context?.abandon ?? Effect.void)
+  readonly abandon: Effect.Effect<void> = Effect.suspend(() => {
+    this.#abandoned = true
+    return this.#context?.abandon ?? Effect.void
+  })
 
   begin(): void {
     const { table } = this.#edge
@@ -108,22 +112,19 @@ export class Call implements Entry {
     const { requests, table } = this.#edge
     if (table.refusing) return stopped
     if (table.entries.size >= requests) {
-      return { status: 503, sentence: `Too many requests: ${requests} may be under way.` }
+      return tooMany(requests)
     }
     const { options, port } = this.#start
     const { clientDeadline } = options
     if (clientDeadline !== undefined && Number.isNaN(clientMillis(port.header(clientDeadline.header)))) {
-      const { header } = clientDeadline
-      return {
-        status: 400,
-        sentence: `The header ${header} is no deadline; send milliseconds, such as 1500.`
-      }
+      return { status: 400, sentence: notATime(clientDeadline.header), reason: undefined }
     }
     return undefined
   }
 
   get #turnedAway(): Effect.Effect<void> {
     this.#start.hooks?.withhold?.()
+    this.#reason = stopped.reason
     return Effect.ensuring(
       this.#start.port.respond(stopped.status, stopped.sentence),
       Effect.sync(() => this.#edge.table.leave(this))
@@ -137,6 +138,7 @@ export class Call implements Entry {
         ? this.#served
         : Effect.suspend(() => {
             hooks?.withhold?.()
+            if (refusal.reason !== undefined) this.#cancelled(refusal.reason)
             return port.respond(refusal.status, refusal.sentence)
           })
     const request: RequestContext.RequestOptions = {
@@ -145,11 +147,20 @@ export class Call implements Entry {
       afterEnd: this.#edge.options.afterEnd,
       onEnd: (record) => this.#ended(record)
     }
+    const told = Effect.suspend(() => {
+      countStart(this.known, this.#edge.context)
+      return Effect.andThen(this.#call("onStart", this.#edge.options.onStart, this.known), body)
+    })
     const run = Effect.flatMap(RequestContext.make(request), (context) => {
       this.#context = context
-      return Effect.ensuring(RequestContext.provide(context)(body), context.finish)
+      return Effect.ensuring(RequestContext.provide(context)(told), context.finish)
     })
     return Effect.uninterruptible(Effect.ensuring(run, hooks?.done ?? Effect.void))
+  }
+
+  #cancelled(reason: CancelReason): void {
+    this.#reason = reason
+    this.#outcome = "cancelled"
   }
 
   get #served(): Effect.Effect<void> {
@@ -166,7 +177,10 @@ export class Call implements Entry {
             // A framework logs what it is handed, and nobody is there to be answered.
             if (failure === undefined || port.peer.state !== "waiting") return Effect.failCause(cause)
             return Effect.as(
-              Effect.sync(() => hooks.failure?.(Cause.squash(failure))),
+              Effect.sync(() => {
+                this.#outcome = "failed"
+                hooks.failure?.(Cause.squash(failure))
+              }),
               handedOver
             )
           })
@@ -191,14 +205,7 @@ export class Call implements Entry {
         Effect.sync(deafen)
       )
     })
-    const { heartbeat } = options
-    if (heartbeat === undefined) return run
-    const beats = Effect.forever(Effect.andThen(Effect.sleep(heartbeat.every), port.beat(heartbeat.within)))
-    return Effect.acquireUseRelease(
-      Effect.forkChild(Effect.interruptible(beats)),
-      () => run,
-      (beating) => Fiber.interrupt(beating)
-    )
+    return beating(port.beat, options.heartbeat, run)
   }
 
   #deadline(clock: Clock.Clock): {
@@ -223,6 +230,7 @@ export class Call implements Entry {
 
   /** An exit that nobody takes any more. */
   #dropped(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    this.#dropping = exit._tag === "Success"
     const failure = exit._tag === "Failure" ? failureOf(exit.cause) : undefined
     if (failure === undefined) return Effect.void
     const error = Cause.squash(failure)
@@ -238,16 +246,24 @@ export class Call implements Entry {
       case "Value":
         return Effect.void
       case "Failure": {
+        this.#outcome = "failed"
         const told = errorAnswer(answer.cause, options.mapError)
         hooks?.withhold?.()
+        // What has an answer already gets no other: nobody was told what the line would say.
+        const what =
+          port.peer.state === "completed"
+            ? "failed after its answer."
+            : port.status() !== undefined
+              ? "failed in the middle of its answer, which was broken off."
+              : `was answered ${told.status}.`
         const log =
           told.status < 500
             ? Effect.void
-            : Effect.logError(`${this.method} was answered ${told.status}.`, told.unforeseen ?? answer.cause)
+            : Effect.logError(`${this.method} ${what}`, told.unforeseen ?? answer.cause)
         return Effect.andThen(port.respond(told.status, told.message), log)
       }
       case "Cancelled": {
-        this.#reason = answer.reason
+        this.#cancelled(answer.reason)
         hooks?.withhold?.()
         const said = describe(answer.reason)
         return Effect.andThen(
@@ -269,49 +285,39 @@ export class Call implements Entry {
 
   #ended(record: RequestContext.RequestRecord): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const { port } = this.#start
       this.#edge.table.leave(this)
-      const gone = port.peer.state === "gone"
-      const told: AccessRecord = {
-        ...record,
-        method: port.method,
-        url: this.url,
-        transport: this.transport,
-        status: gone ? 499 : (port.status() ?? 499),
-        reason: this.#reason
-      }
+      const told = this.#recorded(record)
+      countEnd(told, this.#edge.context)
+      return this.#call("onRecord", this.#edge.options.onRecord, told)
+    })
+  }
+
+  #recorded(record: RequestContext.RequestRecord): EdgeRecord {
+    const { port } = this.#start
+    const gone = port.peer.state === "gone" && this.#outcome !== "cancelled"
+    const sent = port.status()
+    return {
+      ...record,
+      ...this.known,
+      status: port.peer.state === "gone" ? 499 : (sent ?? 499),
+      outcome: this.#abandoned ? "abandoned" : gone ? "gone" : (this.#outcome ?? "answered"),
+      reason: this.#reason ?? (gone ? port.gone() : undefined),
+      dropped: this.#dropping,
+      sent: { status: sent, bytes: undefined, parts: undefined, whole: port.peer.state === "completed" }
+    }
+  }
+
+  /** Calls what the program gave, whatever that does. */
+  #call<A>(what: string, callback: ((given: A) => void) | undefined, given: A): Effect.Effect<void> {
+    return Effect.suspend(() => {
       try {
-        this.#edge.options.onRecord?.(told)
+        callback?.(given)
         return Effect.void
       } catch (error) {
-        return Effect.logError("onRecord threw. Catch what it may throw.", Cause.die(error))
+        return Effect.logError(`${what} threw. Catch what it may throw.`, Cause.die(error))
       }
     })
   }
 }
 
 const handedOver: unique symbol = /* @__PURE__ */ Symbol("handed over") as never
-
-const stopped: Refusal = { status: 503, sentence: "The server is shutting down." }
-
-/** The status of a cancel. */
-const httpStatus = (reason: CancelReason): number =>
-  reason._tag === "LimitExceeded" && reason.limit === "bodyBytes" ? 413 : statusOf(reason).http
-
-const unanswered: ErrorAnswer = { status: 500, message: "The request could not be answered." }
-
-const errorAnswer = (
-  cause: Cause.Cause<unknown>,
-  mapError: Resolved["mapError"]
-): ErrorAnswer & { readonly unforeseen?: Cause.Cause<unknown> } => {
-  if (mapError === undefined || Cause.hasInterruptsOnly(cause)) return unanswered
-  try {
-    const told = mapError(Cause.squash(cause))
-    if (told === undefined) return unanswered
-    const { message, status } = told
-    // Node throws at any other, and the client would wait for ever.
-    return Number.isInteger(status) && status >= 200 && status <= 599 ? { status, message } : unanswered
-  } catch (error) {
-    return { ...unanswered, unforeseen: Cause.die(error) }
-  }
-}

@@ -5,13 +5,13 @@
  * 1. Each request is a task of the owner that the edge was made under, and stands in the table until its record is out.
  * 2. A request starts in the turn in which node emits it, so that nothing that node tells about it is missed.
  */
-import { CancelReason } from "@curfew/reason"
 import { type Handler, type OnDisconnect, policyOf } from "@curfew/request"
 import { Owner, TaskScope } from "@curfew/scope"
 import { countUnsafe } from "@curfew/scope/Argument"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { EdgeOptions, HandlerOptions } from "../EdgeOptions.ts"
+import { bodyTooLarge } from "./answers.ts"
 import { Call, type Hooks } from "./call.ts"
 import { type Resolved, resolve } from "./options.ts"
 import { type NodeRequest, type NodeResponse, type Watched, watchPeer } from "./peer.ts"
@@ -56,8 +56,10 @@ export class Edge {
   }
 
   /** Starts a handler for what a port stands for. */
-  start(port: Port, spec: Spec, handler: Effect.Effect<unknown, unknown>, hooks?: Hooks): void {
-    new Call(this, { port, ...spec, handler, hooks }).begin()
+  start(port: Port, spec: Spec, handler: Effect.Effect<unknown, unknown>, hooks?: Hooks): Call {
+    const call = new Call(this, { port, ...spec, handler, hooks })
+    call.begin()
+    return call
   }
 
   /** The same for a request of node. */
@@ -66,18 +68,17 @@ export class Edge {
     response: NodeResponse,
     spec: Spec,
     make: (port: Port) => { readonly handler: Effect.Effect<unknown, unknown>; readonly hooks?: Hooks }
-  ): void {
+  ): Call {
     const { body, bodyBytes, halfClose } = spec.options
     let watched: Watched | undefined
     const tooLarge = (): void => {
-      const detail = `a body may have ${bodyBytes} bytes`
-      watched?.peer.stopUnsafe(CancelReason.LimitExceeded({ limit: "bodyBytes", detail }))
+      watched?.peer.stopUnsafe(bodyTooLarge(bodyBytes))
     }
     watched = watchPeer(request, response, { body, bodyBytes, halfClose, onTooLarge: tooLarge })
     if (watched.body.tooLarge) tooLarge()
     const port = nodePort(request, response, watched)
     const { handler, hooks } = make(port)
-    this.start(port, spec, handler, hooks)
+    return this.start(port, spec, handler, hooks)
   }
 }
 

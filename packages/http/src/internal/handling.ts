@@ -4,6 +4,7 @@
  * Invariants
  * 1. A promise handler runs in a cancel scope below the handler's fiber, and the edge waits for both.
  * 2. A block that was left by disposing its exchange ends its handler; one that is never disposed never ends it.
+ * 3. What is refused at its start has an exchange that is over, or none where somebody expects to be told so by a throw.
  */
 import { Cancelled, type CancelScope, cancelScope, promiseSettled, withCancelScope } from "@curfew/promise"
 import { scopeHere } from "@curfew/promise/scopeHere"
@@ -15,6 +16,7 @@ import type { Exchange } from "../Exchange.ts"
 import { deferred, settledThen } from "./bridge.ts"
 import type { Edge, Spec } from "./edge.ts"
 import { ExchangeState } from "./exchange.ts"
+import { belongs, isExpected } from "./own.ts"
 import type { NodeRequest, NodeResponse } from "./peer.ts"
 import type { Port } from "./port.ts"
 
@@ -49,7 +51,7 @@ export const exchangeOf = (
   const left = deferred<void>()
   let given: { readonly scope: CancelScope; readonly context: Context.Context<never> } | undefined
   let used: Port | undefined
-  edge.startNode(request, response, spec, (port) => {
+  const call = edge.startNode(request, response, spec, (port) => {
     used = port
     const handler = Effect.flatMap(scopeHere({ name: spec.options.route }), (scope) =>
       Effect.contextWith((context: Context.Context<never>) => {
@@ -60,25 +62,21 @@ export const exchangeOf = (
     return { handler }
   })
   const port = used as unknown as Port
-  const { context, scope } = given ?? refused(edge, port)
+  if (given === undefined) {
+    // Should its handler start later, it ends at once: nobody has what could end it.
+    left.resolve()
+    const reason = call.reason ?? CancelReason.Requested({ message: "the request was refused" })
+    const cancelled = new Cancelled(reason)
+    const scope = cancelScope({ signal: AbortSignal.abort(cancelled) })
+    belongs(response, { reason })
+    // Nothing is to begin that cannot go on. To whom nobody catches it, it is a value.
+    if (isExpected(response)) throw cancelled
+    return new ExchangeState({ id: call.id, scope, port, response, context: edge.context as never })
+  }
+  const { context, scope } = given
+  belongs(response, scope)
   const end = (): Promise<void> => settledThen(scope[Symbol.asyncDispose](), left.resolve)
-  return new ExchangeState({ id: idOf(context), scope, port, response, context, end })
+  return new ExchangeState({ id: call.id, scope, port, response, context, end })
 }
 
 const idOf = (context: Context.Context<never>): string => Context.get(context, CurrentRequest)?.id ?? ""
-
-/** For a request whose handler may not start: its scope is over before it begins. */
-const refused = (
-  edge: Edge,
-  port: Port
-): { readonly scope: CancelScope; readonly context: Context.Context<never> } => {
-  const reason =
-    port.gone() ??
-    (edge.table.refusing
-      ? CancelReason.Shutdown({ phase: "drain" })
-      : CancelReason.LimitExceeded({ limit: "requests" }))
-  return {
-    scope: cancelScope({ signal: AbortSignal.abort(new Cancelled(reason)) }),
-    context: edge.context as Context.Context<never>
-  }
-}

@@ -70,7 +70,7 @@ export const hold = (options: EdgeOptions & EndOptions): Held => {
   return {
     edge,
     attach: (server) => {
-      Child.startUnsafe(context, edge.attach(server, { drain, onStopped }))
+      Child.startUnsafe(context, edge.attach(server, { drain, onStopped, quiet: onStopped !== undefined }))
     },
     shutdown: () => {
       begin()

@@ -5,7 +5,8 @@
  * 1. Each stage can be run by a shutdown's hook and by the finalizer, in any order and both: it takes effect once.
  * 2. A connection without a request under way does not hold anything up: it is closed when the server stops, or when
  *    the last request on it ends.
- * 3. Requests are answered before their connections are broken off, unless they do not end.
+ * 3. The report of an edge comes once, with the end of its last server.
+ * 4. Requests are answered before their connections are broken off, unless they do not end.
  */
 import type { Server as HttpServer } from "node:http"
 import type { Http2SecureServer, Http2Server, ServerHttp2Session } from "node:http2"
@@ -25,7 +26,7 @@ import type { Entry } from "./table.ts"
 export type NodeServer = HttpServer | HttpsServer | Http2Server | Http2SecureServer
 
 /**
- * What became of the requests that were under way when a server stopped, each by its method and URL.
+ * What became of the requests that were under way when the servers of an edge stopped, each by its method and URL.
  *
  * @stability unstable
  * @since 0.1.0
@@ -45,6 +46,8 @@ export interface AttachOptions {
   /** Cancels what does not stand in the table by itself. To end within the clean-up budget. */
   readonly cancelling?: Effect.Effect<unknown> | undefined
   readonly drain: Duration.Duration
+  /** Whoever is given the report does not need its line. What was left behind is logged all the same. */
+  readonly quiet?: boolean | undefined
   readonly onStopped?: ((report: StopReport) => void) | undefined
 }
 
@@ -61,14 +64,15 @@ export const attach = (
     yield* Shutdown.onForce(edge.name, Effect.andThen(attached.cancel, attached.breakOff))
   })
 
+/** The edges that have requests of a server: its connections are everybody's. */
+const edgesOf = new WeakMap<NodeServer, Set<Attached>>()
+
 export class Attached {
   readonly #edge: Pick<Edge, "name" | "table">
   readonly #server: NodeServer
   readonly #options: AttachOptions
   readonly #sockets = new Set<Socket>()
   readonly #sessions = new Set<ServerHttp2Session>()
-  readonly #atStop = new Set<Entry>()
-  readonly #atForce = new Set<Entry>()
   #waiters: Array<() => void> = []
   readonly #open = new Set<NodeResponse>()
   #stopped = false
@@ -79,6 +83,9 @@ export class Attached {
     this.#edge = edge
     this.#server = server
     this.#options = options
+    edge.table.servers++
+    const all = edgesOf.get(server) ?? new Set()
+    edgesOf.set(server, all.add(this))
     const connected = (socket: Socket): void => {
       this.#sockets.add(socket)
       socket.once("close", () => {
@@ -112,11 +119,7 @@ export class Attached {
     if (this.#stopped) return
     this.#stopped = true
     const { table } = this.#edge
-    table.refusing = true
-    for (const entry of table.entries) {
-      this.#atStop.add(entry)
-      entry.stopping()
-    }
+    table.refuse()
     // Not the server's own: that closes idle connections at once. It may never have listened.
     NetServer.prototype.close.call(this.#server, () => {})
     for (const session of this.#sessions) session.close()
@@ -143,7 +146,8 @@ export class Attached {
   }
 
   #beginForce(): void {
-    for (const entry of this.#edge.table.entries) this.#atForce.add(entry)
+    const { atForce, entries } = this.#edge.table
+    for (const entry of entries) atForce.add(entry)
   }
 
   readonly drained: Effect.Effect<void> = Effect.suspend(() =>
@@ -168,14 +172,20 @@ export class Attached {
     return undefined
   })
 
+  /** Another edge has requests under way on this server. It breaks off what is left at its own end. */
+  get #inUse(): boolean {
+    return [...(edgesOf.get(this.#server) ?? [])].some((it) => it !== this && it.#edge.table.entries.size > 0)
+  }
+
   /** Lets the last answers out, and destroys what does not close: keep-alive connections, and upgraded ones, too. */
   readonly breakOff: Effect.Effect<void> = Effect.flatMap(CleanupBudget, (budget) =>
     Effect.suspend(() => {
       this.#closeIdle()
+      if (this.#inUse) return Effect.void
       return Effect.andThen(
         moveOnAfter(Duration.min(budget, lastBytes))(this.#allClosed),
         Effect.sync(() => {
-          for (const socket of this.#sockets) socket.destroy()
+          if (!this.#inUse) for (const socket of this.#sockets) socket.destroy()
         })
       )
     })
@@ -192,9 +202,13 @@ export class Attached {
     const left = new Set(table.entries)
     yield* this.breakOff
     for (const { abandon } of left) yield* abandon
+    edgesOf.get(this.#server)?.delete(this)
     this.#unwatch()
-    const ended = [...this.#atStop].filter((entry) => !left.has(entry))
-    const byForce = ended.filter((entry) => this.#atForce.has(entry))
+    table.servers--
+    // The servers of an edge have their requests in common: what became of them is told with the last.
+    if (table.servers > 0) return
+    const ended = [...table.atStop].filter((entry) => !left.has(entry))
+    const byForce = ended.filter((entry) => table.atForce.has(entry))
     const named = ({ method, url }: Entry): string => `${method} ${url}`
     const report: StopReport = {
       drained: ended.length - byForce.length,
@@ -203,7 +217,7 @@ export class Attached {
     }
     const { abandoned, cancelled, drained } = report
     const counts = `${drained} drained, ${cancelled.length} cancelled, ${abandoned.length} abandoned`
-    yield* Effect.logInfo(`The server ${name} has stopped: ${counts}.`)
+    if (this.#options.quiet !== true) yield* Effect.logInfo(`The server ${name} has stopped: ${counts}.`)
     if (abandoned.length > 0) yield* Effect.logWarning(`Left behind: ${abandoned.join(", ")}.`)
     this.#options.onStopped?.(report)
   })

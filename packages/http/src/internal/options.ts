@@ -9,7 +9,7 @@ import type { OnDisconnect } from "@curfew/request/OnDisconnect"
 import { IllegalArgument } from "@curfew/scope"
 import { countUnsafe, millisUnsafe } from "@curfew/scope/Argument"
 import * as Duration from "effect/Duration"
-import type { EdgeOptions, ErrorAnswer, HandlerOptions } from "../EdgeOptions.ts"
+import type { ClientDeadline, EdgeOptions, ErrorAnswer, HandlerOptions } from "../EdgeOptions.ts"
 import type { UnreadBody } from "./body.ts"
 
 export interface Resolved {
@@ -31,7 +31,6 @@ const mebibyte = 1024 * 1024
 export const resolve = (options: HandlerOptions | undefined, edge: EdgeOptions): Resolved => {
   const pick = <K extends keyof EdgeOptions & keyof HandlerOptions>(key: K): HandlerOptions[K] =>
     options?.[key] ?? (edge as HandlerOptions)[key]
-  const clientDeadline = pick("clientDeadline")
   const heartbeat = pick("heartbeat")
   const halfClose = pick("halfClose") ?? "gone"
   if (halfClose !== "gone" && halfClose !== "stays") {
@@ -43,13 +42,7 @@ export const resolve = (options: HandlerOptions | undefined, edge: EdgeOptions):
     kind: options?.kind ?? "request",
     policy: pick("policy"),
     deadline: millisUnsafe("the deadline of the handler", pick("deadline") ?? Duration.infinity),
-    clientDeadline:
-      clientDeadline === undefined
-        ? undefined
-        : {
-            header: clientDeadline.header,
-            max: millisUnsafe("the max of clientDeadline", clientDeadline.max)
-          },
+    clientDeadline: clientDeadlineOf(pick("clientDeadline")),
     // By default every body that is let in can be read ahead: no client leaves unnoticed.
     body: bodyOf(pick("body") ?? { buffer: Math.min(bodyBytes, mebibyte) }),
     bodyBytes,
@@ -63,6 +56,20 @@ export const resolve = (options: HandlerOptions | undefined, edge: EdgeOptions):
           },
     mapError: pick("mapError")
   }
+}
+
+/** A client's own deadline, by the name that node has for its header. */
+export const clientDeadlineOf = (given: ClientDeadline | undefined): Resolved["clientDeadline"] => {
+  if (given === undefined) return undefined
+  const { header, max } = given
+  if (typeof header !== "string" || !/^[!#$%&'*+.^_`|~0-9a-z-]+$/i.test(header)) {
+    throw new IllegalArgument({
+      argument: "the header of the client's deadline",
+      value: header,
+      expected: 'the name of a header, such as "x-request-timeout"'
+    })
+  }
+  return { header: header.toLowerCase(), max: millisUnsafe("the max of the client's deadline", max) }
 }
 
 const interval = (argument: string, input: Duration.Input): Duration.Duration => {

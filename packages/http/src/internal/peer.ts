@@ -139,7 +139,8 @@ const isOver = (response: NodeResponse): boolean => {
   return stream !== undefined && (stream === null || stream.destroyed)
 }
 
-const detailOf = (request: NodeRequest): string => {
+/** How a client left whose response closed. */
+export const detailOf = (request: NodeRequest): string => {
   if (!isHttp2(request)) return "closed its connection"
   const code = request.stream?.rstCode
   return code === undefined || code === 0 ? "closed its connection" : `reset its stream with the code ${code}`

@@ -3,7 +3,8 @@
  *
  * Invariants
  * 1. What was let in leaves once: with the end of its request.
- * 2. Who waits for the last one is told in the turn in which it leaves.
+ * 2. What several servers have under way together stops with the first of them, and is told once, with the last.
+ * 3. Who waits for the last one is told in the turn in which it leaves.
  */
 import type { CancelReason } from "@curfew/reason"
 import * as Effect from "effect/Effect"
@@ -25,6 +26,11 @@ export interface Entry {
 export class Table {
   readonly entries = new Set<Entry>()
   refusing = false
+  /** The servers whose requests these are, and that have not ended. */
+  servers = 0
+  /** What was under way when the first of them stopped, and what of it was cancelled. */
+  readonly atStop = new Set<Entry>()
+  readonly atForce = new Set<Entry>()
   readonly #waiters = new Set<() => void>()
   readonly #watchers = new Set<() => void>()
   #ids = 0
@@ -36,6 +42,16 @@ export class Table {
 
   enter(entry: Entry): void {
     this.entries.add(entry)
+  }
+
+  /** Nothing is let in any more. */
+  refuse(): void {
+    if (this.refusing) return
+    this.refusing = true
+    for (const entry of this.entries) {
+      this.atStop.add(entry)
+      entry.stopping()
+    }
   }
 
   leave(entry: Entry): void {

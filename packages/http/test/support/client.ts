@@ -3,7 +3,7 @@
  */
 import { once } from "node:events"
 import { connect, type Socket } from "node:net"
-import { type AccessRecord, type EdgeOptions, nodeEdge, type PlainEdge } from "@curfew/http"
+import { type EdgeOptions, type EdgeRecord, nodeEdge, type PlainEdge } from "@curfew/http"
 
 const pending = <A>(): { readonly promise: Promise<A>; readonly resolve: (value: A) => void } => {
   let resolve!: (value: A) => void
@@ -47,8 +47,8 @@ export class Told<A> {
 /** An edge whose records are kept. */
 export const recording = (
   options: Parameters<typeof nodeEdge>[0] & EdgeOptions = {}
-): { readonly edge: PlainEdge; readonly records: Told<AccessRecord> } => {
-  const records = new Told<AccessRecord>()
+): { readonly edge: PlainEdge; readonly records: Told<EdgeRecord> } => {
+  const records = new Told<EdgeRecord>()
   return { edge: nodeEdge({ ...options, onRecord: records.add }), records }
 }
 

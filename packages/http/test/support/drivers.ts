@@ -87,7 +87,7 @@ const served =
           body: "drain",
           bodyBytes: Number.POSITIVE_INFINITY
         })
-        const listener = (request: NodeEdge.NodeRequest, response: NodeEdge.NodeResponse): void =>
+        const listener = (request: NodeEdge.NodeRequest, response: NodeEdge.NodeResponse): unknown =>
           edge.startNode(request, response, spec, () => ({
             handler: Effect.map(
               endpoint.handler({

@@ -16,10 +16,6 @@ export interface Deadline {
   readonly origin: "local" | "remote"
 }
 
-/** What a client is told whose header is no time. */
-export const notATime = (header: string): string =>
-  `The header ${header} has to be a time such as 1500, 1500ms or 30s.`
-
 /** The deadline that stands; `never` without one; `invalid` for a header that is no time. */
 export const deadlineOf = (
   settings: RouteSettings,

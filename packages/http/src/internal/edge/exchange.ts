@@ -4,28 +4,21 @@
  * Invariants
  * 1. What happened first stands: an outcome that is noted is not noted over.
  * 2. The record is made of what went out, where that can be asked, and of what was meant to go out otherwise.
- * 3. It is counted once as started and once as ended, and is in flight between the two.
  */
 import { CancelReason } from "@curfew/reason"
-import { seriesOf } from "@curfew/reason/seriesOf"
 import { type RequestContext, statusOf } from "@curfew/request"
 import type * as Context from "effect/Context"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
-import * as Metrics from "../../EdgeMetrics.ts"
-import type { EdgeRecord, Outcome } from "../../EdgeRecord.ts"
+import type { EdgeRecord, EdgeRequest, Outcome } from "../../EdgeRecord.ts"
+import { countEnd, countStart, pathOf } from "../counting.ts"
 import type { Client } from "./watching.ts"
-
-const startedOf = /* @__PURE__ */ seriesOf(Metrics.started, "route", "transport")
-const endedOf = /* @__PURE__ */ seriesOf(Metrics.ended, "route", "transport", "outcome", "status")
-const cancelledOf = /* @__PURE__ */ seriesOf(Metrics.cancelled, "route", "transport", "reason")
-const outlivedOf = /* @__PURE__ */ seriesOf(Metrics.outlived, "route")
-const inFlightOf = /* @__PURE__ */ seriesOf(Metrics.inFlight, "route", "transport")
 
 /** What the end of its server is to a request. */
 export const shutdown: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
 
 export class Exchange {
+  readonly known: EdgeRequest
   readonly route: string
   readonly request: HttpServerRequest.HttpServerRequest
   readonly client: Client
@@ -46,6 +39,7 @@ export class Exchange {
   abandoned = false
 
   constructor(
+    id: string,
     route: string,
     request: HttpServerRequest.HttpServerRequest,
     client: Client,
@@ -55,9 +49,11 @@ export class Exchange {
     this.request = request
     this.client = client
     this.#services = services
+    // Effect puts the host that the client named in front.
+    const url = request.originalUrl.replace(/^[a-z]+:\/\/[^/?#]*/i, "")
     const { transport } = client
-    startedOf(route, transport).updateUnsafe(1, services)
-    inFlightOf(route, transport).modifyUnsafe(1, services)
+    this.known = { id, method: request.method, route, url, path: pathOf(url), transport }
+    countStart(this.known, services)
   }
 
   get gone(): boolean {
@@ -111,20 +107,15 @@ export class Exchange {
   }
 
   end(base: Parameters<RequestContext.RequestOptions["onEnd"]>[0]): EdgeRecord {
-    const { request, route } = this
-    const { transport } = this.client
     const gone = this.gone && !this.#broken && this.#outcome !== "cancelled"
     const sent = this.#sentStatus()
     const outcome: Outcome = this.abandoned ? "abandoned" : gone ? "gone" : (this.#outcome ?? "failed")
-    const reason = gone ? (this.#left ?? CancelReason.ClientGone({ transport })) : this.#reason
+    const reason = gone ? (this.#left ?? this.client.left()) : this.#reason
     const whole = sent !== undefined && !this.gone && (!this.#streams || this.#streamed)
     const status = gone || sent === undefined ? this.#untold(reason) : sent
     const record: EdgeRecord = {
       ...base,
-      method: request.method,
-      route,
-      path: pathOf(request.url),
-      transport,
+      ...this.known,
       status,
       outcome,
       reason,
@@ -136,11 +127,7 @@ export class Exchange {
         whole
       }
     }
-    const services = this.#services
-    inFlightOf(route, transport).modifyUnsafe(-1, services)
-    endedOf(route, transport, outcome, String(status)).updateUnsafe(1, services)
-    if (reason !== undefined) cancelledOf(route, transport, reason._tag).updateUnsafe(1, services)
-    if (base.outlived.length > 0) outlivedOf(route).updateUnsafe(1, services)
+    countEnd(record, this.#services)
     return record
   }
 
@@ -154,9 +141,4 @@ export class Exchange {
   #untold(reason: CancelReason | undefined): number {
     return reason === undefined ? (this.#status ?? 500) : statusOf(reason).http
   }
-}
-
-const pathOf = (url: string): string => {
-  const end = url.search(/[?#]/)
-  return end < 0 ? url : url.slice(0, end)
 }

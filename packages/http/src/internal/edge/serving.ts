@@ -9,7 +9,7 @@
  * 3. What was cancelled is answered with its reason; what nobody is there for is put away.
  * 4. Nothing that a client does by leaving is logged above debug.
  */
-import { CancelReason, describe } from "@curfew/reason"
+import { type CancelReason, describe } from "@curfew/reason"
 import { RequestContext, statusOf, statusOfAnswer } from "@curfew/request"
 import * as Endpoint from "@curfew/request/Endpoint"
 import { failureOf, Instant, reportUnhandled, type TaskScope } from "@curfew/scope"
@@ -17,20 +17,21 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Scope from "effect/Scope"
 import type { EdgeOptions } from "../../HttpEdge.ts"
-import { deadlineOf, earlier, notATime } from "./deadline.ts"
+import { httpStatus, notATime } from "../answers.ts"
+import { beating } from "../beating.ts"
+import { deadlineOf, earlier } from "./deadline.ts"
 import { Exchange, shutdown } from "./exchange.ts"
 import { logFailure, logRecord, threw } from "./logging.ts"
 import { hold } from "./places.ts"
 import type { RouteSettings } from "./settings.ts"
 import { streaming } from "./streaming.ts"
-import { bodyBytes, type Client, upgrades, watch } from "./watching.ts"
+import { upgrades, watch } from "./watching.ts"
 
 /** A route as its edge serves it. */
 export interface Served {
@@ -52,13 +53,19 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
     const request = Context.getUnsafe(fiber.context, HttpServerRequest.HttpServerRequest)
     const client = watch(request, served.settings.watch)
     const { id, naming } = idOf(served, request)
-    const exchange = new Exchange(name, request, client, fiber.context)
+    const exchange = new Exchange(id, name, request, client, fiber.context)
     let made: RequestContext.RequestContext | undefined
     const leave = hold(request.source, {
       stop: client.peer.stopUnsafe,
       abandon: Effect.suspend(() => {
-        exchange.abandoned = true
-        return made?.abandon ?? Effect.void
+        if (made === undefined) return Effect.void
+        const { abandon, users } = made
+        return Effect.flatMap(users, (count) => {
+          // What nobody works on any more waits for its last bytes, and its connection has just been broken off.
+          if (count === 0) return Effect.void
+          exchange.abandoned = true
+          return abandon
+        })
       })
     })
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
@@ -85,10 +92,22 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
             })
           )
         ),
-        Effect.andThen(naming, answer(served, exchange, context, Instant.nowUnsafe(fiber)))
+        Effect.andThen(
+          Effect.andThen(naming, begun(options, exchange)),
+          answer(served, exchange, context, Instant.nowUnsafe(fiber))
+        )
       )
     })
   })
+
+/** Tells the program that a request starts, whatever it makes of that. */
+const begun = ({ onStart }: EdgeOptions, { known }: Exchange): Effect.Effect<unknown> =>
+  onStart === undefined
+    ? Effect.void
+    : Effect.catchCause(
+        Effect.suspend(() => onStart(known)),
+        (cause) => Effect.logError("onStart failed. Catch what it may fail with.", cause)
+      )
 
 /** What a request is called, whatever the program's function does. */
 const idOf = (
@@ -144,8 +163,7 @@ const answer = (
       onDropped: (exit) => dropped(exchange, exit)
     })
   ) as Effect.Effect<Endpoint.Answer<Response, unknown>>
-  const { heartbeat } = settings.watch
-  const watched = heartbeat === undefined ? running : beating(client, heartbeat, running)
+  const watched = beating(client.beat, settings.watch.heartbeat, running)
   return Effect.flatMap(
     // A client that left before is a client that left: what its policy lets run, the interrupt does not keep from it.
     Effect.onExit(client.peer.state === "gone" ? running : Effect.interruptible(watched), (exit) =>
@@ -158,7 +176,7 @@ const answer = (
         streaming(response, exchange, {
           ...call,
           // The writer's end is the client's leaving, or the server's end.
-          classify: (cause) => (exchange.gone ? gone(exchange) : classify(exchange, cause)),
+          classify: (cause) => (exchange.gone ? exchange.client.left() : classify(exchange, cause)),
           context,
           policy: settings.streamPolicy,
           deadline: deadlines.client
@@ -179,28 +197,14 @@ const closingItsScope = <A, E>(app: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     )
   })
 
-const beating = <A, E>(
-  { beat }: Client,
-  { every, within }: NonNullable<RouteSettings["watch"]["heartbeat"]>,
-  body: Effect.Effect<A, E>
-): Effect.Effect<A, E> =>
-  Effect.acquireUseRelease(
-    Effect.forkChild(Effect.interruptible(Effect.forever(Effect.andThen(Effect.sleep(every), beat(within))))),
-    () => body,
-    (beats) => Fiber.interrupt(beats)
-  )
-
 /** What an interrupt of the request's fiber means. */
 const classify = (exchange: Exchange, cause: Cause.Cause<never>): CancelReason => {
   const byClient = cause.reasons.some(
     (reason) => reason._tag === "Interrupt" && reason.annotations.has(HttpServerError.ClientAbort.key)
   )
   if (!byClient) return shutdown
-  exchange.client.peer.goneUnsafe(gone(exchange))
-  return gone(exchange)
+  return exchange.client.left()
 }
-
-const gone = ({ client: { transport } }: Exchange): CancelReason => CancelReason.ClientGone({ transport })
 
 const answered = (exchange: Exchange, response: Response): Effect.Effect<Response> => {
   exchange.answering(response, "answered")
@@ -232,7 +236,7 @@ const respond = (
     case "Cancelled": {
       exchange.cancelled(told.reason)
       const response = HttpServerResponse.text(`${describe(told.reason)}\n`, {
-        status: statusFor(told.reason),
+        status: httpStatus(told.reason),
         // Of a connection that is to end anyway its client should not hope for more.
         headers: told.reason._tag === "Shutdown" ? { connection: "close" } : {}
       })
@@ -247,10 +251,6 @@ const respond = (
       )
   }
 }
-
-/** Nobody's bodies are too many; they are too large. */
-const statusFor = (reason: CancelReason): number =>
-  reason._tag === "LimitExceeded" && reason.limit === bodyBytes ? 413 : statusOf(reason).http
 
 /** An answer that nobody is there for. */
 const dropped = (exchange: Exchange, exit: Exit.Exit<Response, unknown>): Effect.Effect<void> => {

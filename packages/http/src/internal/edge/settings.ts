@@ -11,7 +11,7 @@ import type { OnDisconnect } from "@curfew/request"
 import { IllegalArgument } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
 import type { EdgeOptions, RouteOptions } from "../../HttpEdge.ts"
-import { type Resolved, resolve } from "../options.ts"
+import { clientDeadlineOf, type Resolved, resolve } from "../options.ts"
 
 /** One route's share of the options. */
 export interface RouteSettings {
@@ -58,7 +58,7 @@ export const checkOptions = (options: EdgeOptions): void => {
   for (const [method, policy] of Object.entries(options.methods ?? {})) check(method, policy)
   for (const [name, given] of Object.entries(options.routes ?? {}))
     settingsOf(options, name, "", undefined, given)
-  deadlineOf(options)
+  clientDeadlineOf(options.clientDeadline)
   resolve(undefined, watchOptions(options))
 }
 
@@ -89,20 +89,7 @@ export const settingsOf = (
       timeLimit === undefined
         ? Number.POSITIVE_INFINITY
         : millisUnsafe(`the timeLimit of ${name}`, timeLimit),
-    clientDeadline: deadlineOf(options),
+    clientDeadline: clientDeadlineOf(options.clientDeadline),
     watch: resolve(undefined, watchOptions(options))
   }
-}
-
-const deadlineOf = ({ clientDeadline }: EdgeOptions): RouteSettings["clientDeadline"] => {
-  if (clientDeadline === undefined) return undefined
-  const { header, max } = clientDeadline
-  if (typeof header !== "string" || !/^[!#$%&'*+.^_`|~0-9a-z-]+$/i.test(header)) {
-    throw new IllegalArgument({
-      argument: "the header of the client's deadline",
-      value: header,
-      expected: 'the name of a header, such as "x-request-timeout"'
-    })
-  }
-  return { header: header.toLowerCase(), max: millisUnsafe("the max of the client's deadline", max) }
 }

@@ -12,7 +12,15 @@ import { type CallInfo, PeerSignal } from "@curfew/request"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
-import { type NodeRequest, type NodeResponse, type Watched, type WatchOptions, watchPeer } from "../peer.ts"
+import { bodyTooLarge } from "../answers.ts"
+import {
+  detailOf,
+  type NodeRequest,
+  type NodeResponse,
+  type Watched,
+  type WatchOptions,
+  watchPeer
+} from "../peer.ts"
 import { nodePort } from "../port.ts"
 
 /** One request's other end. */
@@ -24,12 +32,11 @@ export interface Client {
   /** Waits until the answer has been written, or cannot be any more. */
   readonly delivered: Effect.Effect<void>
   readonly unwatch: () => void
+  /** The client has gone, for somebody knows so who did not see how: why, in the words of whoever saw it. */
+  readonly left: () => CancelReason
   /** Asks for a sign of life, and tells the peer when none came in time. */
   readonly beat: (within: Duration.Duration) => Effect.Effect<void>
 }
-
-/** The limit of a body's size, as a reason names it. */
-export const bodyBytes = "bodyBytes"
 
 interface NodeParts {
   readonly source: object
@@ -52,41 +59,49 @@ export const watch = (
   const { response, source } = request as NodeParts
   if (isNodeRequest(source)) {
     if (typeof response !== "object") return unwatched("ws")
-    const detail = `a body may have ${options.bodyBytes} bytes`
     let early = false
     let found: Watched | undefined
     const onTooLarge = (): void => {
       early = true
-      found?.peer.stopUnsafe(CancelReason.LimitExceeded({ limit: bodyBytes, detail }))
+      found?.peer.stopUnsafe(bodyTooLarge(options.bodyBytes))
     }
     const watched = watchPeer(source, response, { ...options, onTooLarge })
     found = watched
     if (early) onTooLarge()
     const { peer, transport, unwatch } = watched
     const { beat } = nodePort(source, response, watched)
-    return { peer, transport, response, unwatch, beat, delivered: over(watched) }
+    const left = (): CancelReason => {
+      watched.leave(detailOf(source))
+      return watched.gone() ?? CancelReason.ClientGone({ transport })
+    }
+    return { peer, transport, response, unwatch, beat, left, delivered: over(watched) }
   }
   return source instanceof Request ? watchSignal(source.signal) : unwatched("http1")
 }
 
-const unwatched = (transport: Client["transport"]): Client => ({
-  peer: PeerSignal.makeUnsafe(),
-  transport,
-  response: undefined,
-  unwatch: () => {},
-  beat: () => Effect.void,
-  delivered: afterwards
-})
+const unwatched = (transport: Client["transport"], detail?: string): Client => {
+  const peer = PeerSignal.makeUnsafe()
+  const reason = CancelReason.ClientGone({ transport, ...(detail !== undefined && { detail }) })
+  return {
+    peer,
+    transport,
+    response: undefined,
+    unwatch: () => {},
+    left: () => {
+      peer.goneUnsafe(reason)
+      return reason
+    },
+    beat: () => Effect.void,
+    delivered: afterwards
+  }
+}
 
 const watchSignal = (signal: AbortSignal): Client => {
-  const client = unwatched("http1")
-  const { peer, transport } = client
-  const gone = (): void => {
-    peer.goneUnsafe(CancelReason.ClientGone({ transport, detail: "the request's signal fired" }))
-  }
-  if (signal.aborted) gone()
-  else signal.addEventListener("abort", gone, { once: true })
-  return { ...client, unwatch: () => signal.removeEventListener("abort", gone) }
+  const client = unwatched("http1", "the request's signal fired")
+  const { left } = client
+  if (signal.aborted) left()
+  else signal.addEventListener("abort", left, { once: true })
+  return { ...client, unwatch: () => signal.removeEventListener("abort", left) }
 }
 
 /** Nothing of the answer is under way any more. */
