@@ -50,10 +50,19 @@ const server = createServer((request, response) => {
 edge.attach(server)
 server.listen(0, "127.0.0.1", () => process.send?.({ port: (server.address() as AddressInfo).port }))
 
+const cpuNow = (): number => {
+  const { system, user } = process.cpuUsage()
+  return (system + user) / 1000
+}
+let counting = 0
+
 process.on("message", () => {
+  const asked = cpuNow()
   globalThis.gc?.()
   globalThis.gc?.()
   const heap = process.memoryUsage().heapUsed
-  process.send?.({ taken, started, released, records, logs: [], unhandled: 0, heap } satisfies Counts)
+  const cpu = asked - counting
+  counting += cpuNow() - asked
+  process.send?.({ taken, started, released, records, cpu, logs: [], unhandled: 0, heap } satisfies Counts)
 })
 process.on("disconnect", () => process.exit(0))
