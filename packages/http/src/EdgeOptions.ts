@@ -86,4 +86,6 @@ export interface EdgeOptions extends Omit<HandlerOptions, "route" | "kind"> {
   readonly onStart?: ((request: EdgeRequest) => void) | undefined
   /** Is given the record of each request. What it throws is logged. */
   readonly onRecord?: ((record: EdgeRecord) => void) | undefined
+  /** A use of the request after its end: a defect in tests, counted in production, or nothing. Default: `count`. */
+  readonly afterEnd?: "die" | "count" | "ignore" | undefined
 }

@@ -11,11 +11,12 @@ import type { RequestRecord } from "@curfew/request/RequestContext"
  * | `failed` | the handler failed; its client was told |
  * | `cancelled` | a deadline, a limit or a shutdown ended it; its client was told, or cut off in the middle of a stream |
  * | `gone` | the client had left before the answer was out |
+ * | `abandoned` | its work had not ended when its server had, and nobody waited any longer |
  *
  * @stability unstable
  * @since 0.1.0
  */
-export type Outcome = "answered" | "failed" | "cancelled" | "gone"
+export type Outcome = "answered" | "failed" | "cancelled" | "gone" | "abandoned"
 
 /**
  * What went out to the client, as far as the transport took it.

@@ -5,16 +5,19 @@ import {
   catchCancelled,
   type Delivery,
   EdgeMetrics,
+  type EdgeRecord,
   type EdgeRequest,
   type Exchange,
   fromNode,
-  type NodeEdge,
+  NodeEdge,
   serve
 } from "@curfew/http"
 import { cancelScope, checkpoint, isCancelled } from "@curfew/promise"
-import { cancellable, onDisconnect } from "@curfew/request"
+import { cancellable, onDisconnect, RequestContext } from "@curfew/request"
+import { Owner } from "@curfew/scope"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import { Agent, request as undiciRequest } from "undici"
 import { describe, expect, test } from "vitest"
 import { aborted, gate, get, listen, raw, recording, Told } from "./support/client.ts"
@@ -577,6 +580,30 @@ describe("L37, L38: a request", () => {
       status: 200
     })
     expect(edge.inFlight).toBe(0)
+  })
+
+  test.each(["die", "count"] as const)("L37 used after its end: %s", async (afterEnd) => {
+    let kept: Option.Option<RequestContext.RequestContext> = Option.none()
+    const records = new Told<EdgeRecord>()
+    const program = Effect.gen(function* () {
+      const edge = yield* NodeEdge.make({ afterEnd, onRecord: records.add })
+      const keeps = (_: NodeEdge.NodeRequest, response: NodeEdge.NodeResponse) =>
+        Effect.map(RequestContext.current, (it) => {
+          kept = it
+          response.end()
+        })
+      const server = createServer(edge.handleEffect(keeps, { route: `/kept/${afterEnd}` }))
+      yield* edge.attach(server)
+      const port = yield* Effect.promise(() => listen(server))
+      yield* Effect.promise(() => fetch(`http://127.0.0.1:${port}/kept/${afterEnd}`))
+      yield* Effect.promise(() => records.until(1))
+      const late = yield* Effect.exit(Effect.scoped(Option.getOrThrow(kept).lease))
+      expect(String(late)).toContain(afterEnd === "die" ? "Die" : "Fail")
+      const uses = Metric.withAttributes(RequestContext.usedAfterEnd, { name: `GET /kept/${afterEnd}` })
+      return yield* Metric.value(uses)
+    })
+    const { count } = await Effect.runPromise(Effect.provide(Effect.scoped(program), Owner.layer()))
+    expect(count).toBe(afterEnd === "count" ? 1 : 0)
   })
 
   test("a record that throws is logged, and changes nothing", async () => {

@@ -316,6 +316,50 @@ describe("L37, L38: a request's context", () => {
     ))
 })
 
+describe("L36: background work that outlives its request", () => {
+  test("L36 L38 is linked to its span, and that to its own; its span ends when it does, and the record does not wait", () =>
+    run(
+      Effect.gen(function* () {
+        const go = Deferred.makeUnsafe<void>()
+        const spans = new Map<string, Tracer.Span>()
+        const mailed = Deferred.makeUnsafe<void>()
+        const tracer = Tracer.make({
+          span: (options) => {
+            const span = new Tracer.NativeSpan(options)
+            spans.set(span.name, span)
+            const end = span.end.bind(span)
+            span.end = (at, exit) => {
+              end(at, exit)
+              if (span.name === "mail") Deferred.doneUnsafe(mailed, Effect.void)
+            }
+            return span
+          }
+        })
+        const handler = Effect.as(background("mail", Deferred.await(go)), text("queued"))
+        const server = yield* serving(HttpRouter.add("POST", "/mail", handler as never), {
+          services: Layer.succeed(Tracer.Tracer)(tracer)
+        })
+        expect((yield* fetched(server.port, "/mail", { method: "POST" })).status).toBe(200)
+        expect(yield* server.recorded(1)).toMatchObject([{ status: 200, outlived: [] }])
+        const request = spans.get("POST") as Tracer.Span
+        const mail = spans.get("mail") as Tracer.Span
+        expect(request.status._tag).toBe("Ended")
+        expect(mail.status._tag).toBe("Started")
+        const linked = ({ links }: Tracer.Span) =>
+          links.map(({ attributes, span }) => [attributes, span.spanId])
+        expect(linked(mail)).toEqual([[{ link: "caller" }, request.spanId]])
+        expect(linked(request)).toEqual([[{ link: "background" }, mail.spanId]])
+        // It is no part of the request: a trace of its own.
+        expect(Option.isNone(mail.parent)).toBe(true)
+        expect(request.attributes.get("curfew.request.id")).toBe("http-1")
+        expect(mail.attributes.get("curfew.request.id")).toBe(undefined)
+        yield* Deferred.succeed(go, undefined)
+        yield* Deferred.await(mailed)
+        expect(mail.status).toMatchObject({ _tag: "Ended", exit: { _tag: "Success" } })
+      })
+    ))
+})
+
 describe("a loop that holds the thread", () => {
   test("notices at its next checkpoint that its client has left, while others are answered", () =>
     run(

@@ -154,9 +154,14 @@ describe("L43: the end of the server", () => {
         expect(reports).toEqual([
           { drained: 0, cancelled: ["GET /soft"], abandoned: ["GET /", "GET /outside"] }
         ])
-        // Told before it is left behind; its record would come with its end.
+        // Told before it is left behind, and so is its record, which says that.
         expect(yield* client.closed).toMatch(/^HTTP\/1.1 503 /)
-        expect(server.records.map(({ route }) => route)).not.toContain("GET /")
+        expect(server.records.find(({ route }) => route === "GET /")).toMatchObject({
+          status: 503,
+          outcome: "abandoned",
+          reason: { _tag: "Shutdown" },
+          outlived: ["GET /"]
+        })
       }).pipe(inBrief)
     ))
 

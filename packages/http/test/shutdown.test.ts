@@ -1,10 +1,11 @@
 import { once } from "node:events"
 import { createServer, type IncomingMessage } from "node:http"
 import { connect, createServer as createServer2 } from "node:http2"
-import { type Exchange, NodeEdge, nodeEdge, type StopReport, serve } from "@curfew/http"
+import { type EdgeRecord, type Exchange, NodeEdge, nodeEdge, type StopReport, serve } from "@curfew/http"
 import { cancellable } from "@curfew/request"
-import { Owner } from "@curfew/scope"
+import { CleanupBudget, Owner, TaskScope } from "@curfew/scope"
 import type { Report } from "@curfew/shutdown"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { describe, expect, test } from "vitest"
 import { aborted, gate, get, listen, raw, Told } from "./support/client.ts"
@@ -226,5 +227,44 @@ describe("L43: the stages of a shutdown", () => {
     const { answer } = await Effect.runPromise(Effect.provide(Effect.scoped(wrapped), Owner.layer()))
     expect((await answer).status).toBe(503)
     expect(reports).toEqual([{ drained: 0, cancelled: ["GET /slow"], abandoned: [] }])
+  })
+
+  test("L37 what is left behind has its record all the same, with who outlived it", async () => {
+    const started = gate()
+    const records: Array<EdgeRecord> = []
+    const stopped: Array<StopReport> = []
+    const program = Effect.gen(function* () {
+      const edge = yield* NodeEdge.make({ onRecord: (record) => records.push(record) })
+      const hangs = Effect.suspend(() => {
+        started.open()
+        return Effect.uninterruptible(Effect.never)
+      })
+      const server = createServer(edge.handleEffect(() => hangs, { route: "/hangs" }))
+      yield* edge.attach(server, { drain: 0, onStopped: (report) => stopped.push(report) })
+      const port = yield* Effect.promise(() => listen(server))
+      const answer = fetch(`http://127.0.0.1:${port}/hangs`)
+      yield* Effect.promise(() => started.promise)
+      return { answer }
+    })
+    const { answer } = await Effect.runPromise(
+      Effect.scoped(program).pipe(
+        Effect.provideService(CleanupBudget, Duration.millis(50)),
+        // Its own end would wait for the handler as well.
+        Effect.provideServiceEffect(Owner, TaskScope.make({ name: "owner" })),
+        Effect.scoped,
+        Effect.provideService(CleanupBudget, Duration.millis(50))
+      )
+    )
+    expect((await answer).status).toBe(503)
+    expect(stopped).toEqual([{ drained: 0, cancelled: [], abandoned: ["GET /hangs /hangs"] }])
+    expect(records).toMatchObject([
+      {
+        status: 503,
+        outcome: "abandoned",
+        reason: { _tag: "Shutdown" },
+        outlived: ["GET /hangs"],
+        url: "/hangs"
+      }
+    ])
   })
 })

@@ -1,4 +1,4 @@
-/** A process with Effect's server is told to end, whatever its handlers and clients do. */
+/** A process with a server of either half is told to end, whatever its handlers and clients do. */
 import { spawn } from "node:child_process"
 import { connect } from "node:net"
 import { fileURLToPath } from "node:url"
@@ -16,6 +16,8 @@ interface Ended {
 }
 
 interface Drill {
+  /** The program in `fixtures`. */
+  readonly server: string
   /** One client each; `""` connects and says nothing. */
   readonly paths: ReadonlyArray<string>
   readonly drain: number
@@ -26,9 +28,9 @@ interface Drill {
 /** What a busy machine may add, in seconds, to the sum of drain and force: timers that fire late, and no more. */
 const slack = 3
 
-const drill = ({ drain, force, paths, signals }: Drill): Effect.Effect<Ended> =>
+const drill = ({ drain, force, paths, server, signals }: Drill): Effect.Effect<Ended> =>
   Effect.callback((resume) => {
-    const script = fileURLToPath(import.meta.resolve("./fixtures/drill.ts"))
+    const script = fileURLToPath(server)
     const child = spawn(process.execPath, ["-C", "@curfew/source", script, String(drain), String(force)], {
       stdio: ["ignore", "pipe", "pipe"]
     })
@@ -100,9 +102,12 @@ const drill = ({ drain, force, paths, signals }: Drill): Effect.Effect<Ended> =>
 
 const within = ({ took }: Ended, limit: number): void => expect(took).toBeLessThan(limit / 1000 + slack)
 
-const run = (options: Drill) => Effect.runPromise(drill(options))
+describe.each([
+  ["Effect's server", import.meta.resolve("./fixtures/drill.ts")],
+  ["node:http", import.meta.resolve("./fixtures/nodeDrill.ts")]
+])("L43: a process with %s", (_, server) => {
+  const run = (options: Omit<Drill, "server">) => Effect.runPromise(drill({ ...options, server }))
 
-describe("L43: a process with Effect's server", () => {
   test("L43 ends at once when it has nothing but idle connections", async () => {
     const ended = await run({ paths: ["/", ""], drain: 60_000, force: 60_000, signals: 1 })
     expect(ended.code).toBe(0)
@@ -114,7 +119,7 @@ describe("L43: a process with Effect's server", () => {
     const ended = await run({ paths: ["/busy", "/"], drain: 60_000, force: 60_000, signals: 1 })
     expect(ended.code).toBe(0)
     within(ended, 100)
-    expect(ended.got[0]).toMatch(/200 OK[\s\S]*connection: close[\s\S]*done$/i)
+    expect(ended.got[0]).toMatch(/200 OK[\s\S]*connection: close[\s\S]*done(\r\n0\r\n\r\n)?$/i)
     expect(ended.report).toMatch(/drained +\d\.\d s +GET \/busy/)
   })
 
@@ -123,7 +128,7 @@ describe("L43: a process with Effect's server", () => {
     async (path) => {
       const ended = await run({ paths: [path], drain: 100, force: 60_000, signals: 1 })
       within(ended, 100)
-      expect(ended.got[0]).toMatch(/^HTTP\/1.1 503 [\s\S]*the server is shutting down/)
+      expect(ended.got[0]).toMatch(/^HTTP\/1.1 503 [\s\S]*the server is shutting down/i)
       expect(ended.report).toMatch(/cancelled +\d\.\d s +GET \//)
       if (path === "/cancellable") expect(ended.said).toContain("cleaned up")
     }
@@ -136,7 +141,8 @@ describe("L43: a process with Effect's server", () => {
     const ended = await run({ paths: [path, "/"], drain: 200, force: 600, signals: 1 })
     expect(ended.code).toBe(1)
     within(ended, 800)
-    expect(ended.report).toMatch(new RegExp(`abandoned +\\d\\.\\d s +GET ${path}`))
+    expect(ended.report).toMatch(new RegExp(`abandoned +\\d\\.\\d s +(GET )?${path}`))
+    expect(ended.said).toContain(`record ${path} 503`)
     expect(ended.got[0]).toMatch(/^HTTP\/1.1 503 /)
   })
 
@@ -167,7 +173,8 @@ describe("L43: a process with Effect's server", () => {
       const ended = await run({ paths: [path], drain: 60_000, force: 600, signals: 2 })
       expect(ended.code).toBe(1)
       within(ended, 600)
-      expect(ended.report).toMatch(new RegExp(`abandoned +\\d\\.\\d s +GET ${path}`))
+      expect(ended.report).toMatch(new RegExp(`abandoned +\\d\\.\\d s +(GET )?${path}`))
+      expect(ended.said).toContain(`record ${path} 503`)
     }
   )
 })

@@ -31,6 +31,11 @@ export interface RequestContext {
   readonly lease: Effect.Effect<void, ContextFinished, Scope.Scope>
   /** The edge is done with it. Runs once; a second call does nothing. */
   readonly finish: Effect.Effect<void>
+  /**
+   * Nobody waits any more for whoever still holds it: it is finished if it was not, the holders stand in the record as
+   * those who outlived it, and what they do with it from now on is a use after the end.
+   */
+  readonly abandon: Effect.Effect<void>
   readonly finished: Effect.Effect<boolean>
   /** Finished, and the last lease has ended. */
   readonly ended: Effect.Effect<boolean>

@@ -87,6 +87,27 @@ describe("L37: the end-of-request record", () => {
     })
   )
 
+  it.effect("L37: comes out when nobody waits any more for who holds it, and names them", () =>
+    Effect.gen(function* () {
+      const { options, records } = recorded()
+      const request = yield* RequestContext.make(options)
+      const release = request.hold("hangs")
+      yield* TestClock.adjust("1 seconds")
+      yield* request.abandon
+      yield* request.abandon
+      yield* request.finish
+      expect(records).toMatchObject([
+        { finishedAfter: Duration.seconds(1), endedAfter: Duration.seconds(1), outlived: ["hangs"] }
+      ])
+      yield* release
+      expect(records.length).toBe(1)
+      expect(yield* request.ended).toBe(true)
+      expect(yield* request.users).toBe(0)
+      // What was left behind uses the request after its end.
+      expect(String(yield* Effect.exit(Effect.scoped(request.lease)))).toContain("Die")
+    })
+  )
+
   it.effect(
     "L37: comes out exactly once, at the later of finish and the last lease, in every order of events",
     () =>

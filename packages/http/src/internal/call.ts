@@ -62,8 +62,10 @@ export class Call implements Entry {
   readonly #edge: Edge
   readonly #start: Start
   #reason: CancelReason | undefined
+  #context: RequestContext.RequestContext | undefined
   #outcome: Outcome | undefined
   #dropping = false
+  #abandoned = false
 
   constructor(edge: Edge, start: Start) {
     this.#edge = edge
@@ -86,6 +88,11 @@ export class Call implements Entry {
   }
 
   readonly stopping = (): void => this.#start.port.stopping()
+
+  readonly abandon: Effect.Effect<void> = Effect.suspend(() => {
+    this.#abandoned = true
+    return this.#context?.abandon ?? Effect.void
+  })
 
   begin(): void {
     const { table } = this.#edge
@@ -137,15 +144,18 @@ export class Call implements Entry {
     const request: RequestContext.RequestOptions = {
       id: this.id,
       name: this.method,
+      afterEnd: this.#edge.options.afterEnd,
       onEnd: (record) => this.#ended(record)
     }
     const told = Effect.suspend(() => {
       countStart(this.known, this.#edge.context)
       return Effect.andThen(this.#call("onStart", this.#edge.options.onStart, this.known), body)
     })
-    return Effect.uninterruptible(
-      Effect.ensuring(RequestContext.run(request, told), hooks?.done ?? Effect.void)
-    )
+    const run = Effect.flatMap(RequestContext.make(request), (context) => {
+      this.#context = context
+      return Effect.ensuring(RequestContext.provide(context)(told), context.finish)
+    })
+    return Effect.uninterruptible(Effect.ensuring(run, hooks?.done ?? Effect.void))
   }
 
   #cancelled(reason: CancelReason): void {
@@ -239,10 +249,17 @@ export class Call implements Entry {
         this.#outcome = "failed"
         const told = errorAnswer(answer.cause, options.mapError)
         hooks?.withhold?.()
+        // What has an answer already gets no other: nobody was told what the line would say.
+        const what =
+          port.peer.state === "completed"
+            ? "failed after its answer."
+            : port.status() !== undefined
+              ? "failed in the middle of its answer, which was broken off."
+              : `was answered ${told.status}.`
         const log =
           told.status < 500
             ? Effect.void
-            : Effect.logError(`${this.method} was answered ${told.status}.`, told.unforeseen ?? answer.cause)
+            : Effect.logError(`${this.method} ${what}`, told.unforeseen ?? answer.cause)
         return Effect.andThen(port.respond(told.status, told.message), log)
       }
       case "Cancelled": {
@@ -283,7 +300,7 @@ export class Call implements Entry {
       ...record,
       ...this.known,
       status: port.peer.state === "gone" ? 499 : (sent ?? 499),
-      outcome: gone ? "gone" : (this.#outcome ?? "answered"),
+      outcome: this.#abandoned ? "abandoned" : gone ? "gone" : (this.#outcome ?? "answered"),
       reason: this.#reason ?? (gone ? port.gone() : undefined),
       dropped: this.#dropping,
       sent: { status: sent, bytes: undefined, parts: undefined, whole: port.peer.state === "completed" }

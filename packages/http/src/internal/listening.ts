@@ -64,6 +64,9 @@ export const attach = (
     yield* Shutdown.onForce(edge.name, Effect.andThen(attached.cancel, attached.breakOff))
   })
 
+/** The edges that have requests of a server: its connections are everybody's. */
+const edgesOf = new WeakMap<NodeServer, Set<Attached>>()
+
 export class Attached {
   readonly #edge: Pick<Edge, "name" | "table">
   readonly #server: NodeServer
@@ -81,6 +84,8 @@ export class Attached {
     this.#server = server
     this.#options = options
     edge.table.servers++
+    const all = edgesOf.get(server) ?? new Set()
+    edgesOf.set(server, all.add(this))
     const connected = (socket: Socket): void => {
       this.#sockets.add(socket)
       socket.once("close", () => {
@@ -167,14 +172,20 @@ export class Attached {
     return undefined
   })
 
+  /** Another edge has requests under way on this server. It breaks off what is left at its own end. */
+  get #inUse(): boolean {
+    return [...(edgesOf.get(this.#server) ?? [])].some((it) => it !== this && it.#edge.table.entries.size > 0)
+  }
+
   /** Lets the last answers out, and destroys what does not close: keep-alive connections, and upgraded ones, too. */
   readonly breakOff: Effect.Effect<void> = Effect.flatMap(CleanupBudget, (budget) =>
     Effect.suspend(() => {
       this.#closeIdle()
+      if (this.#inUse) return Effect.void
       return Effect.andThen(
         moveOnAfter(Duration.min(budget, lastBytes))(this.#allClosed),
         Effect.sync(() => {
-          for (const socket of this.#sockets) socket.destroy()
+          if (!this.#inUse) for (const socket of this.#sockets) socket.destroy()
         })
       )
     })
@@ -190,6 +201,8 @@ export class Attached {
     yield* this.cancel
     const left = new Set(table.entries)
     yield* this.breakOff
+    for (const { abandon } of left) yield* abandon
+    edgesOf.get(this.#server)?.delete(this)
     this.#unwatch()
     table.servers--
     // The servers of an edge have their requests in common: what became of them is told with the last.

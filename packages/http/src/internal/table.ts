@@ -19,6 +19,8 @@ export interface Entry {
   readonly stop: (reason: CancelReason) => void
   /** The server stops: what answers from now on says so. */
   readonly stopping: () => void
+  /** Nobody waits for it any more: its record comes now, and says so. */
+  readonly abandon: Effect.Effect<void>
 }
 
 export class Table {

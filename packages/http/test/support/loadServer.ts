@@ -27,6 +27,8 @@ export interface Counts {
   readonly logs: ReadonlyArray<string>
   readonly unhandled: number
   readonly heap: number
+  /** Milliseconds of processor time, without what the counting itself takes. */
+  readonly cpu: number
 }
 
 let started = 0
@@ -95,12 +97,21 @@ const counted = Effect.map(
   (all) => all.reduce((sum, { count }) => sum + count, 0)
 )
 
+const cpuNow = (): number => {
+  const { system, user } = process.cpuUsage()
+  return (system + user) / 1000
+}
+let counting = 0
+
 process.on("message", () => {
+  const asked = cpuNow()
   const taken = Effect.runSync(counted)
   globalThis.gc?.()
   globalThis.gc?.()
   const heap = process.memoryUsage().heapUsed
-  process.send?.({ taken, started, released, records, logs, unhandled, heap } satisfies Counts)
+  const cpu = asked - counting
+  counting += cpuNow() - asked
+  process.send?.({ taken, started, released, records, cpu, logs, unhandled, heap } satisfies Counts)
 })
 process.on("disconnect", () => process.exit(0))
 

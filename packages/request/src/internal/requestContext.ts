@@ -2,9 +2,9 @@
  * The life of a request: its users, its end, and the one record of it.
  *
  * Invariants
- * 1. The record is made when the request is finished and nobody holds it any more: at the later of the two, once.
+ * 1. The record is made when the request is finished and nobody holds it any more, or nobody waits for them: once.
  * 2. A hold that was taken before that moment delays it, whether it was taken before or after `finish`.
- * 3. Each hold counts once, however often its release is run.
+ * 3. Each hold counts once, however often its release is run. One that was left behind by `abandon` counts no more.
  * 4. The receiver of the record runs masked, within the clean-up budget, in the fiber that ended last; what it fails
  *    with reaches `OnUnhandled` and nobody else.
  */
@@ -63,6 +63,16 @@ export class RequestState implements RequestContext {
       if (this.#finishedAfter !== undefined) return Effect.void
       this.#finishedAfter = this.#since
       for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
+      return this.#endIfUnused()
+    })
+  )
+
+  readonly abandon: Effect.Effect<void> = Effect.uninterruptible(
+    Effect.suspend(() => {
+      if (this.#ended) return Effect.void
+      this.#finishedAfter ??= this.#since
+      for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
+      this.#holders.clear()
       return this.#endIfUnused()
     })
   )

@@ -35,6 +35,8 @@ export class Exchange {
   #bytes = 0
   /** The handler gave an answer that nobody was there for. */
   dropped = false
+  /** Its server has ended without it. */
+  abandoned = false
 
   constructor(
     id: string,
@@ -107,7 +109,7 @@ export class Exchange {
   end(base: Parameters<RequestContext.RequestOptions["onEnd"]>[0]): EdgeRecord {
     const gone = this.gone && !this.#broken && this.#outcome !== "cancelled"
     const sent = this.#sentStatus()
-    const outcome: Outcome = gone ? "gone" : (this.#outcome ?? "failed")
+    const outcome: Outcome = this.abandoned ? "abandoned" : gone ? "gone" : (this.#outcome ?? "failed")
     const reason = gone ? (this.#left ?? this.client.left()) : this.#reason
     const whole = sent !== undefined && !this.gone && (!this.#streams || this.#streamed)
     const status = gone || sent === undefined ? this.#untold(reason) : sent

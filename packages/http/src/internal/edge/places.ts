@@ -10,9 +10,13 @@
 import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
 import type { CancelReason } from "@curfew/reason"
+import * as Effect from "effect/Effect"
 import type { NodeServer } from "../listening.ts"
 import { isHttp2, type NodeRequest, type NodeResponse } from "../peer.ts"
 import type { Entry, Table } from "../table.ts"
+
+/** An edge that has the request. */
+export type Holder = Pick<Entry, "stop" | "abandon">
 
 class Place implements Entry {
   readonly id: string
@@ -21,7 +25,7 @@ class Place implements Entry {
   readonly transport: Entry["transport"]
   readonly stopping: () => void
   readonly #table: Table
-  readonly #stoppers = new Set<(reason: CancelReason) => void>()
+  readonly #holders = new Set<Holder>()
   #over = false
 
   constructor(table: Table, request: NodeRequest, transport: Entry["transport"], stopping: () => void) {
@@ -35,14 +39,18 @@ class Place implements Entry {
   }
 
   readonly stop = (reason: CancelReason): void => {
-    for (const stop of [...this.#stoppers]) stop(reason)
+    for (const { stop } of [...this.#holders]) stop(reason)
   }
 
+  readonly abandon: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.forEach([...this.#holders], ({ abandon }) => abandon, { discard: true })
+  )
+
   /** Keeps the place until what it gives is called. */
-  hold(stop: (reason: CancelReason) => void): () => void {
-    this.#stoppers.add(stop)
+  hold(holder: Holder): () => void {
+    this.#holders.add(holder)
     return () => {
-      this.#stoppers.delete(stop)
+      this.#holders.delete(holder)
       this.#look()
     }
   }
@@ -53,15 +61,15 @@ class Place implements Entry {
   }
 
   #look(): void {
-    if (this.#over && this.#stoppers.size === 0) this.#table.leave(this)
+    if (this.#over && this.#holders.size === 0) this.#table.leave(this)
   }
 }
 
 const places = new WeakMap<object, Place>()
 
 /** Keeps the place of a request, where its server has one for it. Returns the release. */
-export const hold = (source: object, stop: (reason: CancelReason) => void): (() => void) =>
-  places.get(source)?.hold(stop) ?? (() => {})
+export const hold = (source: object, holder: Holder): (() => void) =>
+  places.get(source)?.hold(holder) ?? (() => {})
 
 /** Puts all requests of a server into a table. To be called before anybody listens to its requests. */
 export const enterAll = (given: NodeServer, table: Table): void => {

@@ -54,7 +54,20 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
     const client = watch(request, served.settings.watch)
     const { id, naming } = idOf(served, request)
     const exchange = new Exchange(id, name, request, client, fiber.context)
-    const leave = hold(request.source, client.peer.stopUnsafe)
+    let made: RequestContext.RequestContext | undefined
+    const leave = hold(request.source, {
+      stop: client.peer.stopUnsafe,
+      abandon: Effect.suspend(() => {
+        if (made === undefined) return Effect.void
+        const { abandon, users } = made
+        return Effect.flatMap(users, (count) => {
+          // What nobody works on any more waits for its last bytes, and its connection has just been broken off.
+          if (count === 0) return Effect.void
+          exchange.abandoned = true
+          return abandon
+        })
+      })
+    })
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
     const record: RequestContext.RequestOptions = {
       id,
@@ -67,8 +80,9 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
         return Effect.andThen(logged, options.onRecord?.(told) ?? Effect.void)
       }
     }
-    return Effect.flatMap(RequestContext.make(record), (context) =>
-      Effect.andThen(
+    return Effect.flatMap(RequestContext.make(record), (context) => {
+      made = context
+      return Effect.andThen(
         Scope.addFinalizerExit(scope, () =>
           Effect.andThen(
             client.delivered,
@@ -83,7 +97,7 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
           answer(served, exchange, context, Instant.nowUnsafe(fiber))
         )
       )
-    )
+    })
   })
 
 /** Tells the program that a request starts, whatever it makes of that. */
