@@ -9,8 +9,8 @@ import * as HttpServer from "effect/http/HttpServer"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { staged } from "./internal/edge/staged.ts"
 import type { NodeServer, StopReport } from "./internal/listening.ts"
+import { staged } from "./internal/router/staged.ts"
 import type { ServerLimits } from "./ServerLimits.ts"
 
 /**

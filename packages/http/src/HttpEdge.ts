@@ -9,8 +9,8 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { ClientDeadline, Heartbeat, UnreadBody } from "./EdgeOptions.ts"
 import type { EdgeRecord, EdgeRequest } from "./EdgeRecord.ts"
-import { edgeOf } from "./internal/edge/routing.ts"
-import { checkOptions } from "./internal/edge/settings.ts"
+import { edgeOf } from "./internal/router/routing.ts"
+import { checkOptions } from "./internal/router/settings.ts"
 
 /**
  * What one route has for itself.
@@ -22,7 +22,7 @@ export interface RouteOptions {
   /** What its client's leaving does, to its handler and to its response stream. */
   readonly onDisconnect?: OnDisconnect | undefined
   /** How long its handler may take to answer. */
-  readonly timeLimit?: Duration.Input | undefined
+  readonly deadline?: Duration.Input | undefined
 }
 
 /**
@@ -41,7 +41,7 @@ export interface EdgeOptions {
   /** The policy of response streams whose route has neither mark nor name. Default: `DefaultOnDisconnect`: `cancel`. */
   readonly streams?: OnDisconnect | undefined
   /** How long a handler may take to answer; then it is cancelled with `Deadline`, and its client told 504. Default: for ever. */
-  readonly timeLimit?: Duration.Input | undefined
+  readonly deadline?: Duration.Input | undefined
   /** A client's own deadline, for the handler and for its response stream. Default: clients have no say. */
   readonly clientDeadline?: ClientDeadline | undefined
   /** What becomes of a body that nobody reads. Default: read ahead up to 1 MiB. */

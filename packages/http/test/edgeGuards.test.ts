@@ -39,7 +39,7 @@ describe("L14: a guard in a handler's own Scope", () => {
       Effect.gen(function* () {
         const { handler, log } = guarded(Effect.never)
         const server = yield* serving(HttpRouter.add("GET", "/search", cancellable(handler)), {
-          timeLimit: "5 millis"
+          deadline: "5 millis"
         })
         yield* wire(server.port, ask("/search"))
         const [record] = yield* server.recorded(1)

@@ -103,7 +103,7 @@ describe.each(kinds)("over %s", (_, options) => {
             HttpRouter.add("GET", "/stream", Effect.succeed(stream)),
             HttpRouter.add("GET", "/late", cancellable(Effect.never))
           ),
-          { ...options, routes: { "GET /late": { timeLimit: "1 millis" } } }
+          { ...options, routes: { "GET /late": { deadline: "1 millis" } } }
         )
         const client = yield* wire(server.port, ask("/", "HEAD"))
         yield* client.until("\r\n\r\n")

@@ -44,7 +44,7 @@ describe("L48: a deadline", () => {
             HttpRouter.add("POST", "/detach", onDisconnect("detach")(noted)),
             HttpRouter.add("GET", "/answers", answer)
           ),
-          { timeLimit: "20 millis", routes: { "GET /answers": { timeLimit: "1 hour" } } }
+          { deadline: "20 millis", routes: { "GET /answers": { deadline: "1 hour" } } }
         )
         const bodies: Array<string> = []
         for (const [method, path] of [
@@ -87,7 +87,7 @@ describe("L48: a deadline", () => {
       Effect.gen(function* () {
         const server = yield* serving(
           Layer.mergeAll(HttpRouter.add("GET", "/", never), HttpRouter.add("GET", "/short", never)),
-          { clientDeadline, routes: { "GET /short": { timeLimit: "1 millis" } } }
+          { clientDeadline, routes: { "GET /short": { deadline: "1 millis" } } }
         )
         const headers = { "x-request-timeout": "3600s" }
         expect((yield* fetched(server.port, "/", { headers })).body.trim()).toBe(
@@ -162,7 +162,7 @@ describe("L37, L38: a request's context", () => {
             HttpRouter.add("GET", "/counted/fails", Effect.fail("broken")),
             HttpRouter.add("GET", "/counted/late", never)
           ),
-          { routes: { "GET /counted/late": { timeLimit: "1 millis" } } }
+          { routes: { "GET /counted/late": { deadline: "1 millis" } } }
         )
         for (const path of ["ok", "fails", "late", "ok"]) yield* fetched(server.port, `/counted/${path}?q=1`)
         const records = yield* server.recorded(4)
@@ -199,7 +199,7 @@ describe("L37, L38: a request's context", () => {
         const go = Deferred.makeUnsafe<void>()
         // What its answer went out without: a shielded handler that still cleans up when its deadline has passed.
         const handler = Effect.onInterrupt(never, () => Deferred.await(go))
-        const server = yield* serving(HttpRouter.add("POST", "/outlived", handler), { timeLimit: "1 millis" })
+        const server = yield* serving(HttpRouter.add("POST", "/outlived", handler), { deadline: "1 millis" })
         expect((yield* fetched(server.port, "/outlived", { method: "POST" })).status).toBe(504)
         expect(server.records).toEqual([])
         yield* Deferred.succeed(go, undefined)

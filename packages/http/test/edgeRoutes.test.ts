@@ -33,7 +33,7 @@ describe("L39: the policy of a route", () => {
     const app = HttpEdge.edge({
       default: "detach",
       methods: { GET: { grace: "1 second" }, PUT: "shield" },
-      routes: { "GET /named": "shield", "GET /limited": { timeLimit: "1 second" } }
+      routes: { "GET /named": "shield", "GET /limited": { deadline: "1 second" } }
     })(
       Layer.mergeAll(
         HttpRouter.add("GET", "/named", cancellable(found)),
@@ -93,7 +93,7 @@ describe("L39: the policy of a route", () => {
     const bad = "later" as never
     expect(() => HttpEdge.edge({ default: bad })).toThrow("The policy of the edge")
     expect(() => HttpEdge.edge({ methods: { GET: bad } })).toThrow("The policy of GET")
-    expect(() => HttpEdge.edge({ routes: { "GET /": { timeLimit: bad } } })).toThrow("The timeLimit of GET /")
+    expect(() => HttpEdge.edge({ routes: { "GET /": { deadline: bad } } })).toThrow("The deadline of GET /")
     expect(() => HttpEdge.edge({ clientDeadline: { header: "", max: "1 second" } })).toThrow("The header")
     expect(() => HttpEdge.edge({ clientDeadline: { header: "x", max: bad } })).toThrow("The max")
   })

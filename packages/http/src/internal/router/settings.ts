@@ -19,7 +19,7 @@ export interface RouteSettings {
   readonly policy: OnDisconnect | undefined
   readonly streamPolicy: OnDisconnect | undefined
   /** Milliseconds; `Infinity` without a limit. */
-  readonly timeLimit: number
+  readonly deadline: number
   readonly clientDeadline: { readonly header: string; readonly max: number } | undefined
   readonly watch: Pick<Resolved, "body" | "bodyBytes" | "halfClose" | "heartbeat">
 }
@@ -81,14 +81,12 @@ export const settingsOf = (
     given === undefined ? {} : isRouteOptions(given) ? given : { onDisconnect: given }
   const own = check(name, route.onDisconnect) ?? check(name, mark)
   const methods = options.methods as Readonly<Record<string, OnDisconnect | undefined>> | undefined
-  const timeLimit = route.timeLimit ?? options.timeLimit
+  const deadline = route.deadline ?? options.deadline
   return {
     policy: own ?? check(method, methods?.[method]) ?? check("the edge", options.default),
     streamPolicy: own ?? check("the edge's streams", options.streams),
-    timeLimit:
-      timeLimit === undefined
-        ? Number.POSITIVE_INFINITY
-        : millisUnsafe(`the timeLimit of ${name}`, timeLimit),
+    deadline:
+      deadline === undefined ? Number.POSITIVE_INFINITY : millisUnsafe(`the deadline of ${name}`, deadline),
     clientDeadline: clientDeadlineOf(options.clientDeadline),
     watch: resolve(undefined, watchOptions(options))
   }

@@ -22,7 +22,7 @@ export const deadlineOf = (
   headers: Readonly<Record<string, string | undefined>>,
   now: Instant.Instant
 ): { readonly local: Deadline; readonly client: Deadline } | "invalid" => {
-  const local: Deadline = { at: (now + settings.timeLimit) as Instant.Instant, origin: "local" }
+  const local: Deadline = { at: (now + settings.deadline) as Instant.Instant, origin: "local" }
   const given = settings.clientDeadline
   const value = given === undefined ? undefined : headers[given.header]
   if (given === undefined || value === undefined) return { local, client: forever }
