@@ -135,6 +135,16 @@ describe("a relay", () => {
     expect(await done).toMatchObject({ code: Code.DEADLINE_EXCEEDED, cancelled: undefined })
   })
 
+  test("a status without code and text, which grpc-js gives for what it cannot decompress, is INTERNAL", async () => {
+    const { far, incoming, relayed } = legs()
+    const done = Effect.runPromise(relay(relayed))
+    incoming.on("error", () => incoming.end())
+    far()?.onReceiveStatus({} as StatusObject)
+    const end = await done
+    expect(end.code).toBe(Code.INTERNAL)
+    expect(end.details).toMatch(/^The answer could not be read/)
+  })
+
   test("a channel that throws costs the call and says why", async () => {
     const { incoming, relayed, told } = legs()
     incoming.on("error", () => incoming.end())

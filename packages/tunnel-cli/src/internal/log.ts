@@ -19,15 +19,15 @@ const ranks: Readonly<Record<Level, number>> = { debug: 0, info: 1, warn: 2, err
 
 const plain = /^[\w.:/@[\]-]+$/
 
-const fieldText = (value: unknown): string => {
-  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "undefined")
-  return plain.test(text) ? text : JSON.stringify(text)
-}
-
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what has to be kept out of a terminal
 const control = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g
 const escaped = (text: string): string =>
   text.replace(control, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`)
+
+const fieldText = (value: unknown): string => {
+  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "undefined")
+  return plain.test(text) ? text : escaped(JSON.stringify(text))
+}
 
 const textLine = (
   at: string,
@@ -57,7 +57,7 @@ export class Log {
     const at = new Date(this.#clock.currentTimeMillisUnsafe()).toISOString()
     this.#print(
       this.#format === "json"
-        ? JSON.stringify({ at, level, message, ...fields })
+        ? escaped(JSON.stringify({ at, level, message, ...fields }))
         : textLine(at, level, message, fields)
     )
   }

@@ -208,7 +208,7 @@ class Relay {
   }
 
   #outcome(status: Status): void {
-    this.#far = status
+    this.#far = whole(status)
     this.#keepEnd?.()
     this.#settle()
   }
@@ -253,6 +253,13 @@ class Relay {
     this.#settle()
   }
 }
+
+/** grpc-js gives a status without code and text for an answer that it cannot decompress. */
+const whole = ({ code, details, metadata }: Partial<Status>): Status => ({
+  code: code ?? Code.INTERNAL,
+  details: details ?? "The answer could not be read: it was compressed in a way that is not known here",
+  metadata: metadata ?? new Metadata()
+})
 
 const tooLarge = (what: "request" | "response"): Status => ({
   code: Code.RESOURCE_EXHAUSTED,

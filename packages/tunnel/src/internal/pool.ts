@@ -99,7 +99,11 @@ export class Pool<T extends LoadedTunnel> {
 
   /** Something has changed: a tunnel came, or a stream of one ended. */
   notify(): void {
-    for (const waiter of [...this.waiters]) this.serve(waiter)
+    for (const waiter of [...this.waiters]) {
+      // Whoever waits is asked one by one, and in vain once nothing can take a call: thousands may wait.
+      if (!this.ready) return
+      this.serve(waiter)
+    }
   }
 
   private serve(waiter: Waiter<T>): void {
