@@ -25,6 +25,8 @@ export default defineConfig({
     exclude: ["**/node_modules/**", "**/dist/**"],
     // A watchdog for what hangs, not a limit on speed: machines differ, and the long sweeps share theirs.
     testTimeout: 60_000,
+    // Processes that a file starts first take long on a busy machine.
+    hookTimeout: 60_000,
     // The gate counts tests in a report.
     reporters: report === undefined ? ["default"] : ["default", ["json", { outputFile: report }]],
     coverage: {
