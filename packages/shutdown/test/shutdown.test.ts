@@ -590,6 +590,110 @@ describe("a failure that somebody took", () => {
   )
 })
 
+describe("one item of the report is", () => {
+  const answering = <A>(method: string, handler: Effect.Effect<A>) =>
+    Endpoint.run(handler, { method, kind: "request", transport: "http2", peer: PeerSignal.makeUnsafe() })
+
+  it.effect("L43: a call and the task of its name that sends its answer, whatever becomes of them", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const handlers = {
+        "GET /quick": Effect.sleep("1 second"),
+        "GET /feed": cancellable(Effect.never),
+        "GET /stuck": cancellable(Effect.uninterruptible(Deferred.await(release)))
+      }
+      const main = Effect.gen(function* () {
+        for (const [method, handler] of Object.entries(handlers))
+          yield* background(method, answering(method, handler))
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("4 seconds")
+      const { report } = yield* ended
+      // The clean-up that waited for the stuck one overran as well, and is the same trouble.
+      expect((yield* stuck).map(({ kind, name }) => `${kind} ${name}`).toSorted()).toEqual([
+        "finalizer GET /stuck",
+        "task GET /stuck"
+      ])
+      expect(lines(report)).toEqual([
+        "task GET /stuck: abandoned 14000",
+        "main main: cancelled 12000",
+        "task GET /feed: cancelled 10000",
+        "task GET /quick: drained 1000"
+      ])
+      yield* Deferred.succeed(release, undefined)
+      expect(yield* stuck).toEqual([])
+    })
+  )
+
+  it.effect("L43: a call that begins and ends during the shutdown counts once, with the task around it", () =>
+    Effect.gen(function* () {
+      const call = background("GET /late", answering("GET /late", Effect.sleep("1 second")))
+      const main = Effect.gen(function* () {
+        yield* background("client", Effect.andThen(Effect.sleep("1 second"), Effect.andThen(call, call)))
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("2 seconds")
+      const { report } = yield* ended
+      expect(report.items.map(({ count, fate, name }) => `${name} ×${count} ${fate}`).toSorted()).toEqual([
+        "GET /late ×2 drained",
+        "client ×1 drained",
+        "main ×1 drained"
+      ])
+    })
+  )
+
+  it.effect("L43: but not two tasks of a name, although one started the other and waits for it", () =>
+    Effect.gen(function* () {
+      const work = Effect.sleep("1 second")
+      const main = Effect.gen(function* () {
+        yield* background("save", Effect.andThen(stopCancellation(work, { name: "save" }), work))
+        return yield* Effect.never
+      })
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust("1 second")
+      const { report } = yield* ended
+      expect(lines(report).toSorted()).toEqual([
+        "main main: drained 2000",
+        "task save: drained 1000",
+        "task save: drained 2000"
+      ])
+    })
+  )
+
+  it.effect("L43: nor a task that hangs elsewhere in the program and one of its name that has ended", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const main = TaskScope.use((tasks: TaskScope.TaskScope<never>) =>
+        Effect.gen(function* () {
+          yield* background("commit", Effect.sleep("1 second"))
+          yield* Effect.orDie(
+            tasks.spawn(Effect.uninterruptible(Deferred.await(release)), { name: "commit" })
+          )
+          return yield* Effect.never
+        })
+      )
+      const { ended, signals } = yield* start(main)
+      signals.send()
+      yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust("2 seconds")
+      const { report } = yield* ended
+      expect(lines(report)).toEqual([
+        "task commit: abandoned 2000",
+        "main main: drained 3000",
+        "task commit: drained 1000"
+      ])
+      yield* Deferred.succeed(release, undefined)
+    })
+  )
+})
+
 describe("a shutdown begins", () => {
   it.effect("L43: with the end of the program, whose exit is kept", () =>
     Effect.gen(function* () {

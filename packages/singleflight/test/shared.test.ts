@@ -555,6 +555,27 @@ describe("retention", () => {
     })
   )
 
+  it.effect("a retain that throws at a failure that nobody observes is reported beside the failure", () =>
+    Effect.gen(function* () {
+      const lab = new Lab()
+      const error = new Error("retain")
+      const unhandled: Array<Unhandled> = []
+      const { shared } = yield* sharedIn(lab, {
+        name: "rates",
+        whenUnobserved: "keep",
+        retain: () => {
+          throw error
+        }
+      }).pipe(Effect.provideService(OnUnhandled, (one) => Effect.sync(() => unhandled.push(one))))
+      yield* Fiber.interrupt(yield* observing(shared.get))
+      lab.run(0).end(Effect.fail("boom"))
+      expect(unhandled).toEqual([
+        { origin: "cleanup", name: "rates", cause: Cause.die(error), reason: undefined },
+        { origin: "abandoned work", name: "rates", cause: Cause.fail("boom"), reason: undefined }
+      ])
+    })
+  )
+
   it.effect("L33: an invalidation lets go of what is held", () =>
     Effect.gen(function* () {
       const lab = new Lab()
