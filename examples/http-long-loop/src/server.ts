@@ -4,8 +4,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
-import { fromNode, nodeEdge } from "@curfew/http"
-import { isCancelled } from "@curfew/promise"
+import { catchCancelled, fromNode, nodeEdge } from "@curfew/http"
 import { describe } from "@curfew/reason"
 import { Report } from "@curfew/shutdown"
 import { processSignals } from "@curfew/shutdown/Node"
@@ -27,12 +26,7 @@ const userOf = readUsers(
   1e12
 )
 
-type Handler = (
-  request: IncomingMessage,
-  response: ServerResponse,
-  url: URL,
-  user: User
-) => Promise<void> | void
+type Handler = (request: IncomingMessage, response: ServerResponse, url: URL, user: User) => unknown
 
 const json = (response: ServerResponse, status: number, body: unknown): void =>
   void response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`)
@@ -42,12 +36,16 @@ const edge = nodeEdge({
   drain: "20 seconds",
   force: "8 seconds",
   signals: processSignals(),
+  onStopped: () => {}, // the report at the end says more
   onRecord: ({ id, method, reason, status, url }) =>
     console.log(`${id}  ${method} ${url} ${status}${reason === undefined ? "" : `: ${describe(reason)}`}`)
 })
 
-/** Counts primes, for as long as somebody waits for them. */
-const primes: Handler = async (request, response, url, user) => {
+/**
+ * Counts primes, for as long as somebody waits for them. Cancelled, the clean-up has run, and what is to be answered has
+ * been: 503 at a shutdown, to nobody else anything. So nobody need be told of it.
+ */
+const primes: Handler = catchCancelled(async (request, response, url, user) => {
   const below = Number(url.searchParams.get("below"))
   if (!Number.isSafeInteger(below) || below < 2) return json(response, 400, { problem: "Give ?below=1000." })
   if (below > user.credit) return json(response, 429, { problem: `Your credit is ${user.credit}.` })
@@ -56,7 +54,7 @@ const primes: Handler = async (request, response, url, user) => {
 
   let [count, n] = [0, 2]
   // CLEAN UP: only when it did not get to its end, with all that is in reach here. Set up before there is anything to clean
-  // up: where the client has gone already it throws.
+  // up: in a request that is over nothing can be, and the block is left here.
   exchange.onCancel((reason) => {
     user.credit += below - n
     console.log(`${exchange.id}  ${user.name} gets ${below - n} back, stopped at ${n}: ${describe(reason)}`)
@@ -69,7 +67,7 @@ const primes: Handler = async (request, response, url, user) => {
     if (isPrime(n)) count++
   }
   json(response, 200, { count })
-}
+})
 
 const isPrime = (n: number): boolean => {
   for (let divisor = 2; divisor * divisor <= n; divisor++) if (n % divisor === 0) return false
@@ -101,8 +99,6 @@ const serve = (inner: boolean) =>
       if (user === undefined) return json(response, 401, { problem: "Send a token: authorization: Bearer …" })
       await route.handle(request, response, url, user)
     } catch (error) {
-      // Cancelled: the clean-up has run, and what is to be answered has been: 503 at a shutdown, to nobody else nothing.
-      if (isCancelled(error)) return
       console.error(error)
       if (response.headersSent) response.destroy()
       else json(response, 500, { problem: "That is a fault of the server." })

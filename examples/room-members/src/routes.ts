@@ -1,6 +1,6 @@
 /** The routes, and who of them may be stopped: what is not marked runs to its end, whoever leaves. */
 import { readFileSync } from "node:fs"
-import { cancellable, RequestContext } from "@curfew/request"
+import { cancellable } from "@curfew/request"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -78,17 +78,6 @@ export const makeRoutes = (rooms: Rooms, activity: Activity) => {
     )
   )
 
-  /** Tells that a request has begun; that it has ended is told by its record. */
-  const told = HttpRouter.middleware((handler) =>
-    Effect.gen(function* () {
-      const request = yield* RequestContext.CurrentRequest
-      const { url } = yield* HttpServerRequest.HttpServerRequest
-      const path = url.replace(/\?.*/, "")
-      if (request !== undefined) activity.tell({ kind: "begins", id: request.id, path })
-      return yield* handler
-    })
-  )
-
   // A stream ends with its reader, without a mark.
   const events = HttpServerResponse.stream(
     activity.events.pipe(
@@ -99,7 +88,8 @@ export const makeRoutes = (rooms: Rooms, activity: Activity) => {
   )
 
   return Layer.mergeAll(
-    Layer.provide(Layer.mergeAll(reads, writes), told.layer),
+    reads,
+    writes,
     HttpRouter.add("GET", "/", HttpServerResponse.text(page, { contentType: "text/html; charset=utf-8" })),
     HttpRouter.add("GET", "/activity", events)
   )

@@ -1,5 +1,5 @@
 /** The service as a whole: the database, the rooms, the policy around the routes, the server. */
-import { HttpEdge } from "@curfew/http"
+import { type EdgeRequest, HttpEdge } from "@curfew/http"
 import { EdgeServer } from "@curfew/http/EdgeServer"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -32,9 +32,15 @@ export const startService = Effect.fnUntraced(function* (options: ServiceOptions
     pause: options.pause,
     note: ({ how, what }) => activity.tell({ kind: "note", what, how })
   })
+  const shown = ({ path }: EdgeRequest): boolean => path.startsWith("/rooms")
   const app = HttpEdge.edge({
     accessLog: false,
-    onRecord: (record) => (record.path.startsWith("/rooms") ? activity.record(record) : Effect.void)
+    onStart: (request) =>
+      Effect.sync(() => {
+        const { id, path } = request
+        if (shown(request)) activity.tell({ kind: "begins", id, path })
+      }),
+    onRecord: (record) => (shown(record) ? activity.record(record) : Effect.void)
   })(makeRoutes(rooms, activity))
   const live = HttpRouter.serve(app, { disableLogger: true, disableListenLog: true }).pipe(
     Layer.provideMerge(EdgeServer.layer({ port: options.port }))

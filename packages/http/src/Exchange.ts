@@ -28,6 +28,10 @@ export type Delivery =
  *
  * As any {@link CancelScope}: the signals of its work are aborted, `run` and `checkpoint` reject with `Cancelled`.
  *
+ * **Gotchas**
+ *
+ * Set `onCancel` and `defer` up before you take what they give back: in a request that is over both throw `Cancelled`.
+ *
  * @stability unstable
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 import { caughtIf } from "./internal/bridge.ts"
-import { expect, isOwn } from "./internal/own.ts"
+import { isOwn, willCatch } from "./internal/own.ts"
 import type { NodeRequest, NodeResponse } from "./NodeEdge.ts"
 
 /**
@@ -50,7 +50,7 @@ export const catchCancelled =
     listener: (request: Req, response: Res, ...rest: Rest) => unknown
   ): ((request: Req, response: Res, ...rest: Rest) => unknown) =>
   (request, response, ...rest) => {
-    expect(response)
+    willCatch(response)
     return caughtIf(
       () => listener(request, response, ...rest),
       (error) => isOwn(response, error)

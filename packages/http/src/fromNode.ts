@@ -23,28 +23,32 @@ let ofProcess: Held | undefined
  * **Gotchas**
  *
  * A block that is left by a `Cancelled` rejects the promise of its function, and node's `request` event takes no promises:
- * catch it (`isCancelled`), or use `handle` of an edge, which knows what to answer. An exchange that is never disposed stays
+ * put `catchCancelled` around it, or use `handle` of an edge, which knows what to answer. A request that is refused at its
+ * start has an exchange that is `cancelled` already; inside of `catchCancelled` the block is left here. An exchange that is never disposed stays
  * under way. Without an edge it belongs to one of the process, which no shutdown ends: give yours.
  *
  * **Example**
  *
  * ```ts
  * import { createServer } from "node:http"
- * import { fromNode } from "@curfew/http"
+ * import { catchCancelled, fromNode, nodeEdge } from "@curfew/http"
  *
- * const server = createServer(async (request, response) => {
- *   await using exchange = fromNode(request, response, { policy: "cancel", deadline: "5 seconds" })
- *   exchange.onCancel(() => console.log("given back"))
- *   for (let i = 0; i < 1000; i++) await exchange.checkpoint()
- *   exchange.answer(200, "done")
- * })
+ * await using edge = nodeEdge({ deadline: "5 seconds" })
+ * const server = createServer(
+ *   catchCancelled(async (request, response) => {
+ *     await using exchange = fromNode(request, response, { edge, policy: "cancel" })
+ *     exchange.onCancel(() => console.log("given back"))
+ *     for (let i = 0; i < 1000; i++) await exchange.checkpoint()
+ *     exchange.answer(200, "done")
+ *   })
+ * )
+ * edge.attach(server)
  * await new Promise<void>((listening) => server.listen(0, listening))
  * const { port } = server.address() as { port: number }
  * const answer = await (await fetch(`http://localhost:${port}`)).text() // => "done"
- * server.closeAllConnections()
- * await new Promise((closed) => server.close(closed))
  * ```
  *
+ * @see catchCancelled for what its block may throw.
  * @see nodeEdge for an edge with records, limits and a shutdown.
  * @stability unstable
  * @since 0.1.0

@@ -486,6 +486,26 @@ describe("catchCancelled", () => {
     expect(await own(() => "not reached", { requests: 0 })).toMatchObject({ status: 503, log: [] })
   })
 
+  test("hears of a listener's thenable, too, which need be no Promise", async () => {
+    const { edge } = recording({ bodyBytes: 0 })
+    await using _edge = edge
+    const settled = new Told<unknown>()
+    const listener = catchCancelled((request: IncomingMessage, response: ServerResponse) => {
+      const block = (async () => {
+        await using _exchange = fromNode(request, response, { edge, policy: "cancel" })
+      })()
+      // biome-ignore lint/suspicious/noThenProperty: that is what a thenable has
+      return { then: block.then.bind(block) }
+    })
+    const server = createServer((request, response) => {
+      Promise.resolve(listener(request, response)).then(settled.add, settled.add)
+    })
+    edge.attach(server)
+    const port = await listen(server)
+    expect((await fetch(`http://127.0.0.1:${port}`, { method: "POST", body: "one" })).status).toBe(413)
+    expect(await settled.until(1)).toEqual([undefined])
+  })
+
   test("gives what a listener without promises gives, and throws what it throws", () => {
     const response = {} as ServerResponse
     const given = catchCancelled((_request: IncomingMessage, _response: ServerResponse, next: number) => next)

@@ -4,6 +4,7 @@ import { awaitPeerGone, cancellable, Endpoint, isActive, onDisconnect, RequestCo
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { describe, expect, test } from "vitest"
@@ -75,13 +76,22 @@ describe("L39: a client that leaves", () => {
   test("says of an unmarked handler's client how it left, too", () =>
     run(
       Effect.gen(function* () {
-        const { go, gone, handler, started } = steps()
+        const started = yield* Deferred.make<void>()
+        const go = yield* Deferred.make<void>()
+        const handler = Effect.as(
+          Effect.andThen(Deferred.succeed(started, undefined), Deferred.await(go)),
+          HttpServerResponse.empty()
+        )
         const server = yield* serving(HttpRouter.add("POST", "/orders", handler))
         const client = yield* wire(server.port, ask("/orders", "POST", "content-length: 0\r\n"))
-        yield* started
+        yield* Deferred.await(started)
+        const [socket] = server.sockets()
+        const closed = Effect.callback<void>(
+          (resume) => void socket?.once("close", () => resume(Effect.void))
+        )
         client.socket.end()
-        yield* gone
-        yield* go
+        yield* closed
+        yield* Deferred.succeed(go, undefined)
         const [record] = yield* server.recorded(1)
         expect(record?.reason).toMatchObject({ _tag: "ClientGone", detail: "sent its FIN" })
       })

@@ -43,6 +43,9 @@ export const settledThen = <A>(promise: Promise<A>, then: () => void): Promise<A
 /** What follows a promise that does not reject. */
 export const mapped = <A, B>(promise: Promise<A>, map: (value: A) => B): Promise<B> => promise.then(map)
 
+const isThenable = (given: unknown): given is PromiseLike<unknown> =>
+  typeof given === "object" && given !== null && "then" in given && typeof given.then === "function"
+
 /** What a function of either kind gives, or nothing where it throws what may be thrown. */
 export const caughtIf = (call: () => unknown, expected: (error: unknown) => boolean): unknown => {
   const look = (error: unknown): void => {
@@ -50,7 +53,7 @@ export const caughtIf = (call: () => unknown, expected: (error: unknown) => bool
   }
   try {
     const given = call()
-    return given instanceof Promise ? given.then(undefined, look) : given
+    return isThenable(given) ? given.then(undefined, look) : given
   } catch (error) {
     return look(error)
   }

@@ -16,7 +16,7 @@ import type { Exchange } from "../Exchange.ts"
 import { deferred, settledThen } from "./bridge.ts"
 import type { Edge, Spec } from "./edge.ts"
 import { ExchangeState } from "./exchange.ts"
-import { belongs, isExpected } from "./own.ts"
+import { belongs, isCaught } from "./own.ts"
 import type { NodeRequest, NodeResponse } from "./peer.ts"
 import type { Port } from "./port.ts"
 
@@ -70,7 +70,7 @@ export const exchangeOf = (
     const scope = cancelScope({ signal: AbortSignal.abort(cancelled) })
     belongs(response, { reason })
     // Nothing is to begin that cannot go on. To whom nobody catches it, it is a value.
-    if (isExpected(response)) throw cancelled
+    if (isCaught(response)) throw cancelled
     return new ExchangeState({ id: call.id, scope, port, response, context: edge.context as never })
   }
   const { context, scope } = given

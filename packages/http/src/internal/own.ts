@@ -18,11 +18,11 @@ const scopes = /* @__PURE__ */ new WeakMap<NodeResponse, Array<Scope>>()
 const caught = /* @__PURE__ */ new WeakSet<NodeResponse>()
 
 /** From here on a block of this request may be left before it begins. */
-export const expect = (response: NodeResponse): void => {
+export const willCatch = (response: NodeResponse): void => {
   caught.add(response)
 }
 
-export const isExpected = (response: NodeResponse): boolean => caught.has(response)
+export const isCaught = (response: NodeResponse): boolean => caught.has(response)
 
 /** A scope of this request. */
 export const belongs = (response: NodeResponse, scope: Scope): void => {

@@ -7,6 +7,7 @@
  *    is an answer.
  */
 import { describe } from "@curfew/reason"
+import { CurrentCell } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,7 +18,7 @@ export const logRecord = (record: EdgeRecord): Effect.Effect<void> => {
   const { method, outcome, path, reason, status } = record
   const took = `${Duration.toMillis(record.finishedAfter).toFixed(1)} ms`
   const why = reason === undefined ? "" : `: ${describe(reason)}`
-  return Effect.annotateLogs(Effect.logInfo(`${method} ${path} ${status} in ${took}${why}`), {
+  const line = Effect.annotateLogs(Effect.logInfo(`${method} ${path} ${status} in ${took}${why}`), {
     request: record.id,
     "http.route": record.route,
     "http.status": status,
@@ -27,6 +28,8 @@ export const logRecord = (record: EdgeRecord): Effect.Effect<void> => {
     ...(record.dropped ? { dropped: true } : {}),
     ...(record.outlived.length === 0 ? {} : { outlived: record.outlived.join(", ") })
   })
+  // Its reason is the request's, and not that of the fiber that ended last, which Effect may have interrupted.
+  return Effect.provideService(line, CurrentCell, undefined)
 }
 
 export const logFailure = (route: string, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
