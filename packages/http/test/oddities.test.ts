@@ -202,6 +202,46 @@ describe("over node:http", () => {
 })
 
 describe("a handler that fails", () => {
+  test.each([
+    ["cache-control", "public, max-age=3600"],
+    ["expires", "Wed, 21 Oct 2099 07:28:00 GMT"],
+    ["content-range", "bytes 0-1/2"],
+    ["content-disposition", "attachment"],
+    ["content-language", "de"],
+    ["content-location", "/elsewhere"],
+    ["location", "/elsewhere"],
+    ["trailer", "x-checksum"],
+    ["content-encoding", "gzip"],
+    ["etag", '"1"']
+  ])("had said of its answer what does not hold for this one: %s", async (name, value) => {
+    const { edge, port } = await served((_request, response) => {
+      response.setHeader(name, value)
+      response.setHeader("x-trace", "kept")
+      throw new Error("broken")
+    })
+    await using _edge = edge
+    const response = await fetch(`http://127.0.0.1:${port}`)
+    expect(response.status).toBe(500)
+    expect(response.headers.get(name)).toBe(null)
+    expect(response.headers.get("x-trace")).toBe("kept")
+  })
+
+  test("and whose response cannot be written to has its connection broken off, and its record", async () => {
+    const { edge, port, records } = await served((_request, response) => {
+      // As middleware does that hooks into the head of a response.
+      response.writeHead = () => {
+        throw new Error("no head")
+      }
+      throw new Error("broken")
+    })
+    await using _edge = edge
+    const client = await raw(port)
+    client.send(get())
+    await client.closed
+    expect(client.text).toBe("")
+    expect(await records.until(1)).toMatchObject([{ outcome: "failed" }])
+  })
+
   test("is told as it was: before its answer, in the middle of it, after it", async () => {
     const lines = new Told<string>()
     const logger = Logger.make(({ logLevel, message }) => {

@@ -3,7 +3,7 @@
  *
  * Invariants
  * 1. `respond` answers a request that nobody has answered, and breaks off an answer that was begun: half an answer must
- *    not look whole. It never throws, and does nothing for a client that has gone.
+ *    not look whole. What cannot be written to is broken off, too. It does nothing for a client that has gone.
  * 2. What answers while the request's body still comes says that the connection closes, and lets the body run out for a
  *    moment first: a connection that is closed over unread bytes is reset, and the client never reads the answer.
  */
@@ -42,6 +42,25 @@ export interface Port {
   readonly beat: (within: Duration.Duration) => Effect.Effect<void>
 }
 
+/**
+ * What a handler has said of an answer that it did not give. Kept, a failure would stand in caches, be read by a wrong
+ * encoding, or, announced trailers, not be written at all.
+ */
+const ofTheAnswer = [
+  "cache-control",
+  "content-disposition",
+  "content-encoding",
+  "content-language",
+  "content-location",
+  "content-range",
+  "etag",
+  "expires",
+  "last-modified",
+  "location",
+  "trailer",
+  "transfer-encoding"
+]
+
 /** How long a body may run out, and last bytes may take. */
 const lingering = Duration.seconds(1)
 
@@ -73,6 +92,9 @@ export const nodePort = (request: NodeRequest, response: NodeResponse, watched: 
     else request.destroy(reason === undefined ? undefined : new Cancelled(reason))
   }
   const respond = (status: number, sentence: string, reason?: CancelReason): Effect.Effect<void> =>
+    // A response that cannot be written to, for somebody has changed it: its client must not wait for ever.
+    Effect.tapDefect(answering(status, sentence, reason), () => Effect.sync(breakOff))
+  const answering = (status: number, sentence: string, reason?: CancelReason): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (peer.state !== "waiting" || response.writableEnded) return Effect.void
       if (response.headersSent) {
@@ -82,8 +104,7 @@ export const nodePort = (request: NodeRequest, response: NodeResponse, watched: 
       const lingers = unread()
       const text = `${sentence}\n`
       if (lingers && !isHttp2(request)) response.setHeader("connection", "close")
-      for (const name of ["content-encoding", "etag", "last-modified", "transfer-encoding"])
-        response.removeHeader(name)
+      for (const name of ofTheAnswer) response.removeHeader(name)
       response.setHeader("content-type", "text/plain; charset=utf-8")
       response.setHeader("content-length", Buffer.byteLength(text))
       // Nobody needs the words that HTTP/2 has left out.
