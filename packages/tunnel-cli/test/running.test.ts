@@ -19,7 +19,10 @@ const ask = async (admin: string, path: string) => {
 }
 
 /** What a program tells of itself once its shutdown has come to a stage. */
-const inStage = async (admin: string, stage: string): Promise<{ ready: boolean; waitingFor: ReadonlyArray<string> }> => {
+const inStage = async (
+  admin: string,
+  stage: string
+): Promise<{ ready: boolean; waitingFor: ReadonlyArray<string> }> => {
   const status = JSON.parse((await ask(admin, "/status")).text)
   return status.stage === stage ? status : inStage(admin, stage)
 }
@@ -55,7 +58,7 @@ describe("the end of the program", { timeout: 120_000 }, () => {
     expect(await gateway.end).toBe(0)
     const report = lastBlock(gateway.log())
     expect(report).toMatch(/^Shutdown after SIGTERM in /)
-    expect(report).toMatch(/drained .*\/demo\.Voice\/Wait via home {2}task/)
+    expect(report).toMatch(/drained .*\/demo\.Voice\/Wait via home {2,}task/)
     // Nothing comes behind the report.
     expect(report).not.toMatch(/ (info|warn|error) /)
   })
@@ -72,7 +75,7 @@ describe("the end of the program", { timeout: 120_000 }, () => {
     expect(await gateway.end).toBe(0)
     const report = lastBlock(gateway.log())
     expect(report).toMatch(/drain {2}.*a signal|drain .*signal/)
-    expect(report).toMatch(/cancelled .*\/demo\.Voice\/Wait via home {2}task/)
+    expect(report).toMatch(/cancelled .*\/demo\.Voice\/Wait via home {2,}task/)
   })
 
   test("an agent that ends lets its calls end, and the gateway sends it no new ones", async () => {
