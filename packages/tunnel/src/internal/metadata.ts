@@ -13,6 +13,7 @@
 import { isUtf8 } from "node:buffer"
 import { Metadata } from "@grpc/grpc-js"
 import { noBytes } from "./frame.ts"
+import { timeoutKey } from "./timeout.ts"
 import { Reader, sizeOfBytes, Truncated, writeUint32 } from "./varint.ts"
 
 export class MetadataProblem {
@@ -32,11 +33,17 @@ export const isMetadata = (value: unknown): value is Metadata =>
 const notUtf8 = (name: string): string =>
   `The value of "${name}" is not UTF-8, and the other end of the tunnel takes nothing else: send it as base64`
 
-/** Encodes metadata as the wire's `Metadata` message. */
-export const metadataToWire = (metadata: Metadata, anyBytes = false): Buffer | MetadataProblem => {
+/** Encodes metadata as the wire's `Metadata` message; with a timeout, which then stands in it and nowhere else. */
+export const metadataToWire = (
+  metadata: Metadata,
+  anyBytes = false,
+  timeout?: string
+): Buffer | MetadataProblem => {
   const entries: Array<{ key: Buffer; values: ReadonlyArray<Buffer>; inner: number; size: number }> = []
   let total = 0
+  // A copy of the list of keys: the metadata stays as it is.
   const contents = metadata.toJSON()
+  if (timeout !== undefined) contents[timeoutKey] = [timeout]
   for (const name of Object.keys(contents)) {
     const values: Array<Buffer> = []
     let inner = 0

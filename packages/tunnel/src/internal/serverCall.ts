@@ -1,25 +1,23 @@
 /**
- * One stream at the tunnel server: wire and handler on the outside, the pure machine inside, and the task whose
- * scope owns both.
+ * One stream at the tunnel server: wire and handler on the outside, the pure machine inside.
  *
  * **Invariants**
  * 1. The handler runs in the stream's own turn, and what it throws is its answer.
- * 2. The stream's task lives until the outcome is on the wire or the stream is cancelled, and until the promise
- *    of an `async` handler has settled. That wait is bounded by the clean-up budget.
+ * 2. The stream lives until the outcome is on the wire or the stream is cancelled, and until the promise of an
+ *    `async` handler has settled. That wait is bounded by the clean-up budget.
  * 3. Closing runs in finalizers: `wire`, then `handler`, then `registry`. None is skipped and each runs once.
  * 4. A tunnel that is closed at this end lets an answer leave that was handed over before.
- * 5. The registry holds the stream exactly as long as the task lives.
+ * 5. The registry holds the stream exactly as long as it lives.
  */
 import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
 import { boundedAt } from "@curfew/scope/bounded"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { RegisteredMethod } from "../Services.ts"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { PeerGone } from "../TunnelError.ts"
-import type { StreamPhase, StreamRef } from "../TunnelEvent.ts"
+import type { StreamFinalizer, StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { isThenable, Settlement } from "./bridge.ts"
 import { type CallInfo, remember } from "./callInfo.ts"
 import {
@@ -40,6 +38,8 @@ import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcSt
 import * as Machine from "./serverStream.ts"
 import { SendWindow } from "./window.ts"
 import { Outbound } from "./writer.ts"
+
+const finalizers: ReadonlyArray<StreamFinalizer> = ["wire", "handler", "registry"]
 
 const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
   Gathering: "request",
@@ -74,6 +74,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private handlerEnd: Settlement | undefined
   /** Of the writes that wait, in order. A Node stream has one at a time; a destroyed one passes on what it gets. */
   private writeCallbacks: Array<(error?: Error | null) => void> = []
+  private onEnded: (() => void) | undefined
   private endPending = false
   private asking = false
   private endedWhileAsking = false
@@ -120,64 +121,22 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     return { tunnel: this.link.id, side: "server", stream: this.id, method: this.path }
   }
 
-  // ── the task that owns the stream ──────────────────────────────────────────────────────────────────────────
+  // ── beginning and closing ──────────────────────────────────────────────────────────────────────────────────
 
-  /** The stream's whole life; the engine spawns it in the tunnel's scope. */
-  readonly life: Effect.Effect<void> = Effect.scoped(
-    Effect.gen({ self: this }, function* () {
-      this.link.held.holders.add(this)
-      yield* this.finalizer("registry", () => this.unregister)
-      yield* this.finalizer("handler", () => this.leaveHandler)
-      yield* this.finalizer("wire", () => this.closeWire)
-      const { authorize } = this.link
-      if (authorize !== undefined) yield* this.askFirst(authorize(this.path, this.metadata))
+  /** Enters the tunnel, and begins once it may. */
+  start(): void {
+    this.enterTunnel(`${this.path} ${this.id}`)
+    const { authorize } = this.link
+    if (authorize === undefined) {
       this.begin()
-      yield* Deferred.await(this.done)
-    })
-  ).pipe(Effect.ensuring(Effect.sync(() => this.noteClosed())))
-
-  private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
-    if (this.state._tag !== "Ended") {
-      const reason = yield* this.tunnelReason
-      if (this.canStillAnswer) yield* this.answerLeaves
-      this.feed({ _tag: "TunnelGone", status: makeStatus(Code.UNAVAILABLE, "The tunnel ended"), reason })
+      return
     }
-    this.feed({ _tag: "Finalize" })
-    this.releaseTimer()
-    this.inbound.drop()
-    this.neverWritten()
-  })
-
-  /** The answer was handed over, and neither the peer nor the connection keeps it from leaving. */
-  private get canStillAnswer(): boolean {
-    return this.state._tag === "Finishing" && this.link.end?._tag === "ClosedHere" && this.outbound.flushable
+    this.asking = true
+    this.beginAfter(this.askFirst(authorize(this.path, this.metadata)), `permission of ${this.path}`)
   }
 
-  /** Waits until the answer has left, within the clean-up budget; whoever waits on is let go of then. */
-  private readonly answerLeaves: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.andThen(
-      boundedAt(Deferred.await(this.done), { name: `answer of ${this.path}` }),
-      Effect.sync(() => Deferred.doneUnsafe(this.done, Effect.void))
-    )
-  )
-
-  private readonly leaveHandler: Effect.Effect<void> = Effect.suspend(() =>
-    this.handlerEnd === undefined
-      ? Effect.void
-      : Effect.asVoid(boundedAt(this.handlerEnd.settled, { name: `handler of ${this.path}` }))
-  )
-
-  private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
-    this.link.held.holders.delete(this)
-    this.forget()
-    // A handler that was left behind still runs, and counts until it does not.
-    if (this.handlerEnd === undefined) this.handlerGone()
-    else this.handlerEnd.whenSettled(this.handlerGone)
-  })
-
-  /** Waits for the permission; what comes meanwhile is kept within the window, and a cancel ends the wait. */
+  /** Asks; what comes meanwhile is kept within the window, and a cancel ends the wait. */
   private askFirst(permission: Effect.Effect<void, RpcStatus>): Effect.Effect<void> {
-    this.asking = true
     return Effect.match(permission, {
       onSuccess: () => undefined,
       onFailure: (status) => {
@@ -188,15 +147,70 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     })
   }
 
-  private begin(): void {
+  protected begin(): void {
     if (this.state._tag === "Ended" || this.state._tag === "Closed") return
     this.asking = false
     this.noteOpened()
-    const [state, actions] = Machine.initial(this.method.definition.requestStream)
-    this.state = state
-    for (const action of actions) this.perform(action)
-    if (state._tag === "Gathering") this.read()
+    this.enterState(Machine.initial(this.method.definition.requestStream))
+    if (this.state._tag === "Gathering") this.read()
     if (this.endedWhileAsking) this.halfClose()
+  }
+
+  protected readonly finalizers = finalizers
+
+  protected finalize(
+    name: StreamFinalizer,
+    reason: CancelReason | undefined
+  ): Effect.Effect<unknown> | undefined {
+    if (name === "wire") return this.closeWire(reason)
+    if (name === "registry") return this.unregister()
+    const { handlerEnd } = this
+    if (handlerEnd === undefined || handlerEnd.isSettled) return undefined
+    return boundedAt(handlerEnd.settled, { name: `handler of ${this.path}` })
+  }
+
+  private closeWire(reason: CancelReason | undefined): Effect.Effect<unknown> | undefined {
+    if (this.state._tag !== "Ended" && this.canStillAnswer) {
+      const leaves = boundedAt(this.answered, { name: `answer of ${this.path}` })
+      return Effect.andThen(
+        leaves,
+        Effect.sync(() => this.leaveWire(reason))
+      )
+    }
+    this.leaveWire(reason)
+    return undefined
+  }
+
+  private leaveWire(reason: CancelReason | undefined): void {
+    if (this.state._tag !== "Ended") {
+      const status = makeStatus(Code.UNAVAILABLE, "The tunnel ended")
+      this.feed({ _tag: "TunnelGone", status, reason: reason ?? this.link.reason })
+    }
+    this.feed({ _tag: "Finalize" })
+    this.releaseTimer()
+    this.inbound.drop()
+    this.neverWritten()
+  }
+
+  /** The answer was handed over, and neither the peer nor the connection keeps it from leaving. */
+  private get canStillAnswer(): boolean {
+    return this.state._tag === "Finishing" && this.link.end?._tag === "ClosedHere" && this.outbound.flushable
+  }
+
+  /** Completes when the stream has ended: its answer has left, or never will. */
+  private readonly answered: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    this.onEnded = () => resume(Effect.void)
+    return Effect.sync(() => {
+      this.onEnded = undefined
+    })
+  })
+
+  private unregister(): undefined {
+    this.link.held.holders.delete(this)
+    this.forget()
+    // A handler that was left behind still runs, and counts until it does not.
+    if (this.handlerEnd === undefined || this.handlerEnd.isSettled) this.handlerGone()
+    else this.handlerEnd.whenSettled(this.handlerGone)
   }
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,6 +258,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.late(action.what)
         return
       case "Finish":
+        this.onEnded?.()
         this.finish(action.reason)
     }
   }
@@ -299,6 +314,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   private neverWritten(): void {
     const callbacks = this.writeCallbacks
+    if (callbacks.length === 0) return
     this.writeCallbacks = []
     const error = new PeerGone({ streamId: this.id, method: this.path })
     for (const callback of callbacks) this.callBack(callback, error)

@@ -204,14 +204,7 @@ export class ServerEngine {
     this.link.calls.enter()
     this.admission.handlerStarts()
     this.link.calls.handlerStarts()
-    const task = this.link.spawn(stream.life, `${path} ${id}`)
-    if (task !== undefined) {
-      stream.own(task)
-      return
-    }
-    forget()
-    handlerGone()
-    refuse(Code.UNAVAILABLE, "The tunnel is closing")
+    stream.start()
   }
 
   private refuse(id: number, method: string, code: number, details: string): void {
