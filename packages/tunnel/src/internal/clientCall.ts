@@ -243,7 +243,11 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     if (name === "wire") this.closeWire(reason)
     else if (name === "registry") this.unregister()
     // Never inside a call of the stub's own.
-    else if (this.entered > 0) return Effect.andThen(Effect.yieldNow, Effect.sync(this.deliverStatus))
+    else if (this.entered > 0)
+      return Effect.andThen(
+        Effect.yieldNow,
+        Effect.sync(() => this.deliverStatus())
+      )
     else this.deliverStatus()
     return undefined
   }
@@ -260,7 +264,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.written()
   }
 
-  private readonly deliverStatus = (): void => {
+  private deliverStatus(): void {
     const { answer, listener } = this
     this.answer = undefined
     if (answer === undefined || listener === undefined) return

@@ -60,7 +60,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   private readonly window: Receiving
   /** The code for a peer that breaks the framing of messages. */
   private readonly framingCode: number
-  private readonly pending: Array<Event> = []
+  private pending: Array<Event> | undefined
   private stepping = false
   private finishDue: { readonly reason: CancelReason | undefined } | undefined
   private cell: CancelCell | undefined
@@ -92,7 +92,8 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
 
   feed(event: Event): void {
     if (this.stepping) {
-      this.pending.push(event)
+      if (this.pending === undefined) this.pending = [event]
+      else this.pending.push(event)
       return
     }
     this.stepping = true
@@ -118,9 +119,9 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   }
 
   private settle(): void {
-    const { pending } = this
-    for (let next = 0; next < pending.length; next++) this.process(pending[next] as Event)
-    if (pending.length > 0) pending.length = 0
+    for (let next = 0; this.pending !== undefined && next < this.pending.length; next++)
+      this.process(this.pending[next] as Event)
+    this.pending = undefined
     this.stepping = false
     this.finishIfDue()
   }

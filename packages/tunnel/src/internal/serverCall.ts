@@ -19,7 +19,7 @@ import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { PeerGone } from "../TunnelError.ts"
 import type { StreamFinalizer, StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { isThenable, Settlement } from "./bridge.ts"
-import { type CallInfo, remember } from "./callInfo.ts"
+import type { CallInfo } from "./callInfo.ts"
 import {
   type CallObject,
   duplexCall,
@@ -32,9 +32,10 @@ import {
 } from "./callObjects.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
 import { noBytes, type Revision } from "./frame.ts"
-import type { AuthContext, Link } from "./link.ts"
+import type { AuthContext } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
+import type { ServerEngine } from "./serverEngine.ts"
 import * as Machine from "./serverStream.ts"
 import { SendWindow } from "./window.ts"
 import { Outbound } from "./writer.ts"
@@ -67,9 +68,10 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   readonly deadline: number
   protected state: Machine.State = { _tag: "Gathering", request: undefined }
   private readonly method: RegisteredMethod
-  private readonly forget: () => void
-  private readonly handlerGone: () => void
-  private readonly info: CallInfo
+  private readonly engine: ServerEngine
+  /** Why the call was cancelled, for the handler. */
+  reason: CancelReason | undefined
+  abort: AbortController | undefined
   private call: CallObject | undefined
   private handlerEnd: Settlement | undefined
   /** Of the writes that wait, in order. A Node stream has one at a time; a destroyed one passes on what it gets. */
@@ -79,30 +81,29 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private asking = false
   private endedWhileAsking = false
 
-  constructor(link: Link, incoming: Incoming, forget: () => void, handlerGone: () => void) {
+  constructor(engine: ServerEngine, incoming: Incoming) {
     const { id, revision, window } = incoming
+    const { link } = engine
     super(link, new Outbound(new SendWindow(window, revision), id), Code.INVALID_ARGUMENT, revision)
     this.id = incoming.id
     this.path = incoming.path
     this.method = incoming.method
     this.metadata = incoming.metadata
-    this.forget = forget
-    this.handlerGone = handlerGone
+    this.engine = engine
     this.openedAt = link.now()
     const { timeout } = incoming
     this.deadline =
       timeout === undefined ? Number.POSITIVE_INFINITY : link.clock.currentTimeMillisUnsafe() + timeout
-    this.info = {
-      origin: link.origin,
-      reason: undefined,
-      abort: undefined
-    }
     if (timeout !== undefined && Number.isFinite(timeout)) {
       this.timer = link.deadlines.add(this.openedAt + timeout, () => {
         const reason = CancelReason.Deadline({ at: this.deadline, origin: "remote", scope: this.path })
         this.feed({ _tag: "Deadline", reason })
       })
     }
+  }
+
+  get info(): CallInfo {
+    return this
   }
 
   get peer(): string {
@@ -198,19 +199,22 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   /** Completes when the stream has ended: its answer has left, or never will. */
-  private readonly answered: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    this.onEnded = () => resume(Effect.void)
-    return Effect.sync(() => {
-      this.onEnded = undefined
+  private get answered(): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      this.onEnded = () => resume(Effect.void)
+      return Effect.sync(() => {
+        this.onEnded = undefined
+      })
     })
-  })
+  }
 
   private unregister(): undefined {
+    const { engine, handlerEnd } = this
     this.link.held.holders.delete(this)
-    this.forget()
+    engine.forget(this.id)
     // A handler that was left behind still runs, and counts until it does not.
-    if (this.handlerEnd === undefined || this.handlerEnd.isSettled) this.handlerGone()
-    else this.handlerEnd.whenSettled(this.handlerGone)
+    if (handlerEnd === undefined || handlerEnd.isSettled) engine.handlerGone()
+    else handlerEnd.whenSettled(() => engine.handlerGone())
   }
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,7 +253,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.writeStatus(action.status)
         return
       case "Abort":
-        this.abort(action.status)
+        this.abortWire(action.status)
         return
       case "TellHandler":
         this.tellHandler(action.reason)
@@ -281,16 +285,17 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   // ── Host: what the handler's call object asks for ──────────────────────────────────────────────────────────
 
-  readonly read = (): void => {
+  read(): void {
     if (this.state._tag !== "Gathering" && this.state._tag !== "Running") return
     this.took(this.inbound.read())
     if (this.endPending && !this.inbound.unread) this.pushEnd()
   }
 
-  readonly sendHeaders = (metadata: Metadata): void =>
+  sendHeaders(metadata: Metadata): void {
     this.feed({ _tag: "Headers", metadata: metadata.clone() })
+  }
 
-  readonly sendMessage = (value: unknown, callback: (error?: Error | null) => void): void => {
+  sendMessage(value: unknown, callback: (error?: Error | null) => void): void {
     let message: Buffer
     try {
       message = this.method.definition.responseSerialize(value)
@@ -305,7 +310,9 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.feed({ _tag: "Reply", message })
   }
 
-  readonly sendStatus = (status: RpcStatus): void => this.feed({ _tag: "Status", status })
+  sendStatus(status: RpcStatus): void {
+    this.feed({ _tag: "Status", status })
+  }
 
   private written(): void {
     const callback = this.writeCallbacks.shift()
@@ -344,7 +351,6 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         ? writableCall(this, request)
         : unaryCall(this, request)
     this.call = call
-    remember(call, this.info)
     try {
       const result = responseStream ? this.method.handler(call) : this.method.handler(call, responder(this))
       if (!isThenable(result)) return
@@ -428,7 +434,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     return `The response metadata is larger than ${this.link.limits.maxMetadataSize} bytes`
   }
 
-  private abort(status: RpcStatus | undefined): void {
+  private abortWire(status: RpcStatus | undefined): void {
     const { outbox } = this.link
     const headers = outbox.unsentHeaders(this.outbound)
     outbox.discard(this.outbound)
@@ -439,8 +445,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private tellHandler(reason: CancelReason): void {
-    this.info.reason = reason
-    this.link.guard(`abort listener of ${this.path}`, () => this.info.abort?.abort(reason))
+    this.reason = reason
+    this.link.guard(`abort listener of ${this.path}`, () => this.abort?.abort(reason))
     const { call } = this
     if (call !== undefined)
       this.link.guard(`cancelled listener of ${this.path}`, () => call.tellCancelled(reason))

@@ -34,7 +34,7 @@ import { takeTimeout } from "./timeout.ts"
 const shown = (name: string): string => (name.length <= 100 ? name : `${name.slice(0, 100)}…`)
 
 export class ServerEngine {
-  private readonly link: Link
+  readonly link: Link
   private readonly services: Services
   private readonly admission: Admission
   private readonly streams = new Map<number, ServerCall>()
@@ -189,22 +189,26 @@ export class ServerEngine {
       revision,
       timeout
     }
-    const forget = (): void => {
-      this.streams.delete(id)
-      this.admission.leave()
-      this.link.calls.leave()
-    }
-    const handlerGone = (): void => {
-      this.admission.handlerEnds()
-      this.link.calls.handlerEnds()
-    }
-    const stream = new ServerCall(this.link, incoming, forget, handlerGone)
+    const stream = new ServerCall(this, incoming)
     this.streams.set(id, stream)
     this.admission.enter()
     this.link.calls.enter()
     this.admission.handlerStarts()
     this.link.calls.handlerStarts()
     stream.start()
+  }
+
+  /** The stream is over. */
+  forget(id: number): void {
+    this.streams.delete(id)
+    this.admission.leave()
+    this.link.calls.leave()
+  }
+
+  /** The handler of a stream has ended, or there was none; it may have outlived its stream. */
+  handlerGone(): void {
+    this.admission.handlerEnds()
+    this.link.calls.handlerEnds()
   }
 
   private refuse(id: number, method: string, code: number, details: string): void {
