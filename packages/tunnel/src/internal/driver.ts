@@ -268,7 +268,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   }
 
   get stalled(): boolean {
-    return this.outbound.items.length > 0 && !this.outbound.ready
+    return this.outbound.pending && !this.outbound.ready
   }
 
   relinquish(details: string): void {

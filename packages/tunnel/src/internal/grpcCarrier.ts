@@ -4,8 +4,8 @@
  * **Invariants**
  * 1. One frame is one gRPC message, or, where both ends announced it, a batch of frames is. The server announces it
  *    to a client that did, so that headers lost on the way to it cannot make the two disagree.
- * 2. A batch is one run of `write` calls; it is done when the last one's callback comes. grpc-js forgets the
- *    callbacks of a cancelled call, so the call's end completes a pending batch too.
+ * 2. What is written at once is one run of `write` calls; it is done when the last one's callback comes. grpc-js
+ *    forgets the callbacks of a cancelled call, so the call's end completes a pending run too.
  * 3. `end` waits for the call to be over, so that nothing of it outlives the tunnel; the tunnel bounds that wait.
  */
 import type { PeerCertificate } from "node:tls"
@@ -20,7 +20,7 @@ import {
 import * as Effect from "effect/Effect"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { TunnelOpenError } from "../TunnelError.ts"
-import { batchKey, pack, unpack } from "./batch.ts"
+import { batchKey, unpack } from "./batch.ts"
 import { afterTurns } from "./bridge.ts"
 import { transportKey } from "./callObjects.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
@@ -110,20 +110,25 @@ class Ending {
   })
 }
 
-const writeBatch =
-  (writer: Writer, ending: Ending, batched: boolean) =>
-  (encoded: ReadonlyArray<Buffer>): Effect.Effect<void> =>
-    Effect.callback<void>((resume) => {
-      if (ending.value !== undefined) return resume(Effect.void)
-      const frames = batched ? pack(encoded) : encoded
-      const forget = ending.wait(() => resume(Effect.void))
-      const last = frames.length - 1
-      for (let index = 0; index < last; index++) writer.write(frames[index] as Buffer)
-      writer.write(frames[last] as Buffer, () => {
-        forget()
-        resume(Effect.void)
-      })
-    })
+const writeMessages =
+  (writer: Writer, ending: Ending) =>
+  (messages: ReadonlyArray<Buffer>, done: () => void): void => {
+    if (ending.value !== undefined) {
+      done()
+      return
+    }
+    let waiting = true
+    const finished = (): void => {
+      if (!waiting) return
+      waiting = false
+      forget()
+      done()
+    }
+    const forget = ending.wait(finished)
+    const last = messages.length - 1
+    for (let index = 0; index < last; index++) writer.write(messages[index] as Buffer)
+    writer.write(messages[last] as Buffer, finished)
+  }
 
 /** What takes the messages of a call apart; bytes that are no batch are the end of the carrier. */
 const reader = (
@@ -183,7 +188,8 @@ export const dial = (
             if (ending.value !== undefined) return listener(ending.value)
             call.on("data", reader(batches(received), onFrame, listener))
           },
-          write: writeBatch(call, ending, batches(received)),
+          framing: batches(received) ? "batches" : "frames",
+          write: writeMessages(call, ending),
           end: (error) =>
             Effect.suspend(() => {
               if (error === undefined) call.end()
@@ -241,7 +247,8 @@ export const accept = (
       if (ending.value !== undefined) return listener(ending.value)
       call.on("data", reader(batched, onFrame, listener))
     },
-    write: writeBatch(call, ending, batched),
+    framing: batched ? "batches" : "frames",
+    write: writeMessages(call, ending),
     end: (error) =>
       Effect.suspend(() => {
         if (ending.value !== undefined) return Effect.void
