@@ -130,50 +130,53 @@ const knownKey = (key: string): KnownKey => {
 
 /** Metadata from the wire: what it is made of has been checked as grpc-js checks it, at the cost of its bytes. */
 class WireMetadata extends Metadata {
-  put({ binary, name }: KnownKey, value: Buffer): void {
-    const held = binary ? Buffer.from(value) : textOf(name, value)
+  /** Adds the next value that the reader stands before. */
+  put({ binary, name }: KnownKey, from: Reader): void {
+    const held = binary ? Buffer.from(from.slice()) : checked(name, from.latin1())
     const values = this.internalRepr.get(name)
     if (values === undefined) this.internalRepr.set(name, [held])
     else values.push(held)
   }
 }
 
-/** What grpc-js lets into a value that is not binary: from the space to the tilde. */
-const textOf = (name: string, value: Buffer): string => {
-  const text = value.toString("latin1")
-  for (let index = 0; index < value.length; index++) {
-    const byte = value[index] as number
-    if (byte >= 0x20 && byte <= 0x7e) continue
-    new Metadata().set(name, text)
+/** What grpc-js lets into a value that is not binary goes from the space to the tilde. */
+const checked = (name: string, text: string): string => {
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index)
+    if (code < 0x20 || code > 0x7e) new Metadata().set(name, text)
   }
   return text
 }
 
+/** One reader for all: decoding calls nobody who could decode meanwhile. */
+const reader = new Reader(noBytes)
+/** A second one, for the values of an entry, whose key may stand behind them. */
+const valueReader = new Reader(noBytes)
+
+/** Where the values of an entry stand. */
+const starts: Array<number> = []
+const ends: Array<number> = []
+
 const addEntry = (into: WireMetadata, bytes: Buffer): void => {
-  const reader = new Reader(bytes)
   let key = ""
-  let lists: Buffer | Array<Buffer> | undefined
+  let lists = 0
   while (!reader.done) {
     const tag = reader.uint32()
-    if (tag === 0x0a) key = reader.slice().toString("latin1")
+    if (tag === 0x0a) key = reader.latin1()
     else if (tag === 0x12) {
-      const list = reader.slice()
-      if (lists === undefined) lists = list
-      else if (Array.isArray(lists)) lists.push(list)
-      else lists = [lists, list]
+      const end = reader.field()
+      starts[lists] = reader.position
+      ends[lists++] = end
+      reader.position = end
     } else reader.skip(tag & 7)
   }
-  if (lists === undefined) return
-  if (Array.isArray(lists)) for (const list of lists) addValues(into, key, list)
-  else addValues(into, key, lists)
-}
-
-const addValues = (into: WireMetadata, key: string, bytes: Buffer): void => {
-  const reader = new Reader(bytes)
-  while (!reader.done) {
-    const inner = reader.uint32()
-    if (inner === 0x0a) into.put(knownKey(key), reader.slice())
-    else reader.skip(inner & 7)
+  for (let list = 0; list < lists; list++) {
+    valueReader.over(bytes, starts[list], ends[list])
+    while (!valueReader.done) {
+      const tag = valueReader.uint32()
+      if (tag === 0x0a) into.put(knownKey(key), valueReader)
+      else valueReader.skip(tag & 7)
+    }
   }
 }
 
@@ -181,12 +184,15 @@ const addValues = (into: WireMetadata, key: string, bytes: Buffer): void => {
 export const metadataFromWire = (bytes: Buffer): Metadata | MetadataProblem => {
   const metadata = new WireMetadata()
   if (bytes.length === 0) return metadata
-  const reader = new Reader(bytes)
   try {
+    reader.over(bytes)
     while (!reader.done) {
       const tag = reader.uint32()
-      if (tag === 0x0a) addEntry(metadata, reader.slice())
-      else reader.skip(tag & 7)
+      if (tag === 0x0a) {
+        const outer = reader.enter()
+        addEntry(metadata, bytes)
+        reader.leave(outer)
+      } else reader.skip(tag & 7)
     }
     return metadata
   } catch (error) {

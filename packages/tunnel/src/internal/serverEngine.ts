@@ -13,7 +13,7 @@ import { CancelReason } from "@curfew/reason"
 import { status as Code } from "@grpc/grpc-js"
 import type { Services } from "../Services.ts"
 import type { Admission } from "./admission.ts"
-import { decodeClientFrame } from "./decode.ts"
+import { decodeClientPart } from "./decode.ts"
 import {
   type ClientFrame,
   type Malformed,
@@ -50,9 +50,9 @@ export class ServerEngine {
     return this.streams.size
   }
 
-  readonly receive = (bytes: Buffer): void => {
+  readonly receive = (bytes: Buffer, start = 0, end: number = bytes.length): void => {
     if (this.link.end !== undefined) return
-    const frame = decodeClientFrame(bytes)
+    const frame = decodeClientPart(bytes, start, end)
     if (frame._tag === "NewStream") {
       this.open(frame)
       return
