@@ -5,8 +5,7 @@
  * **Invariants**
  * 1. The first end wins; it is decided synchronously and seen by every later frame.
  * 2. On the way out, in this order: every stream is closed with the end's reason and awaited; the writer sends
- *    what they left and ends; the carrier ends; `TunnelClosed` is observed. A cancel of the scope around the tunnel
- *    closes the streams in its own turn.
+ *    what they left and ends; the carrier ends; `TunnelClosed` is observed.
  * 3. Each of these waits is bounded by the clean-up budget.
  * 4. The writer is masked. A cancel of the tunnel reaches the streams at once, and the writer outlives it until
  *    their last frames are out: `finish` is what ends it.
@@ -278,11 +277,9 @@ export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
     const start = yield* TaskScope.makeRuntime(streams)
     link.cell = cell
     link.spawn = (work, name) => start(work, { name })
-    const forget = cell.listen((reason) => link.closeStreams(reason))
     yield* Effect.addFinalizer(() =>
       Effect.gen(function* () {
         yield* closeHere(link)
-        forget()
         link.closeStreams(Option.getOrElse(yield* currentReason, () => link.reason))
         yield* streams.cancel(link.reason)
         yield* link.streamsClosed

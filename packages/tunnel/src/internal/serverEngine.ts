@@ -6,7 +6,7 @@
  *    own data cannot be taken for a violation.
  * 2. Rule `one-mistake-one-call`: a mistake that belongs to a call ends that call. Only what makes the ids unreliable
  *    ends the tunnel.
- * 3. A call's slot is free again only when its task has ended: a peer that opens and cancels in a loop is limited
+ * 3. A call's slot is free again only when its last finalizer has run: a peer that opens and cancels in a loop is limited
  *    by the handlers that still run, not by the streams it believes open.
  */
 import { CancelReason } from "@curfew/reason"
