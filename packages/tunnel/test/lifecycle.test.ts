@@ -92,7 +92,7 @@ describe("the live tree", () => {
       expect(yield* alive(`${path} 1`)).toBe(0)
 
       const calling = yield* clientEnd()
-      const call = calling.client.Unary(Buffer.from("q"), () => undefined)
+      const call = calling.client.Unary(Buffer.from("q"), new grpc.Metadata(), {}, () => undefined)
       yield* calling.sent(1, "NewStream")
       expect(yield* alive(path)).toBe(1)
       const status = statusOf(call)
