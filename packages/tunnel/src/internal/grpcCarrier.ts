@@ -37,7 +37,11 @@ export const paths = {
 export const identity = (bytes: Buffer): Buffer => bytes
 
 /** Adds this end's announcements to headers of the user's, which stay as they are. */
-const announced = (headers: Metadata | undefined, batched: boolean, extensions: Extensions): Metadata => {
+export const announced = (
+  headers: Metadata | undefined,
+  batched: boolean,
+  extensions: Extensions
+): Metadata => {
   const metadata = headers?.clone() ?? new Metadata()
   metadata.set(negotiateKey, negotiateOn)
   if (batched) metadata.set(batchKey, negotiateOn)
@@ -46,9 +50,9 @@ const announced = (headers: Metadata | undefined, batched: boolean, extensions: 
   return metadata
 }
 
-const batches = (metadata: Metadata): boolean => metadata.get(batchKey)[0] === negotiateOn
+export const batches = (metadata: Metadata): boolean => metadata.get(batchKey)[0] === negotiateOn
 
-const negotiates = (metadata: Metadata): boolean => metadata.get(negotiateKey)[0] === negotiateOn
+export const negotiates = (metadata: Metadata): boolean => metadata.get(negotiateKey)[0] === negotiateOn
 
 /** What TLS says of the other end of an outer call. */
 export interface Security {
@@ -86,7 +90,7 @@ interface Writer {
 }
 
 /** Remembers how a call ended, and who waits for it. */
-class Ending {
+export class Ending {
   value: CarrierEnd | undefined
   private readonly waiters = new Set<() => void>()
 
