@@ -1,6 +1,6 @@
 /**
  * The process that calls `127.0.0.1:port`: `direct`, by a channel of grpc-js; `stubs`, by stubs over a tunnel; `effect`, by
- * a client of `@curfew/grpc` over a tunnel. A third argument is the HTTP/2 window of a direct channel.
+ * a client of `@curfew/grpc` over a tunnel. A third argument is the options of a direct channel.
  */
 import { Owner } from "@curfew/scope"
 import { openForward } from "@curfew/tunnel"
@@ -9,23 +9,23 @@ import * as Effect from "effect/Effect"
 import { answer } from "../harness/child.ts"
 import { type Driver, deferred, type Running } from "./driver.ts"
 import { effectDriver } from "./effects.ts"
-import { type Closed, closedLoop, nextNumber, type Open, openLoop, percentile } from "./load.ts"
+import {
+  type Closed,
+  closedLoop,
+  nextNumber,
+  type Open,
+  type OpenResult,
+  openLoop,
+  percentile
+} from "./load.ts"
 import { Stub, stubDriver } from "./stubs.ts"
 import type { Order } from "./wire.ts"
 
-const [kind, port, window] = process.argv.slice(2)
+const [kind, port, channelOptions = "{}"] = process.argv.slice(2)
 const address = `127.0.0.1:${port}`
 const insecure = credentials.createInsecure()
 
-const direct = Effect.sync(() =>
-  stubDriver(
-    new Stub(
-      address,
-      insecure,
-      window === undefined ? {} : { "grpc-node.flow_control_window": Number(window) }
-    )
-  )
-)
+const direct = Effect.sync(() => stubDriver(new Stub(address, insecure, JSON.parse(channelOptions))))
 
 const stubs = Effect.map(openForward({ address, credentials: insecure }), (tunnel) =>
   stubDriver(tunnel.client(Stub))
@@ -72,10 +72,7 @@ export interface Beside {
   readonly stream?: Order
 }
 
-export interface BesideResult {
-  readonly p50: number
-  readonly p99: number
-  readonly completed: number
+export interface BesideResult extends Pick<OpenResult, "p50" | "p99" | "p99AtMost"> {
   /** Of the stream. */
   readonly megabytesPerSecond: number
 }
@@ -93,11 +90,11 @@ const beside = async ({ small, stream }: Beside): Promise<BesideResult> => {
     await Promise.race([first.promise, running?.done])
   }
   const [before, begin] = [received, performance.now()]
-  const { completed, p50, p99 } = await openLoop(made, small)
+  const { p50, p99, p99AtMost } = await openLoop(made, small)
   const bytes = (received - before) * (stream?.size ?? 0)
   const megabytesPerSecond = bytes / 1_000 / (performance.now() - begin)
   await running?.cancel()
-  return { p50, p99, completed, megabytesPerSecond }
+  return { p50, p99, p99AtMost, megabytesPerSecond }
 }
 
 export interface Released {

@@ -2,31 +2,8 @@
 import { compare } from "../harness/compare.ts"
 import { type Options, wanted } from "../harness/options.ts"
 import { median, type Row } from "../harness/row.ts"
-import { type Kind, Pair } from "./pair.ts"
-
-/** What is on in each of these rows, at both ends. */
-const withAll = "100 B, 3 entries of metadata, deadline, 3 headers"
-
-const names: Readonly<Record<Kind, string>> = {
-  direct: "direct grpc-js",
-  stubs: "stubs and handlers of grpc-js",
-  effect: "Effect client and scoped handlers"
-}
-
-/** Runs with a pair of each kind, which are stopped whatever happens. */
-const withPairs = async <A>(
-  kinds: ReadonlyArray<Kind>,
-  run: (pairs: Readonly<Record<Kind, Pair>>) => Promise<A>
-) => {
-  await using stack = new AsyncDisposableStack()
-  const started: Array<readonly [Kind, Pair]> = []
-  for (const kind of kinds) started.push([kind, stack.use(await Pair.start(kind))])
-  return await run(Object.fromEntries(started) as Record<Kind, Pair>)
-}
-
-const warmUp = async (pair: Pair): Promise<void> => {
-  await pair.closed({ callers: 64, millis: 1_500 })
-}
+import { names, withAll, withPairs } from "./common.ts"
+import type { Kind } from "./pair.ts"
 
 const cases = [
   { kind: "stubs", callers: 1, target: 2 },
@@ -44,7 +21,6 @@ export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> 
   if (chosen.length === 0) return []
   const kinds = [...new Set<Kind>(["direct", ...chosen.map(({ kind }) => kind)])]
   return withPairs(kinds, async (pairs) => {
-    for (const kind of kinds) await warmUp(pairs[kind])
     const rows: Array<Row> = []
     for (const { callers, kind, row, target } of chosen) {
       const cpu: Record<Kind, Array<number>> = { direct: [], stubs: [], effect: [] }

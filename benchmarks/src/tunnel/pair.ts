@@ -1,4 +1,5 @@
 /** A process that calls and a process that is called, and what the two of them use for it. */
+import type { ChannelOptions } from "@grpc/grpc-js"
 import { Child } from "../harness/child.ts"
 import type { Beside, BesideResult, Released, Transfer } from "./clientEnd.ts"
 import type { Closed, ClosedResult, Open, OpenResult } from "./load.ts"
@@ -10,6 +11,13 @@ export interface WithCpu {
   readonly cpuPerCall: number
 }
 
+interface PairOptions {
+  /** Of a direct channel. */
+  readonly channelOptions?: ChannelOptions
+  /** What lies between the two: gives the port to call instead. */
+  readonly through?: (port: number) => Promise<number>
+}
+
 export class Pair implements AsyncDisposable {
   readonly client: Child
   readonly server: Child
@@ -19,19 +27,17 @@ export class Pair implements AsyncDisposable {
     this.server = server
   }
 
-  /** Starts a server of this kind, and a client for it. `window`: the HTTP/2 window of a direct channel. */
-  static async start(
-    kind: Kind,
-    { through, window }: { through?: (port: number) => Promise<number>; window?: number } = {}
-  ) {
+  /** Starts a server of this kind, and a client for it. */
+  static async start(kind: Kind, { channelOptions = {}, through }: PairOptions = {}): Promise<Pair> {
     const server = await Child.start(new URL("./serverEnd.ts", import.meta.url), { args: [kind] })
-    const port = await server.ask<number>("port")
-    const args = [
-      kind,
-      String((await through?.(port)) ?? port),
-      ...(window === undefined ? [] : [String(window)])
-    ]
-    return new Pair(await Child.start(new URL("./clientEnd.ts", import.meta.url), { args }), server)
+    try {
+      const port = await server.ask<number>("port")
+      const args = [kind, String((await through?.(port)) ?? port), JSON.stringify(channelOptions)]
+      return new Pair(await Child.start(new URL("./clientEnd.ts", import.meta.url), { args }), server)
+    } catch (error) {
+      await server.stop()
+      throw error
+    }
   }
 
   async closed(closed: Closed): Promise<ClosedResult & WithCpu> {
