@@ -23,7 +23,7 @@ const settings = fc.record({ capacity: fc.integer({ min: 16, max: 20_000 }), len
 
 const unpacked = (batch: Buffer): ReadonlyArray<Buffer> | undefined => {
   const found: Array<Buffer> = []
-  return unpack(batch, (frame) => found.push(frame)) ? found : undefined
+  return unpack(batch, (bytes, start, end) => found.push(bytes.subarray(start, end))) ? found : undefined
 }
 
 /** The messages in the body of an HTTP/2 request. */
