@@ -43,7 +43,7 @@ export const openRows = async (options: Options): Promise<ReadonlyArray<Row>> =>
   return withPairs(kinds, async (pairs) => {
     const rows: Array<Row> = []
     for (const { kinds, rate } of chosen) {
-      const open = { rate, millis: (options.seconds ?? 1.2) * 1_000, cap, patience: 10_000 }
+      const open = { rate, millis: (options.seconds ?? 1) * 1_000, cap, patience: 10_000 }
       const results = (await inRounds(
         text(rate),
         options.rounds ?? 5,
