@@ -30,7 +30,7 @@ export const besideRows = async (options: Options): Promise<ReadonlyArray<Row>> 
   const kinds: ReadonlyArray<Kind> = ["direct", ...chosen.map(({ kind }) => kind)]
   const rounds = options.rounds ?? 5
   const small = { rate, millis: (options.seconds ?? 1.5) * 1_000, cap: 1_000, patience: 10_000, spin: true }
-  return withPairs(kinds, async (pairs) => {
+  return withPairs(options, kinds, async (pairs) => {
     const rows: Array<Row> = []
     const saturated = await inRounds(
       "small calls beside a saturating stream",
