@@ -14,14 +14,23 @@ export class Once<T> {
 
   /** True iff this call was the first. */
   fire(value: T): boolean {
+    if (!this.set(value)) return false
+    this.tell(value)
+    return true
+  }
+
+  /** Lets the value stand, for who tells somebody else before the listeners. */
+  set(value: T): boolean {
     if (this.value !== undefined) return false
     this.value = value
-    const listeners = this.#listeners
-    this.#listeners = undefined
-    if (listeners !== undefined) {
-      for (const listener of listeners) listener(value)
-    }
     return true
+  }
+
+  tell(value: T): void {
+    const listeners = this.#listeners
+    if (listeners === undefined) return
+    this.#listeners = undefined
+    for (const listener of listeners) listener(value)
   }
 
   /** Never calls back when the value stands already: look at `value` first. Returns the removal. */
@@ -40,11 +49,13 @@ export class Once<T> {
   }
 
   /** Waits for the value; an interrupted wait leaves no listener behind. */
-  readonly await: Effect.Effect<T> = Effect.callback((resume) => {
-    if (this.value !== undefined) {
-      resume(Effect.succeed(this.value))
-      return
-    }
-    return Effect.sync(this.listen((value) => resume(Effect.succeed(value))))
-  })
+  get await(): Effect.Effect<T> {
+    return Effect.callback((resume) => {
+      if (this.value !== undefined) {
+        resume(Effect.succeed(this.value))
+        return
+      }
+      return Effect.sync(this.listen((value) => resume(Effect.succeed(value))))
+    })
+  }
 }
