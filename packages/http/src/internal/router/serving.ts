@@ -56,7 +56,7 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
     const exchange = new Exchange(id, name, request, client, fiber.context)
     let made: RequestContext.RequestContext | undefined
     const leave = hold(request.source, {
-      stop: (reason) => client.peer.stopUnsafe(reason),
+      stop: client.peer.stopUnsafe,
       abandon: Effect.suspend(() => {
         if (made === undefined) return Effect.void
         const { abandon, users } = made
