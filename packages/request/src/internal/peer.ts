@@ -4,7 +4,7 @@
  * Invariants
  * 1. Gone and completed exclude each other: the first of the two stands, the other does nothing and says so. An
  *    event that a transport sends after every answer therefore cancels nothing.
- * 2. The reason stands before the first listener is called.
+ * 2. The reason stands before the first listener is called, and the ear hears of it before any.
  * 3. Stopping is the server's own doing and independent of both: a stopped call still has its answer to send.
  */
 import type { CancelReason } from "@curfew/reason"
@@ -12,16 +12,28 @@ import * as Effect from "effect/Effect"
 import type { PeerSignal, PeerState } from "../PeerSignal.ts"
 import { Once } from "./once.ts"
 
+/** The call of the signal, where it listens without a callback. */
+export interface Ear {
+  readonly peerGone: (reason: CancelReason) => void
+  readonly stopped: (reason: CancelReason) => void
+}
+
 export class Peer implements PeerSignal {
   readonly goneOnce = new Once<CancelReason>()
   readonly completedOnce = new Once<true>()
   readonly stopOnce = new Once<CancelReason>()
+  ear: Ear | undefined
   /** A dropped write has been logged. */
   logged = false
 
   // Functions of their own, so that they can be handed on as callbacks; made when somebody asks.
   get goneUnsafe(): PeerSignal["goneUnsafe"] {
-    return (reason) => this.completedOnce.value === undefined && this.goneOnce.fire(reason)
+    return (reason) => {
+      if (this.completedOnce.value !== undefined || !this.goneOnce.set(reason)) return false
+      this.ear?.peerGone(reason)
+      this.goneOnce.tell(reason)
+      return true
+    }
   }
 
   get completeUnsafe(): PeerSignal["completeUnsafe"] {
@@ -29,7 +41,12 @@ export class Peer implements PeerSignal {
   }
 
   get stopUnsafe(): PeerSignal["stopUnsafe"] {
-    return (reason) => this.completedOnce.value === undefined && this.stopOnce.fire(reason)
+    return (reason) => {
+      if (this.completedOnce.value !== undefined || !this.stopOnce.set(reason)) return false
+      this.ear?.stopped(reason)
+      this.stopOnce.tell(reason)
+      return true
+    }
   }
 
   get gone(): PeerSignal["gone"] {

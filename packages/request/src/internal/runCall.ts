@@ -53,7 +53,7 @@ export const runCall = <A, E, R, R2>(
   })
 
 /** A policy comes from a mark or a function of the program's; what is none must not be taken for one. */
-const check = (policy: OnDisconnect): void => {
+export const check = (policy: OnDisconnect): void => {
   if (policy === "cancel" || policy === "shield" || policy === "detach") return
   if (typeof policy === "object" && policy !== null && "grace" in policy) {
     millisUnsafe("the grace of the call", policy.grace)

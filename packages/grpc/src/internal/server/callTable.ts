@@ -63,7 +63,7 @@ export class CallTable implements ServerCalls {
   readonly #context: Context.Context<never>
   readonly #events: PubSub.PubSub<CallCancelled>
   readonly #methods = new Counter()
-  readonly #peers = new Counter()
+  readonly #peers = { grpc: new Counter(), tunnel: new Counter() }
   readonly #waiters = new Set<() => void>()
   #ids = 0
 
@@ -96,23 +96,27 @@ export class CallTable implements ServerCalls {
   /** The limit that stands against it, or `undefined` when it is in. */
   admit(entry: Entry): Refusal | undefined {
     const { calls, perMethod, perPeer } = this.#limits
-    const peer = peerOf(entry)
+    const peers = this.#peersOf(entry)
     if (this.entries.size >= calls) return refusal("concurrent calls", calls)
-    const ofMethod = this.#bound("perMethod", () => perMethod(entry.method))
+    const ofMethod = this.#bound("perMethod", perMethod, entry.method)
     // The other way round: where a function of the program's gives NaN nothing is let in.
     if (!(this.#methods.get(entry.method) < ofMethod))
       return refusal("concurrent calls of the method", ofMethod)
-    const ofPeer = this.#bound("perPeer", () => perPeer(entry.peer))
-    if (!(this.#peers.get(peer) < ofPeer)) return refusal("concurrent calls of the peer", ofPeer)
+    const ofPeer = this.#bound("perPeer", perPeer, entry.peer)
+    if (!(peers.get(entry.peer) < ofPeer)) return refusal("concurrent calls of the peer", ofPeer)
     this.entries.add(entry)
     this.#methods.add(entry.method, 1)
-    this.#peers.add(peer, 1)
+    peers.add(entry.peer, 1)
     return undefined
   }
 
-  #bound(name: "perMethod" | "perPeer", limit: () => number): number {
+  #peersOf({ transport }: Entry): Counter {
+    return transport === "tunnel" ? this.#peers.tunnel : this.#peers.grpc
+  }
+
+  #bound(name: "perMethod" | "perPeer", limit: (key: string) => number, key: string): number {
     try {
-      return limit()
+      return limit(key)
     } catch (error) {
       this.#threw(name, "the call is refused", error)
       return 0
@@ -140,7 +144,7 @@ export class CallTable implements ServerCalls {
   leave(entry: Entry): void {
     if (!this.entries.delete(entry)) return
     this.#methods.add(entry.method, -1)
-    this.#peers.add(peerOf(entry), -1)
+    this.#peersOf(entry).add(entry.peer, -1)
     if (this.entries.size === 0) for (const waiter of [...this.#waiters]) waiter()
   }
 
@@ -193,5 +197,3 @@ export class CallTable implements ServerCalls {
       for (const entry of [...this.entries]) entry.stop(reason)
     })
 }
-
-const peerOf = (entry: Entry): string => `${entry.transport} ${entry.peer}`
