@@ -268,7 +268,11 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     const { answer, listener } = this
     this.answer = undefined
     if (answer === undefined || listener === undefined) return
-    this.link.guard(`status listener of ${this.outgoing.method}`, () => listener.onReceiveStatus(answer))
+    try {
+      listener.onReceiveStatus(answer)
+    } catch (error) {
+      this.threw("status listener", error)
+    }
   }
 
   private unregister(): void {
@@ -305,9 +309,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         link.outbox.halfClose(outbound)
         return
       case "DeliverHeaders":
-        link.guard(`metadata listener of ${this.outgoing.method}`, () =>
-          this.listener?.onReceiveMetadata(action.metadata)
-        )
+        this.deliverHeaders(action.metadata)
         return
       case "Abort":
         link.outbox.discard(outbound)
@@ -352,7 +354,25 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private written(): void {
     const callback = this.writeCallback
     this.writeCallback = undefined
-    if (callback !== undefined) this.link.guard(`write callback of ${this.outgoing.method}`, () => callback())
+    if (callback === undefined) return
+    try {
+      callback()
+    } catch (error) {
+      this.threw("write callback", error)
+    }
+  }
+
+  private deliverHeaders(metadata: Metadata): void {
+    try {
+      this.listener?.onReceiveMetadata(metadata)
+    } catch (error) {
+      this.threw("metadata listener", error)
+    }
+  }
+
+  /** What a listener of the stub's threw is reported, and goes no further. */
+  private threw(what: string, error: unknown): void {
+    this.link.failed(`${what} of ${this.outgoing.method}`, error)
   }
 
   private late(what: Machine.LateWrite): void {
@@ -429,8 +449,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   protected take(message: Buffer): void {
-    this.link.guard(`message listener of ${this.outgoing.method}`, () =>
+    try {
       this.listener?.onReceiveMessage(message)
-    )
+    } catch (error) {
+      this.threw("message listener", error)
+    }
   }
 }

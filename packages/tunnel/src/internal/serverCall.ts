@@ -328,7 +328,11 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private callBack(callback: (error?: Error | null) => void, error: Error | null): void {
-    this.link.guard(`write callback of ${this.path}`, () => callback(error))
+    try {
+      callback(error)
+    } catch (thrown) {
+      this.link.failed(`write callback of ${this.path}`, thrown)
+    }
   }
 
   // ── actions ────────────────────────────────────────────────────────────────────────────────────────────────
