@@ -234,7 +234,9 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     }
   }
 
-  protected readonly finalizers = finalizers
+  protected get finalizers(): ReadonlyArray<StreamFinalizer> {
+    return finalizers
+  }
 
   protected finalize(
     name: StreamFinalizer,
@@ -284,7 +286,9 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
 
-  protected step = Machine.step
+  protected step(state: Machine.State, event: Machine.Event): Machine.Transition {
+    return Machine.step(state, event)
+  }
 
   protected get takesData(): boolean {
     return Machine.takesData(this.state)

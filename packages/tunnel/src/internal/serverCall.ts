@@ -157,7 +157,9 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     if (this.endedWhileAsking) this.halfClose()
   }
 
-  protected readonly finalizers = finalizers
+  protected get finalizers(): ReadonlyArray<StreamFinalizer> {
+    return finalizers
+  }
 
   protected finalize(
     name: StreamFinalizer,
@@ -219,7 +221,9 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
 
-  protected step = Machine.step
+  protected step(state: Machine.State, event: Machine.Event): Machine.Transition {
+    return Machine.step(state, event)
+  }
 
   protected get takesData(): boolean {
     return Machine.takesData(this.state)
