@@ -31,7 +31,7 @@ import {
   writableCall
 } from "./callObjects.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
-import { noBytes, type Revision } from "./frame.ts"
+import type { Revision } from "./frame.ts"
 import type { AuthContext } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
@@ -248,7 +248,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         else this.pushEnd()
         return
       case "SendHeaders":
-        this.writeHeaders(action.metadata)
+        this.writeHeaders(action.headers)
         return
       case "SendMessage":
         this.queue(action.message, () => this.written())
@@ -296,7 +296,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   sendHeaders(metadata: Metadata): void {
-    this.feed({ _tag: "Headers", metadata: metadata.clone() })
+    this.feed({ _tag: "Headers", headers: metadataToWire(metadata, this.link.anyBytes) })
   }
 
   sendMessage(value: unknown, callback: (error?: Error | null) => void): void {
@@ -402,8 +402,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     )
   }
 
-  private writeHeaders(metadata: Metadata | undefined): void {
-    const headers = metadata === undefined ? noBytes : metadataToWire(metadata, this.link.anyBytes)
+  private writeHeaders(headers: Buffer | MetadataProblem): void {
     if (headers instanceof MetadataProblem) {
       this.fault(makeStatus(Code.INTERNAL, headers.detail))
       return

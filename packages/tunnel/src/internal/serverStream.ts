@@ -14,7 +14,9 @@
  * 5. Rule `close-is-last`: what a handler writes after the end is `Late`: a value for the observer, never a frame.
  */
 import type { CancelReason } from "@curfew/reason"
-import { status as Code, type Metadata } from "@grpc/grpc-js"
+import { status as Code } from "@grpc/grpc-js"
+import { noBytes } from "./frame.ts"
+import type { MetadataProblem } from "./metadata.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
 
 type EndedBy = "handler" | "peer" | "deadline" | "fault" | "tunnel"
@@ -41,7 +43,8 @@ export type Event =
   | { readonly _tag: "Deadline"; readonly reason: CancelReason }
   | { readonly _tag: "Fault"; readonly status: RpcStatus; readonly reason: CancelReason }
   | { readonly _tag: "TunnelGone"; readonly status: RpcStatus; readonly reason: CancelReason }
-  | { readonly _tag: "Headers"; readonly metadata: Metadata }
+  /** The handler's headers, encoded when it gave them: it may change its metadata afterwards. */
+  | { readonly _tag: "Headers"; readonly headers: Buffer | MetadataProblem }
   | { readonly _tag: "Reply"; readonly message: Buffer }
   | { readonly _tag: "Status"; readonly status: RpcStatus }
   /** The answer's last frame left with a batch. */
@@ -52,7 +55,7 @@ export type Action =
   | { readonly _tag: "StartHandler"; readonly request: Buffer | undefined }
   | { readonly _tag: "PushRequest"; readonly message: Buffer }
   | { readonly _tag: "PushEnd" }
-  | { readonly _tag: "SendHeaders"; readonly metadata: Metadata | undefined }
+  | { readonly _tag: "SendHeaders"; readonly headers: Buffer | MetadataProblem }
   | { readonly _tag: "SendMessage"; readonly message: Buffer }
   /** Queue the close behind what is queued, and report `Flushed` when it left. */
   | { readonly _tag: "SendStatus"; readonly status: RpcStatus }
@@ -80,7 +83,7 @@ const runningStates: ReadonlyArray<State> = [
 ]
 const runningState = (headersSent: boolean, requestEnded: boolean): State =>
   runningStates[(headersSent ? 2 : 0) + (requestEnded ? 1 : 0)] as State
-const noHeaders: Action = { _tag: "SendHeaders", metadata: undefined }
+const noHeaders: Action = { _tag: "SendHeaders", headers: noBytes }
 const pushEnd: ReadonlyArray<Action> = [{ _tag: "PushEnd" }]
 const finished: ReadonlyArray<Action> = [{ _tag: "Finish", reason: undefined }]
 const streaming: Transition = [runningState(false, false), [{ _tag: "StartHandler", request: undefined }]]
@@ -147,7 +150,7 @@ const running = (state: Extract<State, { _tag: "Running" }>, event: Event): Tran
       // Rule `headers-first`: once, before the first message, and before a close that is OK.
       return state.headersSent
         ? [state, none]
-        : [runningState(true, state.requestEnded), [{ _tag: "SendHeaders", metadata: event.metadata }]]
+        : [runningState(true, state.requestEnded), [{ _tag: "SendHeaders", headers: event.headers }]]
     case "Reply": {
       const send: Action = { _tag: "SendMessage", message: event.message }
       return state.headersSent ? [state, [send]] : [runningState(true, state.requestEnded), [noHeaders, send]]
