@@ -6,10 +6,11 @@ import { names, ours, withPairs } from "./common.ts"
 import type { Kind } from "./pair.ts"
 import { inRounds, rowOf } from "./rounds.ts"
 
-const rate = 1_000
+const rate = 500
 const endless = 1_000_000
 const saturating = { size: 1_000_000, count: endless, everyMillis: 0 }
 const paced = { size: 1_000_000, count: endless, everyMillis: 50 }
+const pace = 20
 
 const all = ours.map((kind) => ({
   kind,
@@ -59,6 +60,9 @@ export const besideRows = async (options: Options): Promise<ReadonlyArray<Row>> 
         beside: () => pairs[kind].beside({ small, stream: paced }),
         alone: () => pairs[kind].beside({ small })
       })
+      // Beside a stream that falls behind is easier: such a round counts with all the time that there was.
+      const fellBehind = ({ megabytesPerSecond }: BesideResult): boolean => megabytesPerSecond < 0.75 * pace
+      const slow = results.beside.filter(fellBehind).length
       rows.push(
         rowOf({
           row,
@@ -66,9 +70,11 @@ export const besideRows = async (options: Options): Promise<ReadonlyArray<Row>> 
           better: "lower",
           target: 1 / 1.5,
           peerName: "the same calls alone",
-          ours: p99AtMost(results.beside),
+          ours: results.beside.map((each) =>
+            fellBehind(each) ? small.millis + small.patience : each.p99AtMost
+          ),
           peer: p99(results.alone),
-          note: `${rate} calls/s on schedule; p50 ${p50(results.beside)} and ${p50(results.alone)} ms; the stream had ${speed(results.beside)} MB/s`
+          note: `${rate} calls/s on schedule; p50 ${p50(results.beside)} and ${p50(results.alone)} ms; the stream had ${speed(results.beside)} MB/s${slow === 0 ? "" : ` and fell behind its pace in ${slow} rounds, which count as failed`}`
         })
       )
     }
