@@ -55,6 +55,12 @@ const inTheClear = (given: object): boolean =>
 const proxied = (): boolean =>
   ["grpc_proxy", "https_proxy", "http_proxy"].some((name) => (process.env[name] ?? "") !== "")
 
+/** Looks at the address before any work starts. */
+export const checkEndpoint = (to: Endpoint): Effect.Effect<void> =>
+  Effect.sync(() => {
+    ownEndpoint(to)
+  })
+
 /** What a tunnel's own connection can dial; `undefined` where it takes grpc-js. */
 const ownEndpoint = (to: Endpoint): OwnEndpoint | undefined => {
   if ("client" in to) return undefined
