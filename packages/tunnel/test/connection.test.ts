@@ -279,6 +279,8 @@ describe("a tunnel over its own connection", () => {
       const { address } = yield* plain((stream, session) => {
         session.goaway(0)
         greet(stream)
+        // Nobody has to wait for it to be cut off, which by this clock would never be.
+        stream.resume().once("end", () => stream.close())
       })
       const tunnel = yield* openForward({ address, tls: false })
       for (let count = 0; count < 5; count++) {
