@@ -28,14 +28,17 @@ export type Framing = "frames" | "batches" | "messages" | "batches as messages"
 
 const prefix = 4
 
-/** Hands the frames of a batch out; false when the bytes end inside one. */
-export const unpack = (batch: Buffer, onFrame: (frame: Buffer) => void): boolean => {
+/** Takes one frame: all the bytes, or a part of them. */
+export type OnFrame = (bytes: Buffer, start?: number, end?: number) => void
+
+/** Hands the frames of a batch out, as parts of it; false when the bytes end inside one. */
+export const unpack = (batch: Buffer, onFrame: OnFrame): boolean => {
   let at = 0
   while (at < batch.length) {
     if (batch.length - at < prefix) return false
     const end = at + prefix + batch.readUInt32BE(at)
     if (end > batch.length) return false
-    onFrame(batch.subarray(at + prefix, end))
+    onFrame(batch, at + prefix, end)
     at = end
   }
   return true

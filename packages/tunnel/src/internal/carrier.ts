@@ -11,7 +11,7 @@
 import type { PeerCertificate } from "node:tls"
 import type { Metadata } from "@grpc/grpc-js"
 import type * as Effect from "effect/Effect"
-import type { Framing } from "./batch.ts"
+import type { Framing, OnFrame } from "./batch.ts"
 import type { Extensions } from "./extensions.ts"
 
 /** How the transport ended, as a gRPC status: code 0 when the peer simply finished. */
@@ -36,7 +36,7 @@ export interface Carrier {
   readonly extensions: Extensions
   /** How frames stand in what `write` takes. */
   readonly framing: Framing
-  readonly listen: (onFrame: (bytes: Buffer) => void, onEnd: (end: CarrierEnd) => void) => void
+  readonly listen: (onFrame: OnFrame, onEnd: (end: CarrierEnd) => void) => void
   readonly write: (bytes: ReadonlyArray<Buffer>, done: () => void) => void
   readonly end: (error?: CarrierEnd) => Effect.Effect<void>
 }

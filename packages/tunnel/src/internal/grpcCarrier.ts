@@ -20,7 +20,7 @@ import {
 import * as Effect from "effect/Effect"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { TunnelOpenError } from "../TunnelError.ts"
-import { batchKey, unpack } from "./batch.ts"
+import { batchKey, type OnFrame, unpack } from "./batch.ts"
 import { afterTurns } from "./bridge.ts"
 import { transportKey } from "./callObjects.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
@@ -137,14 +137,14 @@ const writeMessages =
 /** What takes the messages of a call apart; bytes that are no batch are the end of the carrier. */
 const reader = (
   batched: boolean,
-  onFrame: (bytes: Buffer) => void,
+  onFrame: OnFrame,
   onEnd: (end: CarrierEnd) => void
 ): ((message: Buffer) => void) =>
   batched
     ? (message) => {
         if (!unpack(message, onFrame)) onEnd({ code: Code.INTERNAL, details: "A batch of frames is cut off" })
       }
-    : onFrame
+    : (message) => onFrame(message)
 
 /** Begins the outer call; a client that was closed throws. */
 const begin = (
