@@ -4,7 +4,7 @@ import { Assembler, type Step } from "../src/internal/assembler.ts"
 import { decodeClientFrame } from "../src/internal/decode.ts"
 import { Encoder } from "../src/internal/encode.ts"
 import { type ClientFrame, maxChunk, maxUint32 } from "../src/internal/frame.ts"
-import { ReceiveWindow, SendWindow, UnreadBytes } from "../src/internal/window.ts"
+import { Growth, ReceiveWindow, SendWindow, UnreadBytes } from "../src/internal/window.ts"
 import { Outbound, Outbox } from "../src/internal/writer.ts"
 
 describe("a send window", () => {
@@ -41,7 +41,7 @@ describe("without flow control", () => {
 
 describe("a receive window", () => {
   it("takes exactly its size and not one byte more", () => {
-    const window = new ReceiveWindow(10)
+    const window = new ReceiveWindow(new Growth(10))
     expect(window.receive(10)).toBe(true)
     expect(window.receive(1)).toBe(false)
     expect(window.receive(0)).toBe(true)
@@ -53,7 +53,7 @@ describe("a receive window", () => {
         fc.integer({ min: 1, max: 100 }),
         fc.array(fc.nat(40), { maxLength: 60 }),
         (limit, sizes) => {
-          const window = new ReceiveWindow(limit)
+          const window = new ReceiveWindow(new Growth(limit))
           let credit = limit
           for (const wanted of sizes) {
             expect(credit).toBeGreaterThan(0)
