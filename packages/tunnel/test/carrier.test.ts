@@ -23,7 +23,7 @@ const settings = fc.record({ capacity: fc.integer({ min: 16, max: 20_000 }), len
 
 const unpacked = (batch: Buffer): ReadonlyArray<Buffer> | undefined => {
   const found: Array<Buffer> = []
-  return unpack(batch, (frame) => found.push(frame)) ? found : undefined
+  return unpack(batch, (bytes, start, end) => found.push(bytes.subarray(start, end))) ? found : undefined
 }
 
 /** The messages in the body of an HTTP/2 request. */
@@ -237,7 +237,8 @@ describe("an outer call that was cancelled while it was let in", () => {
       const ends: Array<number> = []
       carrier.listen(
         () => undefined,
-        ({ code }) => ends.push(code)
+        ({ code }) => ends.push(code),
+        () => undefined
       )
       expect(ends).toEqual([grpc.status.CANCELLED])
       let taken = 0

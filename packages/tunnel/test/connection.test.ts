@@ -14,7 +14,7 @@ import { openForward } from "../src/index.ts"
 import type { Framing } from "../src/internal/batch.ts"
 import { decodeClientFrame } from "../src/internal/decode.ts"
 import { encodeFrame } from "../src/internal/encode.ts"
-import type { ClientFrame } from "../src/internal/frame.ts"
+import type { ClientFrame, Malformed } from "../src/internal/frame.ts"
 import { MessageReader, type Unreadable } from "../src/internal/messages.ts"
 import { targetOf } from "../src/internal/target.ts"
 import { audited } from "./support/audit.ts"
@@ -24,17 +24,35 @@ import { EchoClient, unary } from "./support/echo.ts"
 const { status: Code } = grpc
 
 describe("the body of a response", () => {
+  const lengths = fc.oneof(fc.nat(300), fc.integer({ min: 8000, max: 30_000 }))
   const frames: fc.Arbitrary<ReadonlyArray<ClientFrame>> = fc.array(
-    fc
-      .nat(300)
-      .map((length): ClientFrame => ({ _tag: "MoreData", id: 1, data: Buffer.alloc(length, length) })),
-    { maxLength: 30 }
+    fc.oneof(
+      lengths.map((length): ClientFrame => ({ _tag: "MoreData", id: 1, data: Buffer.alloc(length, length) })),
+      lengths.map(
+        (length): ClientFrame => ({ _tag: "Message", id: 300, size: 99_999, data: Buffer.alloc(length) })
+      ),
+      lengths.map((length): ClientFrame => ({ _tag: "Cancel", id: 7, reason: Buffer.alloc(length) }))
+    ),
+    { maxLength: 20 }
   )
-  const cuts = fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 20 })
+  const cuts = fc.array(fc.oneof(fc.integer({ min: 1, max: 400 }), fc.integer({ min: 400, max: 17_000 })), {
+    minLength: 1,
+    maxLength: 20
+  })
 
   const read = (body: Buffer, sizes: ReadonlyArray<number>, batched: boolean, limit = 1_000_000) => {
-    const found: Array<Buffer> = []
-    const reader = new MessageReader(batched, limit, (frame) => found.push(Buffer.from(frame)))
+    const found: Array<ClientFrame | Malformed> = []
+    const reader = new MessageReader(
+      batched,
+      limit,
+      (bytes, start, end) => found.push(decodeClientFrame(Buffer.from(bytes.subarray(start, end)))),
+      (id, size, data) => {
+        const bytes = Buffer.from(data)
+        found.push(
+          size < 0 ? { _tag: "MoreData", id, data: bytes } : { _tag: "Message", id, size, data: bytes }
+        )
+      }
+    )
     let wrong: Unreadable | undefined
     for (let at = 0, index = 0; at < body.length && wrong === undefined; index++) {
       const size = sizes[index % sizes.length] as number
@@ -42,6 +60,18 @@ describe("the body of a response", () => {
       at += size
     }
     return { found, wrong, whole: reader.whole }
+  }
+
+  /** What the pieces of a message come to, however it was cut into them. */
+  const joined = (all: ReadonlyArray<ClientFrame | Malformed>): ReadonlyArray<ClientFrame | Malformed> => {
+    const found: Array<ClientFrame | Malformed> = []
+    for (const frame of all) {
+      const last = found.at(-1)
+      if (frame._tag === "MoreData" && last !== undefined && "data" in last && last.id === frame.id)
+        found.splice(-1, 1, { ...last, data: Buffer.concat([last.data, frame.data]) })
+      else found.push(frame)
+    }
+    return found
   }
 
   it.each([
@@ -53,9 +83,25 @@ describe("the body of a response", () => {
         const body = Buffer.concat(encoded(sent, framing, { capacity }))
         const { found, whole, wrong } = read(body, sizes, batched)
         expect([wrong, whole]).toEqual([undefined, true])
-        expect(found.map(decodeClientFrame)).toEqual(sent)
+        expect(joined(found)).toEqual(joined(sent))
       })
     )
+  })
+
+  it("gives what there is of a long piece, and waits for the rest of other frames", () => {
+    const data = Buffer.alloc(20_000, "abc")
+    const body = (frame: ClientFrame): Buffer => Buffer.concat(encoded([frame], "messages"))
+    const tags = (frame: ClientFrame): ReadonlyArray<string> =>
+      read(body(frame), [10_000], false).found.map((it) =>
+        "data" in it ? `${it._tag} ${it.data.length}` : it._tag
+      )
+    const [head = "", ...rest] = tags({ _tag: "Message", id: 1, size: 20_000, data })
+    expect([head.split(" ")[0], ...rest.map((it) => it.split(" ")[0])]).toEqual([
+      "Message",
+      "MoreData",
+      "MoreData"
+    ])
+    expect(tags({ _tag: "Cancel", id: 1, reason: data })).toEqual(["Cancel"])
   })
 
   it("gives each frame of a batch as soon as it is there", () => {
@@ -91,7 +137,7 @@ describe("the body of a response", () => {
       Buffer.from("0000000000", "hex"),
       ...encoded([{ _tag: "Cancel", id: 2 }], "batches as messages")
     ])
-    expect(read(body, [3], true).found.map(decodeClientFrame)).toEqual([{ _tag: "Cancel", id: 2 }])
+    expect(read(body, [3], true).found).toEqual([{ _tag: "Cancel", id: 2 }])
   })
 })
 

@@ -69,6 +69,106 @@ describe("a receive window", () => {
   })
 })
 
+describe("a window that may grow", () => {
+  /** A peer that always sends all that it may, and a reader that consumes at once. */
+  const streaming = (window: ReceiveWindow, credit: number, rounds: number): ReadonlyArray<number> =>
+    Array.from({ length: rounds }, () => {
+      const length = credit
+      expect(window.receive(length)).toBe(true)
+      credit = window.consume(length)
+      return credit
+    })
+
+  it("grows up to its limit while its stream moves whole windows and its reader keeps up", () => {
+    const window = new ReceiveWindow(new Growth(100, 5000, 1_000_000), "/a/b")
+    expect(streaming(window, 100, 5)).toEqual([800, 5000, 5000, 5000, 5000])
+  })
+
+  it("does not grow while its reader does not keep up", () => {
+    const window = new ReceiveWindow(new Growth(100, 5000, 1_000_000), "/a/b")
+    let granted = 0
+    expect(window.receive(100)).toBe(true)
+    for (let round = 0; round < 50; round++) {
+      const increment = window.consume(10)
+      granted += increment
+      expect(window.receive(increment)).toBe(true)
+      // Half of the window is unread at any time.
+      if (round > 5) expect(granted).toBeLessThanOrEqual(10 * (round + 1))
+    }
+    expect(granted).toBe(500)
+  })
+
+  it("does not grow towards a peer that has not agreed", () => {
+    const window = new ReceiveWindow(new Growth(100), "/a/b")
+    expect(streaming(window, 100, 3)).toEqual([100, 100, 100])
+    expect(window.expect(1_000_000)).toBe(0)
+  })
+
+  it("of a later stream of the same method begins with what the method came to need", () => {
+    const growth = new Growth(100, 5000, 1_000_000)
+    const first = new ReceiveWindow(growth, "/a/b")
+    streaming(first, 100, 1)
+    const [same, other] = ["/a/b", "/a/c"].map((method) => new ReceiveWindow(growth, method))
+    expect([same?.start(), other?.start()]).toEqual([700, 0])
+  })
+
+  it("grants the rest of a message that is waited for, once", () => {
+    const window = new ReceiveWindow(new Growth(100, 100, 0))
+    expect(window.receive(100)).toBe(true)
+    expect(window.expect(900)).toBe(900)
+    expect(window.expect(900)).toBe(0)
+    // What was granted ahead is not granted again.
+    expect(window.consume(100)).toBe(0)
+    expect(window.receive(900)).toBe(true)
+    expect(window.consume(900)).toBe(100)
+  })
+
+  it("keeps to what all may have together, whatever the streams do, and gives all of it back", () => {
+    const event = fc.record({
+      stream: fc.nat(4),
+      send: fc.nat(3000),
+      consume: fc.nat(3000),
+      expect: fc.nat(5000)
+    })
+    fc.assert(
+      fc.property(
+        fc.array(event, { maxLength: 80 }),
+        fc.integer({ min: 1, max: 2000 }),
+        (events, together) => {
+          const growth = new Growth(64, 2048, together)
+          const streams = Array.from({ length: 5 }, (_, index) => {
+            const window = new ReceiveWindow(growth, `/m/${index % 2}`)
+            return { window, credit: 64 + window.start(), unread: 0, ahead: 0, extra: 0 }
+          })
+          for (const { consume, expect: rest, send, stream: index } of events) {
+            const stream = streams[index] as (typeof streams)[number]
+            const { window } = stream
+            const length = Math.min(send, stream.credit)
+            stream.credit -= length
+            stream.unread += length
+            expect(window.receive(length)).toBe(true)
+            expect(window.receive(stream.credit + 1)).toBe(false)
+            // A reader that waits has consumed what came.
+            if (stream.unread === 0) {
+              const more = window.expect(rest)
+              stream.ahead += more
+              stream.credit += more
+            }
+            const read = Math.min(consume, stream.unread)
+            stream.unread -= read
+            stream.ahead = Math.max(0, stream.ahead - read)
+            stream.credit += window.consume(read)
+            const beyond = streams.map((it) => Math.max(0, it.credit + it.unread - it.ahead - 64))
+            expect(beyond.reduce((sum, extra) => sum + extra, 0)).toBeLessThanOrEqual(together)
+          }
+          for (const { window } of streams) window.close()
+          expect(growth.inUse).toBe(0)
+        }
+      )
+    )
+  })
+})
+
 const messageOf = (step: Step): Buffer | undefined => (step._tag === "Taken" ? step.message : undefined)
 
 /** Cuts messages into pieces, as a sender with changing credit does. */

@@ -262,11 +262,10 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
       return
     }
     this.took(size < 0 ? this.inbound.more(data) : this.inbound.begin(size, data))
-    this.expectRest()
     this.link.held.check()
   }
 
-  /** Rule `rest-granted`: the rest of a message that somebody waits for needs no window. */
+  /** The rest of a message that somebody waits for is consumed whatever comes, so the peer need not wait with it. */
   private expectRest(): void {
     const { awaited } = this.inbound
     if (awaited > 0 && this.takesData) this.announce(this.window.expect(awaited))
@@ -316,6 +315,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
       this.announce(this.window.consume(step.consumed))
     }
     if (step.message !== undefined) this.take(step.message)
+    this.expectRest()
   }
 
   // ── what is observed ───────────────────────────────────────────────────────────────────────────────────────

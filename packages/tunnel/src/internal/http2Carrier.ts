@@ -164,10 +164,10 @@ export const dialOwn = (connection: Connection, call: OwnCall): Effect.Effect<Ca
         negotiates: negotiates(received),
         extensions: readExtensions(received),
         framing: batched ? "batches as messages" : "messages",
-        listen: (onFrame, listener) => {
+        listen: (onFrame, listener, onPiece) => {
           onEnd = listener
           if (ending.value !== undefined) return listener(ending.value)
-          const reader = new MessageReader(batched, call.maxMessage, onFrame)
+          const reader = new MessageReader(batched, call.maxMessage, onFrame, onPiece)
           stream.on("data", (chunk: Buffer) => {
             if (ending.value !== undefined) return
             const wrong = reader.feed(chunk)

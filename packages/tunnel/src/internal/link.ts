@@ -103,8 +103,9 @@ export class Link {
     this.held = new Held(setup.limits.maxBuffered)
     this.outbox = new Outbox(this.held)
     const { maxBuffered, maxWindow, window } = setup.limits
-    this.growth = new Growth(window, maxWindow, maxBuffered / 4)
-    if (setup.carrier.extensions.has("long-pieces")) this.outbox.alone = longPiece
+    const bulk = setup.carrier.extensions.has("bulk")
+    this.growth = bulk ? new Growth(window, maxWindow, maxBuffered / 4) : new Growth(window)
+    if (bulk) this.outbox.alone = longPiece
     this.calls = new Admission(setup.limits.maxHandlers)
     const { observer } = setup
     this.observe = observer && ((event) => this.guard("tunnel observer", () => observer(event)))

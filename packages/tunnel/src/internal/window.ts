@@ -9,7 +9,7 @@
  *    message that somebody waits for, who consumes it whatever comes.
  * 3. Rule `updates-gathered`: updates are gathered up to half a window. Since `owed` stays below that, a peer whose
  *    bytes are all consumed always has credit, so gathering cannot stall it.
- * 4. Rule `window-grows`: a stream that has moved a whole window, and whose reader keeps up, gets a larger one, up to
+ * 4. Rule `window-grows`, towards a peer that agreed: a stream that has moved a whole window, and whose reader keeps up, gets a larger one, up to
  *    a limit, and as long as the streams of the tunnel have not grown by too much together. What a stream has grown by
  *    is given back once, when it closes.
  * 5. Without flow control (revision zero) a sender has credit without end, and nothing is announced. Rule
@@ -131,7 +131,9 @@ export class ReceiveWindow implements Receiving {
     return true
   }
 
+  /** Rule `rest-granted`. */
   expect(length: number): number {
+    if (!this.growth.agreed) return 0
     const increment = length - this.room
     // Less than an update would carry comes with the next one.
     if (increment < this.limit >>> 1) return 0
@@ -177,14 +179,17 @@ const methodsKept = 256
 export class Growth {
   /** What every stream starts with, and has for itself. */
   readonly base: number
+  readonly agreed: boolean
   private readonly most: number
   private readonly together: number
   private used = 0
   private readonly needed = new Map<string, number>()
 
-  constructor(base: number, most = base, together = 0) {
+  /** Without `most` nothing grows: the peer knows of fixed windows only. */
+  constructor(base: number, most?: number, together = 0) {
+    this.agreed = most !== undefined
     this.base = base
-    this.most = most
+    this.most = most ?? base
     this.together = together
   }
 
@@ -200,6 +205,11 @@ export class Growth {
     const extra = this.take(wanted - limit)
     if (extra > 0) this.remember(method, limit + extra)
     return extra
+  }
+
+  /** What streams have beyond their first windows. */
+  get inUse(): number {
+    return this.used
   }
 
   giveBack(limit: number): void {
