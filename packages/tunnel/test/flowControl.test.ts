@@ -79,9 +79,33 @@ describe("a window that may grow", () => {
       return credit
     })
 
-  it("grows up to its limit while its stream moves whole windows and its reader keeps up", () => {
-    const window = new ReceiveWindow(new Growth(100, 5000, 1_000_000), "/a/b")
-    expect(streaming(window, 100, 5)).toEqual([800, 5000, 5000, 5000, 5000])
+  it("grows while its stream moves whole windows and its reader keeps up: near, where that pays, and no further", () => {
+    let time = 0
+    const near = new ReceiveWindow(new Growth(65_536, 4_194_304, 1e9, () => time), "/a/b")
+    let credit = 65_536
+    const grants = Array.from({ length: 6 }, () => {
+      // An answer takes one millisecond, and a window ten.
+      time += 1
+      expect(near.receive(1)).toBe(true)
+      time += 9
+      expect(near.receive(credit - 1)).toBe(true)
+      credit = near.consume(credit)
+      return credit
+    })
+    expect(grants).toEqual([262_144, 262_144, 262_144, 262_144, 262_144, 262_144])
+  })
+
+  it("grows up to its limit where a window is moved in a round trip", () => {
+    let time = 0
+    const window = new ReceiveWindow(new Growth(65_536, 4_000_000, 1e9, () => time), "/a/b")
+    let credit = 65_536
+    const grants = Array.from({ length: 5 }, () => {
+      time += 50
+      expect(window.receive(credit)).toBe(true)
+      credit = window.consume(credit)
+      return credit
+    })
+    expect(grants).toEqual([262_144, 1_048_576, 4_000_000, 4_000_000, 4_000_000])
   })
 
   it("does not grow while its reader does not keep up", () => {
@@ -109,12 +133,15 @@ describe("a window that may grow", () => {
     const first = new ReceiveWindow(growth, "/a/b")
     streaming(first, 100, 1)
     const [same, other] = ["/a/b", "/a/c"].map((method) => new ReceiveWindow(growth, method))
-    expect([same?.start(), other?.start()]).toEqual([700, 0])
+    expect([same?.start(), other?.start()]).toEqual([300, 0])
   })
 
-  it("grants the rest of a message that is waited for, once", () => {
-    const window = new ReceiveWindow(new Growth(100, 100, 0))
+  it("grants the rest of a message that is waited for, once, to a peer that is far away", () => {
+    const growth = new Growth(100, 100, 0)
+    const window = new ReceiveWindow(growth)
     expect(window.receive(100)).toBe(true)
+    expect(window.expect(900)).toBe(0)
+    growth.tookRoundTrip(50)
     expect(window.expect(900)).toBe(900)
     expect(window.expect(900)).toBe(0)
     // What was granted ahead is not granted again.
@@ -136,6 +163,7 @@ describe("a window that may grow", () => {
         fc.integer({ min: 1, max: 2000 }),
         (events, together) => {
           const growth = new Growth(64, 2048, together)
+          growth.tookRoundTrip(10)
           const streams = Array.from({ length: 5 }, (_, index) => {
             const window = new ReceiveWindow(growth, `/m/${index % 2}`)
             return { window, credit: 64 + window.start(), unread: 0, ahead: 0, extra: 0 }

@@ -104,7 +104,7 @@ export class Link {
     this.outbox = new Outbox(this.held)
     const { maxBuffered, maxWindow, window } = setup.limits
     const bulk = setup.carrier.extensions.has("bulk")
-    this.growth = bulk ? new Growth(window, maxWindow, maxBuffered / 4) : new Growth(window)
+    this.growth = bulk ? new Growth(window, maxWindow, maxBuffered / 4, () => this.now()) : new Growth(window)
     if (bulk) this.outbox.alone = longPiece
     this.calls = new Admission(setup.limits.maxHandlers)
     const { observer } = setup

@@ -9,8 +9,9 @@
  *    message that somebody waits for, who consumes it whatever comes.
  * 3. Rule `updates-gathered`: updates are gathered up to half a window. Since `owed` stays below that, a peer whose
  *    bytes are all consumed always has credit, so gathering cannot stall it.
- * 4. Rule `window-grows`, towards a peer that agreed: a stream that has moved a whole window, and whose reader keeps up, gets a larger one, up to
- *    a limit, and as long as the streams of the tunnel have not grown by too much together. What a stream has grown by
+ * 4. Rule `window-grows`, towards a peer that agreed: a stream that has moved a whole window, and whose reader keeps up, gets a larger one: up to
+ *    256 KiB, and beyond that where it moved the window within two round trips, up to a limit. More would not be faster,
+ *    and would stand before others on the way. Windows grow as long as the streams of the tunnel have not grown by too much together. What a stream has grown by
  *    is given back once, when it closes.
  * 5. Without flow control (revision zero) a sender has credit without end, and nothing is announced. Rule
  *    `unread-bounded`: what waits for its reader is bounded all the same, so a stream that nobody reads ends; the
@@ -103,8 +104,13 @@ export class ReceiveWindow implements Receiving {
   private room: number
   private owed = 0
   private ahead = 0
-  /** Bytes that were consumed since the window grew. */
+  /** Bytes that were consumed since the window was last looked at, and when that was. */
   private moved = 0
+  private since = 0
+  /** Bytes that came, and how many of them the last update could not have brought yet. */
+  private came = 0
+  private asked = -1
+  private askedAt = 0
 
   constructor(growth: Growth, method = "") {
     this.growth = growth
@@ -128,12 +134,14 @@ export class ReceiveWindow implements Receiving {
   receive(length: number): boolean {
     if (length > this.room) return false
     this.room -= length
+    this.came += length
+    if (this.asked >= 0 && this.came > this.asked) this.heard()
     return true
   }
 
   /** Rule `rest-granted`. */
   expect(length: number): number {
-    if (!this.growth.agreed) return 0
+    if (!this.growth.far) return 0
     const increment = length - this.room
     // Less than an update would carry comes with the next one.
     if (increment < this.limit >>> 1) return 0
@@ -152,15 +160,35 @@ export class ReceiveWindow implements Receiving {
     if (this.owed < Math.max(1, this.limit >>> 1)) return 0
     const increment = this.owed
     this.owed = 0
+    this.ask()
     this.room += increment
     return increment
   }
 
+  /** An update goes out: bytes that come beyond those granted before have taken a round trip. */
+  private ask(): void {
+    if (!this.growth.agreed || this.asked >= 0) return
+    this.asked = this.came + this.room
+    this.askedAt = this.growth.now()
+  }
+
+  private heard(): void {
+    this.growth.tookRoundTrip(this.growth.now() - this.askedAt)
+    this.asked = -1
+  }
+
   /** Rule `window-grows`. What is unread says whether the reader keeps up. */
   private grow(): void {
+    const { growth } = this
+    if (!growth.agreed) return
+    const now = growth.now()
+    const took = now - this.since
+    this.since = now
     this.moved = 0
     const unread = this.limit + this.ahead - this.room - this.owed
     if (unread > this.limit >>> 2) return
+    // A window that takes longer than the way there and back holds nobody up: more of it would only queue on the way.
+    if (this.limit >= growth.near && took > roundTripsToWaitFor * growth.roundTrip) return
     const extra = this.growth.more(this.limit, this.method)
     this.limit += extra
     this.owed += extra
@@ -172,6 +200,15 @@ export class ReceiveWindow implements Receiving {
   }
 }
 
+/** Up to here a window grows whatever the round trip: in it two processes can work at the same time. */
+const nearWindow = 262_144
+
+/** From so many milliseconds on the peer is far away. */
+const farRoundTrip = 5
+
+/** A window that was moved in fewer of them was waited for. */
+const roundTripsToWaitFor = 2
+
 /** So many methods have what they came to need remembered. */
 const methodsKept = 256
 
@@ -180,14 +217,21 @@ export class Growth {
   /** What every stream starts with, and has for itself. */
   readonly base: number
   readonly agreed: boolean
+  /** Monotonic milliseconds. */
+  readonly now: () => number
   private readonly most: number
   private readonly together: number
   private used = 0
   private readonly needed = new Map<string, number>()
 
+  /** The shortest way there and back that was seen, in milliseconds: no way at all before anything was seen. */
+  roundTrip = 0
+  private seen = false
+
   /** Without `most` nothing grows: the peer knows of fixed windows only. */
-  constructor(base: number, most?: number, together = 0) {
+  constructor(base: number, most?: number, together = 0, now: () => number = () => 0) {
     this.agreed = most !== undefined
+    this.now = now
     this.base = base
     this.most = most ?? base
     this.together = together
@@ -201,10 +245,24 @@ export class Growth {
 
   /** What is added to a window that its stream has used up. */
   more(limit: number, method: string): number {
-    const wanted = Math.min(limit * growthFactor, this.most)
+    const wanted = Math.min(limit * growthFactor, limit < this.near ? this.near : this.most)
     const extra = this.take(wanted - limit)
     if (extra > 0) this.remember(method, limit + extra)
     return extra
+  }
+
+  tookRoundTrip(millis: number): void {
+    this.roundTrip = this.seen ? Math.min(this.roundTrip, millis) : millis
+    this.seen = true
+  }
+
+  /** The peer is so far away that what it waits for costs more than what stands on the way. */
+  get far(): boolean {
+    return this.agreed && this.roundTrip >= farRoundTrip
+  }
+
+  get near(): number {
+    return Math.min(nearWindow, this.most)
   }
 
   /** What streams have beyond their first windows. */
@@ -232,4 +290,4 @@ export class Growth {
 }
 
 /** A window that is used up grows so many times as large. */
-const growthFactor = 8
+const growthFactor = 4
