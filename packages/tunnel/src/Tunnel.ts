@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Admission } from "./internal/admission.ts"
-import { runForward, runReverse } from "./internal/dialling.ts"
+import { checkEndpoint, runForward, runReverse } from "./internal/dialling.ts"
 import { checkLimits } from "./internal/limits.ts"
 import type { Services } from "./Services.ts"
 import type { Authorize } from "./TunnelAuth.ts"
@@ -138,7 +138,7 @@ export const openForward = (
   options: ConnectOptions = {}
 ): Effect.Effect<TunnelChannel, TunnelOpenError, Scope.Scope> =>
   Effect.andThen(
-    checkLimits(options),
+    Effect.andThen(checkLimits(options), checkEndpoint(to)),
     opening<TunnelChannel>("forward tunnel", (ready) => runForward(to, options, ready))
   )
 
@@ -183,6 +183,6 @@ export const serveReverse = (
   options: ConnectOptions = {}
 ): Effect.Effect<TunnelHandle, TunnelOpenError, Scope.Scope> =>
   Effect.andThen(
-    checkLimits(options),
+    Effect.andThen(checkLimits(options), checkEndpoint(to)),
     opening("reverse tunnel", (ready) => runReverse(to, services, new Admission(), options, ready))
   )

@@ -38,8 +38,14 @@ export interface TunnelOptions {
   readonly maxBuffered?: number
   /** Bytes of one block of metadata. A larger one ends its call with `RESOURCE_EXHAUSTED`. Default 64 KiB. */
   readonly maxMetadataSize?: number
-  /** Payload bytes that the peer may send ahead on each stream. Default 65,536, which is what other peers use. */
+  /** Payload bytes that the peer may send ahead on each new stream. Default 65,536, which is what other peers use. */
   readonly window?: number
+  /**
+   * Payload bytes that the peer may come to send ahead on a stream that moves much and whose reader keeps up. All that
+   * the streams of a tunnel have come to have beyond their `window` is a quarter of `maxBuffered` at most. Not above
+   * `window`, windows do not grow. Default 4 MiB.
+   */
+  readonly maxWindow?: number
   /**
    * Whether streams have windows, where the peer has them too. Default true. Off, a reader that stops does not make its
    * peer stop: its stream ends with `RESOURCE_EXHAUSTED` at `maxUnread`.

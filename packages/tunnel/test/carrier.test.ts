@@ -237,7 +237,8 @@ describe("an outer call that was cancelled while it was let in", () => {
       const ends: Array<number> = []
       carrier.listen(
         () => undefined,
-        ({ code }) => ends.push(code)
+        ({ code }) => ends.push(code),
+        () => undefined
       )
       expect(ends).toEqual([grpc.status.CANCELLED])
       let taken = 0

@@ -4,7 +4,7 @@ import { Assembler, type Step } from "../src/internal/assembler.ts"
 import { decodeClientFrame } from "../src/internal/decode.ts"
 import { Encoder } from "../src/internal/encode.ts"
 import { type ClientFrame, maxChunk, maxUint32 } from "../src/internal/frame.ts"
-import { ReceiveWindow, SendWindow, UnreadBytes } from "../src/internal/window.ts"
+import { Growth, ReceiveWindow, SendWindow, UnreadBytes } from "../src/internal/window.ts"
 import { Outbound, Outbox } from "../src/internal/writer.ts"
 
 describe("a send window", () => {
@@ -41,7 +41,7 @@ describe("without flow control", () => {
 
 describe("a receive window", () => {
   it("takes exactly its size and not one byte more", () => {
-    const window = new ReceiveWindow(10)
+    const window = new ReceiveWindow(new Growth(10))
     expect(window.receive(10)).toBe(true)
     expect(window.receive(1)).toBe(false)
     expect(window.receive(0)).toBe(true)
@@ -53,7 +53,7 @@ describe("a receive window", () => {
         fc.integer({ min: 1, max: 100 }),
         fc.array(fc.nat(40), { maxLength: 60 }),
         (limit, sizes) => {
-          const window = new ReceiveWindow(limit)
+          const window = new ReceiveWindow(new Growth(limit))
           let credit = limit
           for (const wanted of sizes) {
             expect(credit).toBeGreaterThan(0)
@@ -63,6 +63,134 @@ describe("a receive window", () => {
             credit += window.consume(length)
             expect(credit).toBeLessThanOrEqual(limit)
           }
+        }
+      )
+    )
+  })
+})
+
+describe("a window that may grow", () => {
+  /** A peer that always sends all that it may, and a reader that consumes at once. */
+  const streaming = (window: ReceiveWindow, credit: number, rounds: number): ReadonlyArray<number> =>
+    Array.from({ length: rounds }, () => {
+      const length = credit
+      expect(window.receive(length)).toBe(true)
+      credit = window.consume(length)
+      return credit
+    })
+
+  it("grows while its stream moves whole windows and its reader keeps up: near, where that pays, and no further", () => {
+    let time = 0
+    const near = new ReceiveWindow(new Growth(65_536, 4_194_304, 1e9, () => time), "/a/b")
+    let credit = 65_536
+    const grants = Array.from({ length: 6 }, () => {
+      // An answer takes one millisecond, and a window ten.
+      time += 1
+      expect(near.receive(1)).toBe(true)
+      time += 9
+      expect(near.receive(credit - 1)).toBe(true)
+      credit = near.consume(credit)
+      return credit
+    })
+    expect(grants).toEqual([262_144, 262_144, 262_144, 262_144, 262_144, 262_144])
+  })
+
+  it("grows up to its limit where a window is moved in a round trip", () => {
+    let time = 0
+    const window = new ReceiveWindow(new Growth(65_536, 4_000_000, 1e9, () => time), "/a/b")
+    let credit = 65_536
+    const grants = Array.from({ length: 5 }, () => {
+      time += 50
+      expect(window.receive(credit)).toBe(true)
+      credit = window.consume(credit)
+      return credit
+    })
+    expect(grants).toEqual([262_144, 1_048_576, 4_000_000, 4_000_000, 4_000_000])
+  })
+
+  it("does not grow while its reader does not keep up", () => {
+    const window = new ReceiveWindow(new Growth(100, 5000, 1_000_000), "/a/b")
+    let granted = 0
+    expect(window.receive(100)).toBe(true)
+    for (let round = 0; round < 50; round++) {
+      const increment = window.consume(10)
+      granted += increment
+      expect(window.receive(increment)).toBe(true)
+      // Half of the window is unread at any time.
+      if (round > 5) expect(granted).toBeLessThanOrEqual(10 * (round + 1))
+    }
+    expect(granted).toBe(500)
+  })
+
+  it("does not grow towards a peer that has not agreed", () => {
+    const window = new ReceiveWindow(new Growth(100), "/a/b")
+    expect(streaming(window, 100, 3)).toEqual([100, 100, 100])
+    expect(window.expect(1_000_000)).toBe(0)
+  })
+
+  it("of a later stream of the same method begins with what the method came to need", () => {
+    const growth = new Growth(100, 5000, 1_000_000)
+    const first = new ReceiveWindow(growth, "/a/b")
+    streaming(first, 100, 1)
+    const [same, other] = ["/a/b", "/a/c"].map((method) => new ReceiveWindow(growth, method))
+    expect([same?.start(), other?.start()]).toEqual([300, 0])
+  })
+
+  it("grants the rest of a message that is waited for, once, to a peer that is far away", () => {
+    const growth = new Growth(100, 100, 0)
+    const window = new ReceiveWindow(growth)
+    expect(window.receive(100)).toBe(true)
+    expect(window.expect(900)).toBe(0)
+    growth.tookRoundTrip(50)
+    expect(window.expect(900)).toBe(900)
+    expect(window.expect(900)).toBe(0)
+    // What was granted ahead is not granted again.
+    expect(window.consume(100)).toBe(0)
+    expect(window.receive(900)).toBe(true)
+    expect(window.consume(900)).toBe(100)
+  })
+
+  it("keeps to what all may have together, whatever the streams do, and gives all of it back", () => {
+    const event = fc.record({
+      stream: fc.nat(4),
+      send: fc.nat(3000),
+      consume: fc.nat(3000),
+      expect: fc.nat(5000)
+    })
+    fc.assert(
+      fc.property(
+        fc.array(event, { maxLength: 80 }),
+        fc.integer({ min: 1, max: 2000 }),
+        (events, together) => {
+          const growth = new Growth(64, 2048, together)
+          growth.tookRoundTrip(10)
+          const streams = Array.from({ length: 5 }, (_, index) => {
+            const window = new ReceiveWindow(growth, `/m/${index % 2}`)
+            return { window, credit: 64 + window.start(), unread: 0, ahead: 0, extra: 0 }
+          })
+          for (const { consume, expect: rest, send, stream: index } of events) {
+            const stream = streams[index] as (typeof streams)[number]
+            const { window } = stream
+            const length = Math.min(send, stream.credit)
+            stream.credit -= length
+            stream.unread += length
+            expect(window.receive(length)).toBe(true)
+            expect(window.receive(stream.credit + 1)).toBe(false)
+            // A reader that waits has consumed what came.
+            if (stream.unread === 0) {
+              const more = window.expect(rest)
+              stream.ahead += more
+              stream.credit += more
+            }
+            const read = Math.min(consume, stream.unread)
+            stream.unread -= read
+            stream.ahead = Math.max(0, stream.ahead - read)
+            stream.credit += window.consume(read)
+            const beyond = streams.map((it) => Math.max(0, it.credit + it.unread - it.ahead - 64))
+            expect(beyond.reduce((sum, extra) => sum + extra, 0)).toBeLessThanOrEqual(together)
+          }
+          for (const { window } of streams) window.close()
+          expect(growth.inUse).toBe(0)
         }
       )
     )

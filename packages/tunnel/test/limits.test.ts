@@ -125,6 +125,22 @@ describe("the bytes that a tunnel holds", () => {
     )
   })
 
+  it("leave a quarter of the limit to be set aside for messages, which is given back when they are there or dropped", () => {
+    const tunnel = new Held(4000)
+    const streams = [0, 1, 2].map(() => new Assembler(1000, tunnel))
+    const [one, two, three] = streams as [Assembler, Assembler, Assembler]
+    for (const stream of [one, two]) stream.begin(500, Buffer.alloc(1))
+    expect(tunnel.setAside(1)).toBe(false)
+    // Without room it grows with what comes, and is as whole in the end.
+    three.read()
+    three.begin(900, Buffer.alloc(100, 1))
+    for (let count = 0; count < 7; count++) three.more(Buffer.alloc(100, 1))
+    expect(three.more(Buffer.alloc(100, 1))).toMatchObject({ message: Buffer.alloc(900, 1) })
+    one.more(Buffer.alloc(499))
+    two.drop()
+    expect(tunnel.setAside(1000)).toBe(true)
+  })
+
   it("are what its outbox holds, until it is sent or forgotten", () => {
     const tunnel = new Held()
     const outbox = new Outbox(tunnel)

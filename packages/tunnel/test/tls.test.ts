@@ -1,3 +1,4 @@
+import type { ConnectionOptions } from "node:tls"
 import { describe, expect, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
@@ -13,7 +14,7 @@ import {
 } from "../src/index.ts"
 import { definition, EchoClient, implementation, type UnaryHandler, unary } from "./support/echo.ts"
 import { kinds, listenWith } from "./support/network.ts"
-import { serving, trusting } from "./support/tls.ts"
+import { type Authority, type Signed, serving, trusting, trustingOwn } from "./support/tls.ts"
 
 const { status: Code } = grpc
 const insecure = grpc.credentials.createInsecure()
@@ -26,10 +27,24 @@ const Unary: UnaryHandler = (call, callback) => {
 }
 const services = Services.empty.pipe(Services.add(definition, implementation({ Unary })))
 
+/** An endpoint without its address. */
+type Dial = { readonly credentials: grpc.ChannelCredentials } | { readonly tls: ConnectionOptions | false }
+
+type Trust = (servers: Authority, own?: Signed) => Dial
+
+const ways: ReadonlyArray<readonly [string, Trust, Dial]> = [
+  ["grpc-js", (...whom) => ({ credentials: trusting(...whom) }), { credentials: insecure }],
+  ["a connection of its own", (...whom) => ({ tls: trustingOwn(...whom) }), { tls: false }]
+]
+
+const kindsAndWays = kinds.flatMap((kind) =>
+  ways.map(([way, trust, clear]) => [kind, way, trust, clear] as const)
+)
+
 interface World {
   readonly kind: (typeof kinds)[number]
   readonly server: grpc.ServerCredentials
-  readonly client: grpc.ChannelCredentials
+  readonly client: Dial
   readonly options?: TunnelOptions
   readonly authenticate?: (opening: TunnelOpening) => Effect.Effect<string, AccessRefused>
 }
@@ -43,7 +58,7 @@ const over = ({ authenticate, client, kind, options, server }: World) =>
       ...(authenticate === undefined ? {} : { authenticate })
     })
     const { address } = yield* listenWith(server, service.addTo)
-    const to = { address, credentials: client }
+    const to = { address, ...client }
     if (kind === "forward") return (yield* openForward(to, options)).client(EchoClient)
     yield* serveReverse(to, services, options)
     return (yield* service.reverse.awaitReverse()).client(EchoClient)
@@ -62,10 +77,10 @@ const secretly = (asked: () => void = () => undefined) =>
     done(null, metadata)
   })
 
-describe.each(kinds)("a %s tunnel over TLS", (kind) => {
+describe.each(kindsAndWays)("a %s tunnel over TLS and %s", (kind, _way, trust, unencrypted) => {
   it.live("carries calls", () =>
     Effect.gen(function* () {
-      const client = yield* over({ kind, server: serving("server"), client: trusting("authority") })
+      const client = yield* over({ kind, server: serving("server"), client: trust("authority") })
       const answer = yield* Effect.promise(() => unary(client, Buffer.from("q")))
       // The agent knows the server by its certificate; the server knows nobody.
       expect(String(answer.value)).toBe(`undefined true ${kind === "reverse" ? "gateway" : "undefined"}`)
@@ -78,7 +93,7 @@ describe.each(kinds)("a %s tunnel over TLS", (kind) => {
       const client = yield* over({
         kind,
         server: serving("server", "authority"),
-        client: trusting("authority", "client"),
+        client: trust("authority", "client"),
         authenticate: (opening) =>
           Effect.tap(byCertificate(opening), (name) => Effect.sync(() => names.push(name)))
       })
@@ -89,9 +104,9 @@ describe.each(kinds)("a %s tunnel over TLS", (kind) => {
   )
 
   it.live.each([
-    ["whose server another authority signed", "server", trusting("stranger"), "not signed by an authority"],
-    ["whose server is for another name", "elsewhere", trusting("authority"), "for another name"],
-    ["that is dialled without TLS", "server", insecure, "may want TLS"]
+    ["whose server another authority signed", "server", trust("stranger"), "not signed by an authority"],
+    ["whose server is for another name", "elsewhere", trust("authority"), "for another name"],
+    ["that is dialled without TLS", "server", unencrypted, "may want TLS"]
   ] as const)("%s is not opened, and a sentence says what to do", ([, name, client, sentence]) =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(over({ kind, server: serving(name), client }))
@@ -102,8 +117,8 @@ describe.each(kinds)("a %s tunnel over TLS", (kind) => {
   )
 
   it.live.each([
-    ["no certificate", trusting("authority"), "wants a client's certificate"],
-    ["one from another authority", trusting("authority", "intruder"), "a client's certificate that it trusts"]
+    ["no certificate", trust("authority"), "wants a client's certificate"],
+    ["one from another authority", trust("authority", "intruder"), "a client's certificate that it trusts"]
   ] as const)("to a server that wants a certificate, with %s, is not opened", ([, client, sentence]) =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(over({ kind, server: serving("server", "authority"), client }))
@@ -113,7 +128,7 @@ describe.each(kinds)("a %s tunnel over TLS", (kind) => {
 
   it.live("carries the credentials of a call", () =>
     Effect.gen(function* () {
-      const client = yield* over({ kind, server: serving("server"), client: trusting("authority") })
+      const client = yield* over({ kind, server: serving("server"), client: trust("authority") })
       const answer = yield* Effect.promise(() =>
         unary(client, Buffer.from("q"), { call: { credentials: secretly() } })
       )
@@ -122,8 +137,8 @@ describe.each(kinds)("a %s tunnel over TLS", (kind) => {
   )
 })
 
-describe.each(kinds)("a %s tunnel in the clear", (kind) => {
-  const clear = { kind, server: grpc.ServerCredentials.createInsecure(), client: insecure }
+describe.each(kindsAndWays)("a %s tunnel in the clear over %s", (kind, _way, _trust, unencrypted) => {
+  const clear = { kind, server: grpc.ServerCredentials.createInsecure(), client: unencrypted }
 
   it.live("refuses a call with credentials, and never asks for them", () =>
     Effect.gen(function* () {
@@ -149,12 +164,14 @@ describe.each(kinds)("a %s tunnel in the clear", (kind) => {
   )
 })
 
-it.live("TLS that is dialled where there is none is not opened, and a sentence says what to do", () =>
-  Effect.gen(function* () {
-    const server = grpc.ServerCredentials.createInsecure()
-    const error = yield* Effect.flip(over({ kind: "forward", server, client: trusting("authority") }))
-    expect(error.message).toContain("does not speak TLS on this port")
-  }).pipe(Effect.scoped)
+it.live.each(ways)(
+  "TLS that is dialled over %s where there is none is not opened, and a sentence says what to do",
+  ([, trust]) =>
+    Effect.gen(function* () {
+      const server = grpc.ServerCredentials.createInsecure()
+      const error = yield* Effect.flip(over({ kind: "forward", server, client: trust("authority") }))
+      expect(error.message).toContain("does not speak TLS on this port")
+    }).pipe(Effect.scoped)
 )
 
 it.live("a tunnel inside a tunnel over TLS is as safe as the one around it", () =>

@@ -5,17 +5,17 @@ import * as Effect from "effect/Effect"
 import { openForward, Services, TunnelService } from "../src/index.ts"
 import { batchKey } from "../src/internal/batch.ts"
 import { type BidiHandler, collect, EchoClient, metadata, unary } from "./support/echo.ts"
-import { kinds, listen, tunnelPair } from "./support/network.ts"
+import { kindsAndDials, listen, tunnelPair } from "./support/network.ts"
 
 const { status: Code } = grpc
 const sizes = [0, 1, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 100_000, 1_048_576, 3_900_000]
 
 const patterned = (size: number): Buffer => Buffer.alloc(size, "0123456789abcdef-")
 
-describe.each(kinds)("messages over a %s tunnel", (kind) => {
+describe.each(kindsAndDials)("messages over a %s tunnel dialled over %s", (kind, dialled) => {
   it.live("of every size around the chunk and the window arrive whole, both ways", () =>
     Effect.gen(function* () {
-      const { client } = yield* tunnelPair(kind)
+      const { client } = yield* tunnelPair(kind, { with: dialled })
       for (const size of sizes) {
         const answer = yield* Effect.promise(() => unary(client, patterned(size)))
         expect(answer.code, `${size} bytes`).toBe(Code.OK)
@@ -26,7 +26,7 @@ describe.each(kinds)("messages over a %s tunnel", (kind) => {
 
   it.live("arrive whole with the smallest window there is", () =>
     Effect.gen(function* () {
-      const { client } = yield* tunnelPair(kind, { tunnel: { window: 1 } })
+      const { client } = yield* tunnelPair(kind, { with: dialled, tunnel: { window: 1 } })
       const answer = yield* Effect.promise(() => unary(client, Buffer.from("a longer text")))
       expect(answer.value?.toString()).toBe("a longer text")
     }).pipe(Effect.scoped)
@@ -34,7 +34,7 @@ describe.each(kinds)("messages over a %s tunnel", (kind) => {
 
   it.live("over the limit fail their call with RESOURCE_EXHAUSTED, from either side", () =>
     Effect.gen(function* () {
-      const { client } = yield* tunnelPair(kind, { tunnel: { maxMessageSize: 1000 } })
+      const { client } = yield* tunnelPair(kind, { with: dialled, tunnel: { maxMessageSize: 1000 } })
       expect((yield* Effect.promise(() => unary(client, patterned(1001)))).code).toBe(Code.RESOURCE_EXHAUSTED)
       expect((yield* Effect.promise(() => unary(client, patterned(1000)))).code).toBe(Code.OK)
     }).pipe(Effect.scoped)
@@ -42,7 +42,7 @@ describe.each(kinds)("messages over a %s tunnel", (kind) => {
 
   it.live("of a hundred calls at the same time do not get mixed up", () =>
     Effect.gen(function* () {
-      const { channel, client } = yield* tunnelPair(kind)
+      const { channel, client } = yield* tunnelPair(kind, { with: dialled })
       const calls = Array.from({ length: 100 }, (_, index) => patterned(1 + index * 977).fill(index, 0, 1))
       const answers = yield* Effect.promise(() => Promise.all(calls.map((request) => unary(client, request))))
       expect(answers.every((answer, index) => answer.value?.equals(calls[index] as Buffer))).toBe(true)
@@ -53,7 +53,7 @@ describe.each(kinds)("messages over a %s tunnel", (kind) => {
   it.live("that nobody reads hold up their own stream and no other", () =>
     Effect.gen(function* () {
       const Bidi: BidiHandler = () => undefined
-      const { client } = yield* tunnelPair(kind, { handlers: { Bidi } })
+      const { client } = yield* tunnelPair(kind, { with: dialled, handlers: { Bidi } })
       const stalled = client.Bidi()
       stalled.on("error", () => undefined)
       for (let count = 0; count < 10; count++) stalled.write(patterned(40_000))

@@ -29,7 +29,7 @@ import type { TunnelKind } from "../TunnelEvent.ts"
 import { Admission } from "./admission.ts"
 import { best, isPermanent, tooManyPings } from "./agentState.ts"
 import * as Backoff from "./backoff.ts"
-import { type Dialling, runReverse } from "./dialling.ts"
+import { checkEndpoint, type Dialling, runReverse } from "./dialling.ts"
 import { millisOfKeepalive } from "./keepalive.ts"
 import { checkLimits } from "./limits.ts"
 import { notReadyAfter } from "./waiting.ts"
@@ -259,9 +259,12 @@ export const serve = (
   services: Services,
   options: AgentOptions
 ): Effect.Effect<Agent, never, Scope.Scope> =>
-  make(
-    "reverse",
-    options,
-    (own, ready) => runReverse(to, services, new Admission(), own, ready),
-    () => undefined
+  Effect.andThen(
+    checkEndpoint(to),
+    make(
+      "reverse",
+      options,
+      (own, ready) => runReverse(to, services, new Admission(), own, ready),
+      () => undefined
+    )
   )

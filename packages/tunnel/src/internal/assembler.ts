@@ -9,7 +9,8 @@
  * 1. Rule `size-exact`: no message is handed out unless its pieces add up to exactly its announced size.
  * 2. At most one message per `read`, in order; never one after `drop`.
  * 3. Memory is bounded by the window while nobody reads and by one message of `maxSize` while somebody does. The
- *    pieces of a message share one buffer, which grows with what came rather than with what was announced, and runs
+ *    pieces of a message share one buffer. It has the announced size from the start as long as the tunnel has room set
+ *    aside for that, and grows with what came otherwise: a peer that announces much and sends little costs little. Runs
  *    of empty messages, which cost no window, are counted rather than stored.
  * 4. A message never pins a receive buffer much larger than itself.
  */
@@ -49,6 +50,8 @@ export class Assembler {
   private open = noBytes
   private expected = -1
   private received = 0
+  /** What the tunnel has set aside for the rest of the open message. */
+  private aside = 0
   private unreturned = 0
   private waiting = false
   private readonly tunnel: Held
@@ -68,6 +71,11 @@ export class Assembler {
   /** A message has begun and is not complete. */
   get partial(): boolean {
     return this.expected >= 0
+  }
+
+  /** Bytes that are still to come of a message that a read waits for: nothing stops them from being consumed. */
+  get awaited(): number {
+    return this.waiting && this.first === undefined && this.expected >= 0 ? this.expected - this.received : 0
   }
 
   /** Complete messages that nobody has read yet. */
@@ -109,15 +117,27 @@ export class Assembler {
   /** Makes room for what was received; the bytes up to `used` stay. A message that is complete fills its buffer. */
   private grow(used: number): void {
     if (this.received <= this.open.length) return
+    if (used === 0 && this.tunnel.setAside(this.expected)) {
+      this.aside = this.expected
+      this.open = Buffer.allocUnsafe(this.expected)
+      return
+    }
     const larger = Buffer.allocUnsafe(Math.min(this.expected, this.received * 2))
     larger.set(this.open.subarray(0, used))
     this.open = larger
   }
 
-  /** Hands a message on, or keeps it; its last piece brought so many bytes. */
-  private complete(message: Buffer, brought: number, held = 0): Step {
+  private closeMessage(): void {
     this.open = noBytes
     this.expected = -1
+    if (this.aside === 0) return
+    this.tunnel.giveBack(this.aside)
+    this.aside = 0
+  }
+
+  /** Hands a message on, or keeps it; its last piece brought so many bytes. */
+  private complete(message: Buffer, brought: number, held = 0): Step {
+    this.closeMessage()
     if (this.waiting) {
       this.waiting = false
       this.hold(-held)
@@ -167,8 +187,7 @@ export class Assembler {
   drop(): void {
     this.first = undefined
     this.last = undefined
-    this.open = noBytes
-    this.expected = -1
+    this.closeMessage()
     this.waiting = false
     this.unreturned = 0
     this.hold(-this.held)

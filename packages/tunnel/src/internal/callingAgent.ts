@@ -17,7 +17,7 @@ import type { ClientConstructor } from "../TunnelChannel.ts"
 import { type Life, make } from "./agent.ts"
 import { rememberChannel } from "./callInfo.ts"
 import { allFull, noTunnel, TunnelGrpcChannel } from "./channel.ts"
-import { runForward } from "./dialling.ts"
+import { checkEndpoint, runForward } from "./dialling.ts"
 import { Pool } from "./pool.ts"
 import { waitingFor } from "./waiting.ts"
 
@@ -26,6 +26,7 @@ export const connect = (
   options: CallingAgentOptions
 ): Effect.Effect<CallingAgent, never, Scope.Scope> =>
   Effect.gen(function* () {
+    yield* checkEndpoint(to)
     const pool = new Pool<LoadedTunnel>()
     const watchers = new Set<() => void>()
     const { pick = "roundRobin", wait = "5 seconds" } = options

@@ -2,7 +2,8 @@
  * What a tunnel needs of the transport below it: frames in, frames out, one end.
  *
  * **Invariants**
- * 1. `listen` is called once. `onFrame` gets whole frames in order; `onEnd` comes exactly once, after the last frame.
+ * 1. `listen` is called once. `onFrame` gets whole frames in order; `onEnd` comes exactly once, after the last frame. A long
+ *    piece of a message may come in several shorter ones instead, by `onPiece`: its first part with the message's size.
  * 2. `write` is called again only after the last one called back. It calls back once, when the transport takes more or
  *    once the carrier has ended: it neither fails nor waits for a peer that is gone. It may do so at once. The bytes are
  *    left alone until then.
@@ -13,6 +14,7 @@ import type { Metadata } from "@grpc/grpc-js"
 import type * as Effect from "effect/Effect"
 import type { Framing, OnFrame } from "./batch.ts"
 import type { Extensions } from "./extensions.ts"
+import type { OnPiece } from "./messages.ts"
 
 /** How the transport ended, as a gRPC status: code 0 when the peer simply finished. */
 export interface CarrierEnd {
@@ -36,7 +38,7 @@ export interface Carrier {
   readonly extensions: Extensions
   /** How frames stand in what `write` takes. */
   readonly framing: Framing
-  readonly listen: (onFrame: OnFrame, onEnd: (end: CarrierEnd) => void) => void
+  readonly listen: (onFrame: OnFrame, onEnd: (end: CarrierEnd) => void, onPiece: OnPiece) => void
   readonly write: (bytes: ReadonlyArray<Buffer>, done: () => void) => void
   readonly end: (error?: CarrierEnd) => Effect.Effect<void>
 }

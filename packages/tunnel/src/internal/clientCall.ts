@@ -74,7 +74,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   constructor(engine: ClientEngine, outgoing: Outgoing) {
     const { revision } = engine
-    super(engine.link, new Outbound(new SendWindow(0, revision)), Code.INTERNAL, revision)
+    super(engine.link, new Outbound(new SendWindow(0, revision)), Code.INTERNAL, revision, outgoing.method)
     this.engine = engine
     this.outgoing = outgoing
   }
@@ -348,7 +348,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
       id: this.id,
       method: this.outgoing.method,
       headers: this.headers,
-      window: limits.window,
+      window: limits.window + this.window.start(),
       revision: this.engine.revision
     })
     outbox.open(this.outbound, this.id)

@@ -13,8 +13,16 @@ import * as Effect from "effect/Effect"
 import { ProtocolViolation, TunnelOpenError } from "../TunnelError.ts"
 import type { ClientCall } from "./clientCall.ts"
 import { decodeServerPart } from "./decode.ts"
-import { type Revision, revisionZero, type Settings, tunnelId } from "./frame.ts"
+import {
+  type Malformed,
+  type Revision,
+  revisionZero,
+  type ServerFrame,
+  type Settings,
+  tunnelId
+} from "./frame.ts"
 import type { Link } from "./link.ts"
+import type { OnPiece } from "./messages.ts"
 import { makeStatus } from "./rpcStatus.ts"
 
 export class ClientEngine {
@@ -79,9 +87,18 @@ export class ClientEngine {
   }
 
   readonly receive = (bytes: Buffer, start = 0, end: number = bytes.length): void => {
+    if (this.link.end !== undefined) return
+    this.take(decodeServerPart(bytes, start, end))
+  }
+
+  /** A part of a piece of a message, from a carrier that does not wait for all of it. */
+  readonly receivePiece: OnPiece = (id, size, data): void => {
+    if (this.link.end !== undefined) return
+    this.take(size < 0 ? { _tag: "MoreData", id, data } : { _tag: "Message", id, size, data })
+  }
+
+  private take(frame: ServerFrame | Malformed): void {
     const { link } = this
-    if (link.end !== undefined) return
-    const frame = decodeServerPart(bytes, start, end)
     // Rule `settings-first`.
     if (!this.negotiated) {
       if (frame._tag === "Settings" && frame.id === tunnelId) {

@@ -4,7 +4,8 @@
  * **Invariants**
  * 1. It belongs to the scope in which it is made: leaving that closes it, politely at first, and waits until its socket
  *    is closed.
- * 2. A peer that is frozen or cut off is noticed within the keepalive's `time` and `timeout` together.
+ * 2. A peer that is frozen or cut off is noticed within the keepalive's `time` and `timeout` together, until a GOAWAY has
+ *    come: Node sends no pings after that, and calls that run go on.
  * 3. Why it ended is known before anybody is told that it has.
  */
 import { type ClientHttp2Session, connect as connectHttp2, constants } from "node:http2"
@@ -65,6 +66,8 @@ export class Connection {
     session.on("error", (error) => this.lose(undefined, said(error)))
     session.on("goaway", (code, _last, data) => {
       const why = data === undefined || data.length === 0 ? "" : `: ${Buffer.from(data).toString("latin1")}`
+      // Node sends no pings on a connection that is being left, so the kernel's probes have to do.
+      this.socket.setKeepAlive(true, keepaliveOptions(settings.keepalive)["grpc.keepalive_time_ms"])
       if (code !== constants.NGHTTP2_NO_ERROR) this.lose(code, `The server closed the connection${why}`)
       this.goesAway()
     })
@@ -120,9 +123,9 @@ export class Connection {
   readonly ping: Effect.Effect<boolean> = Effect.callback<boolean>((resume) => {
     const { session } = this
     if (session.destroyed) return resume(Effect.succeed(false))
-    const sent = session.ping((error) => resume(Effect.succeed(error === null)))
-    // Too many are on their way: they count.
-    if (!sent) resume(Effect.never)
+    // It gives no answer at all while the connection is being made or left, but calls back; too many give false.
+    const sent: boolean | undefined = session.ping((error) => resume(Effect.succeed(error === null)))
+    if (sent === false) resume(Effect.never)
   })
 
   destroy(details: string): void {

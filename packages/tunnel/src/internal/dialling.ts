@@ -25,12 +25,9 @@ import { connect as connectOnce } from "./connection.ts"
 import { dial, paths } from "./grpcCarrier.ts"
 import { dialOwn } from "./http2Carrier.ts"
 import { keepaliveOptions } from "./keepalive.ts"
-import { limitsOf } from "./limits.ts"
+import { connectionWindow, limitsOf } from "./limits.ts"
 import { type Target, targetOf } from "./target.ts"
 import { runClient, runServer } from "./tunnel.ts"
-
-/** What the server may send ahead, to the connection and to the call: more than a link of 50 ms at 1 Gbit/s has room for. */
-const ownWindow = 8 * 1024 * 1024
 
 /** The longest message that grpc-js takes by default. */
 const leastMaxMessage = 4 * 1024 * 1024
@@ -44,7 +41,7 @@ interface OwnEndpoint {
 /** HTTP/2 has no window below its default, and none of more than 31 bits. */
 const windowOf = (given: number | undefined): number =>
   given === undefined
-    ? ownWindow
+    ? connectionWindow
     : Math.min(Math.max(countUnsafe("the window of a connection", given, 1), 65_535), 0x7fff_ffff)
 
 /** The credentials of grpc-js do not show what they hold; but those without TLS are of one class. */
@@ -54,6 +51,12 @@ const inTheClear = (given: object): boolean =>
 /** grpc-js goes through a proxy where one of these names it. */
 const proxied = (): boolean =>
   ["grpc_proxy", "https_proxy", "http_proxy"].some((name) => (process.env[name] ?? "") !== "")
+
+/** Looks at the address before any work starts. */
+export const checkEndpoint = (to: Endpoint): Effect.Effect<void> =>
+  Effect.sync(() => {
+    ownEndpoint(to)
+  })
 
 /** What a tunnel's own connection can dial; `undefined` where it takes grpc-js. */
 const ownEndpoint = (to: Endpoint): OwnEndpoint | undefined => {
@@ -70,7 +73,7 @@ const ownEndpoint = (to: Endpoint): OwnEndpoint | undefined => {
     return { target, tls: to.tls, window: windowOf(to.window) }
   }
   const plain = inTheClear(to.credentials) && Object.keys(to.channelOptions ?? {}).length === 0 && !proxied()
-  return target === undefined || !plain ? undefined : { target, tls: false, window: ownWindow }
+  return target === undefined || !plain ? undefined : { target, tls: false, window: connectionWindow }
 }
 
 type GrpcEndpoint = Exclude<Endpoint, { readonly tls: unknown }>

@@ -57,7 +57,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   protected timer: Entry | undefined
   protected openedAt = 0
   protected opened = false
-  private readonly window: Receiving
+  protected readonly window: Receiving
   /** The code for a peer that breaks the framing of messages. */
   private readonly framingCode: number
   private pending: Array<Event> | undefined
@@ -70,13 +70,14 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   private cancelled = false
   private lateWrites = 0
 
-  constructor(link: Link, outbound: Outbound, framingCode: number, revision: Revision) {
+  constructor(link: Link, outbound: Outbound, framingCode: number, revision: Revision, method: string) {
     this.link = link
     this.outbound = outbound
     this.framingCode = framingCode
     this.inbound = new Assembler(link.limits.maxMessageSize, link.held)
-    const { maxUnread, window } = link.limits
-    this.window = revision === revisionOne ? new ReceiveWindow(window) : new UnreadBytes(maxUnread)
+    const { growth, limits } = link
+    this.window =
+      revision === revisionOne ? new ReceiveWindow(growth, method) : new UnreadBytes(limits.maxUnread)
   }
 
   protected abstract get ref(): StreamRef
@@ -210,6 +211,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
       }
       this.ran(name)
     }
+    this.window.close()
     this.cell?.unlink()
     this.noteClosed()
   }
@@ -263,6 +265,21 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
     this.link.held.check()
   }
 
+  /** The rest of a message that somebody waits for is consumed whatever comes, so the peer need not wait with it. */
+  private expectRest(): void {
+    const { awaited } = this.inbound
+    if (awaited > 0 && this.takesData) this.announce(this.window.expect(awaited))
+  }
+
+  /** Grants what calls of the method have come to need, to a peer that began with less. */
+  protected widen(): void {
+    this.announce(this.window.start())
+  }
+
+  private announce(increment: number): void {
+    if (increment > 0) this.link.outbox.announce(this.outbound, increment)
+  }
+
   get held(): number {
     return this.inbound.held + this.outbound.queued
   }
@@ -295,10 +312,10 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
       return
     }
     if (step.consumed > 0 && this.takesData) {
-      const increment = this.window.consume(step.consumed)
-      if (increment > 0) this.link.outbox.announce(this.outbound, increment)
+      this.announce(this.window.consume(step.consumed))
     }
     if (step.message !== undefined) this.take(step.message)
+    this.expectRest()
   }
 
   // ── what is observed ───────────────────────────────────────────────────────────────────────────────────────

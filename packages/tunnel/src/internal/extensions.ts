@@ -20,12 +20,13 @@ export const extensionsKey = "curfew-tunnel-extensions"
  * - `drain`: an end announces that it drains.
  * - `cancel-reason`: a cancel carries why.
  * - `binary-metadata`: the values of `-bin` keys are any bytes, not only UTF-8.
+ * - `bulk`: windows grow, and a stream that has the writer to itself sends pieces that are longer than other peers'.
  */
-export type Extension = "drain" | "cancel-reason" | "binary-metadata"
+export type Extension = "drain" | "cancel-reason" | "binary-metadata" | "bulk"
 
 export type Extensions = ReadonlySet<Extension>
 
-const known: ReadonlyArray<Extension> = ["drain", "cancel-reason", "binary-metadata"]
+const known: ReadonlyArray<Extension> = ["drain", "cancel-reason", "binary-metadata", "bulk"]
 
 /** What this end speaks. */
 export const allExtensions: Extensions = new Set(known)

@@ -127,6 +127,9 @@ export const defaultWindow = 65_536
  */
 export const maxChunk = 16_384
 
+/** Rule `long-pieces`: the same for a stream that has the writer to itself, between ends that agreed on it. */
+export const longPiece = 65_536
+
 /** The largest value of a `uint32` field. */
 export const maxUint32 = 0xffff_ffff
 

@@ -26,11 +26,24 @@ export class Held {
   sent = 0
   received = 0
   readonly limit: number
+  /** Room that is taken for messages that are still coming. */
+  private aside = 0
   /** Every stream, from before it can hold anything until it is forgotten. */
   readonly holders = new Set<Holder>()
 
   constructor(limit = Number.POSITIVE_INFINITY) {
     this.limit = limit
+  }
+
+  /** Takes room for a message of which little has come; false when too much room is taken already. */
+  setAside(bytes: number): boolean {
+    if (this.aside + bytes > this.limit / 4) return false
+    this.aside += bytes
+    return true
+  }
+
+  giveBack(bytes: number): void {
+    this.aside -= bytes
   }
 
   /** How many streams wait for credit. */

@@ -138,7 +138,10 @@ export const dialOwn = (connection: Connection, call: OwnCall): Effect.Effect<Ca
     const cancel = (): void => {
       if (!stream.destroyed) stream.close(constants.NGHTTP2_CANCEL)
     }
-    stream.on("error", () => undefined)
+    stream.on("error", (error) => {
+      // What ends the session ends its calls, and is said to them first.
+      if (session.destroyed) connection.lose(undefined, error.message)
+    })
     stream.once("close", () => over(status ?? endOf(connection, stream, http)))
     stream.once("end", () => {
       if (status === undefined) return
@@ -161,10 +164,10 @@ export const dialOwn = (connection: Connection, call: OwnCall): Effect.Effect<Ca
         negotiates: negotiates(received),
         extensions: readExtensions(received),
         framing: batched ? "batches as messages" : "messages",
-        listen: (onFrame, listener) => {
+        listen: (onFrame, listener, onPiece) => {
           onEnd = listener
           if (ending.value !== undefined) return listener(ending.value)
-          const reader = new MessageReader(batched, call.maxMessage, onFrame)
+          const reader = new MessageReader(batched, call.maxMessage, onFrame, onPiece)
           stream.on("data", (chunk: Buffer) => {
             if (ending.value !== undefined) return
             const wrong = reader.feed(chunk)

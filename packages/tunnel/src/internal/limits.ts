@@ -16,6 +16,7 @@ export interface Limits {
   readonly maxStreams: number
   readonly maxMetadataSize: number
   readonly window: number
+  readonly maxWindow: number
   readonly maxUnread: number
   readonly maxBuffered: number
   readonly maxHandlers: number
@@ -38,6 +39,17 @@ const sizes = (options: TunnelOptions): Pick<Limits, "maxMessageSize" | "maxBuff
   }
 }
 
+/** What a peer may send ahead on a connection: more than a link of 50 ms at 1 Gbit/s has room for. */
+export const connectionWindow = 8 * 1024 * 1024
+
+const longestWindow = 0x7fff_ffff
+
+const windows = (options: TunnelOptions): Pick<Limits, "window" | "maxWindow"> => {
+  const window = whole("window", options.window, defaultWindow, longestWindow)
+  const maxWindow = whole("maxWindow", options.maxWindow, 4 * 1024 * 1024, longestWindow)
+  return { window, maxWindow: Math.max(window, maxWindow) }
+}
+
 /** Handlers of all tunnels of a service. */
 export const serviceHandlers = (most: number | undefined): number =>
   whole("maxServiceHandlers", most, 16_384, Number.MAX_SAFE_INTEGER)
@@ -53,7 +65,7 @@ export const limitsOf = (options: TunnelOptions): Limits => ({
   maxStreams: whole("maxStreams", options.maxStreams, 1024, Number.MAX_SAFE_INTEGER),
   maxHandlers: whole("maxHandlers", options.maxHandlers, 1024, Number.MAX_SAFE_INTEGER),
   maxMetadataSize: whole("maxMetadataSize", options.maxMetadataSize, 65_536, maxUint32),
-  window: whole("window", options.window, defaultWindow, 0x7fff_ffff),
+  ...windows(options),
   maxUnread: whole("maxUnread", options.maxUnread, 4 * 1024 * 1024, Number.MAX_SAFE_INTEGER),
   revisions: options.flowControl === false ? [revisionZero] : [revisionZero, revisionOne],
   openTimeout: Duration.millis(

@@ -29,10 +29,11 @@ import type { DrainedBy, Side, TunnelEnd, TunnelEvent, TunnelKind } from "../Tun
 import { Admission } from "./admission.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { Deadlines } from "./deadlines.ts"
-import { type ServerFrame, tunnelId } from "./frame.ts"
+import { longPiece, type ServerFrame, tunnelId } from "./frame.ts"
 import { Held } from "./held.ts"
 import type { Limits } from "./limits.ts"
 import type { RpcStatus } from "./rpcStatus.ts"
+import { Growth } from "./window.ts"
 import { Outbox, run } from "./writer.ts"
 
 /** What grpc-js' `getAuthContext` gives. */
@@ -63,6 +64,8 @@ export class Link {
   readonly observe: ((event: TunnelEvent) => void) | undefined
   readonly held: Held
   readonly outbox: Outbox
+  /** What the windows of its streams may grow to. */
+  readonly growth: Growth
   readonly deadlines = new Deadlines()
   /** Who is at the other end, for handlers and hooks. */
   readonly origin: TunnelOrigin
@@ -105,6 +108,10 @@ export class Link {
     this.authContext = secure ? { transportSecurityType: "ssl", sslPeerCertificate: certificate } : {}
     this.held = new Held(setup.limits.maxBuffered)
     this.outbox = new Outbox(this.held)
+    const { maxBuffered, maxWindow, window } = setup.limits
+    const bulk = setup.carrier.extensions.has("bulk")
+    this.growth = bulk ? new Growth(window, maxWindow, maxBuffered / 4, () => this.now()) : new Growth(window)
+    if (bulk) this.outbox.alone = longPiece
     this.calls = new Admission(setup.limits.maxHandlers)
     const { observer } = setup
     this.observe = observer && ((event) => this.guard("tunnel observer", () => observer(event)))

@@ -84,7 +84,13 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   constructor(engine: ServerEngine, incoming: Incoming) {
     const { id, revision, window } = incoming
     const { link } = engine
-    super(link, new Outbound(new SendWindow(window, revision), id), Code.INVALID_ARGUMENT, revision)
+    super(
+      link,
+      new Outbound(new SendWindow(window, revision), id),
+      Code.INVALID_ARGUMENT,
+      revision,
+      incoming.path
+    )
     this.id = incoming.id
     this.path = incoming.path
     this.method = incoming.method
@@ -152,6 +158,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     if (this.state._tag === "Ended" || this.state._tag === "Closed") return
     this.asking = false
     this.noteOpened()
+    this.widen()
     this.enterState(Machine.initial(this.method.definition.requestStream))
     if (this.state._tag === "Gathering") this.read()
     if (this.endedWhileAsking) this.halfClose()

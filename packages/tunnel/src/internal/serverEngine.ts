@@ -24,6 +24,7 @@ import {
   tunnelId
 } from "./frame.ts"
 import { drainingDetails, type Link, shuttingDownDetails } from "./link.ts"
+import type { OnPiece } from "./messages.ts"
 import { MetadataProblem, metadataFromWire } from "./metadata.ts"
 import { reasonFromWire } from "./reasonWire.ts"
 import { makeStatus, refusalToWire } from "./rpcStatus.ts"
@@ -52,7 +53,16 @@ export class ServerEngine {
 
   readonly receive = (bytes: Buffer, start = 0, end: number = bytes.length): void => {
     if (this.link.end !== undefined) return
-    const frame = decodeClientPart(bytes, start, end)
+    this.take(decodeClientPart(bytes, start, end))
+  }
+
+  /** A part of a piece of a message, from a carrier that does not wait for all of it. */
+  readonly receivePiece: OnPiece = (id, size, data): void => {
+    if (this.link.end !== undefined) return
+    this.take(size < 0 ? { _tag: "MoreData", id, data } : { _tag: "Message", id, size, data })
+  }
+
+  private take(frame: ClientFrame | Malformed): void {
     if (frame._tag === "NewStream") {
       this.open(frame)
       return

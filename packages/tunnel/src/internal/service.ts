@@ -27,9 +27,10 @@ import type { Carrier } from "./carrier.ts"
 import { allFull, noTunnel, TunnelGrpcChannel } from "./channel.ts"
 import { admit, type Entrant, refuse } from "./entry.ts"
 import { accept, identity, paths } from "./grpcCarrier.ts"
-import { checkLimits, serviceHandlers } from "./limits.ts"
+import { checkLimits, connectionWindow, serviceHandlers } from "./limits.ts"
 import type { Pooled } from "./pool.ts"
 import { changesKept, noCall, ReverseRegistry } from "./reverseRegistry.ts"
+import { widenServerWindows } from "./serverWindows.ts"
 import { runClient, runServer } from "./tunnel.ts"
 import { notReadyAfter, waitingFor } from "./waiting.ts"
 
@@ -90,6 +91,7 @@ export const makeService = <I>(
       PubSub.sliding<ReverseChange<I>>(changesKept),
       PubSub.shutdown
     )
+    yield* widenServerWindows(connectionWindow)
     const registry = new ReverseRegistry<I>(changes)
     const admission = new Admission(serviceHandlers(options.maxServiceHandlers))
     let closed = false

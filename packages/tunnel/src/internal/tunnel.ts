@@ -100,7 +100,7 @@ export const runClient = (
     link = yield* linkOver(carrier, "client", kind, options)
     const engine = new ClientEngine(link)
     const { ending } = link
-    carrier.listen(engine.receive, (end) => link?.close(endOf(end)))
+    carrier.listen(engine.receive, (end) => link?.close(endOf(end)), engine.receivePiece)
     if (!carrier.negotiates) engine.assume()
     yield* Effect.timeoutOrElse(engine.ready, {
       duration: link.limits.openTimeout,
@@ -171,7 +171,7 @@ export const runServer = <I>(
     // Behind the settings, which are the first frame of every tunnel.
     const ignore = admission.onRefuse(() => link?.drain())
     yield* Effect.addFinalizer(() => Effect.sync(ignore))
-    carrier.listen(engine.receive, (end) => link?.close(endOf(end)))
+    carrier.listen(engine.receive, (end) => link?.close(endOf(end)), engine.receivePiece)
     yield* ready(handleOf(link, over, () => engine.size))
     yield* Deferred.await(ending)
   })

@@ -4,11 +4,16 @@
  * **Invariants**
  * 1. Rule `credit-saturates`: credit is never negative and never exceeds 2³²−1: an update that would overflow
  *    saturates, so that a wrapped number cannot stall a stream.
- * 2. On the receiving side, `room + held + owed = limit` at all times: what the peer may still send, what was
- *    received and not yet consumed, and what was consumed and not yet announced.
+ * 2. On the receiving side, `room + held + owed = limit + ahead` at all times: what the peer may still send, what was
+ *    received and not yet consumed, what was consumed and not yet announced, and what was granted for the rest of a
+ *    message that somebody waits for, who consumes it whatever comes.
  * 3. Rule `updates-gathered`: updates are gathered up to half a window. Since `owed` stays below that, a peer whose
  *    bytes are all consumed always has credit, so gathering cannot stall it.
- * 4. Without flow control (revision zero) a sender has credit without end, and nothing is announced. Rule
+ * 4. Rule `window-grows`, towards a peer that agreed: a stream that has moved a whole window, and whose reader keeps up, gets a larger one: up to
+ *    256 KiB, and beyond that where it moved the window within two round trips, up to a limit. More would not be faster,
+ *    and would stand before others on the way. Windows grow as long as the streams of the tunnel have not grown by too much together. What a stream has grown by
+ *    is given back once, when it closes.
+ * 5. Without flow control (revision zero) a sender has credit without end, and nothing is announced. Rule
  *    `unread-bounded`: what waits for its reader is bounded all the same, so a stream that nobody reads ends; the
  *    tunnel does not stop for it.
  */
@@ -37,10 +42,16 @@ export class SendWindow {
 
 /** What counts the bytes of a stream that have come and have not been consumed. */
 export interface Receiving {
+  /** The stream begins; what is added to its first window. */
+  readonly start: () => number
   /** Takes a received payload; false if the peer sent more than it may. */
   readonly receive: (length: number) => boolean
   /** Returns consumed bytes; the increment to announce now, or 0. */
   readonly consume: (length: number) => number
+  /** So many bytes are still to come of a message that its reader waits for; the increment to announce now, or 0. */
+  readonly expect: (length: number) => number
+  /** The stream is over. */
+  readonly close: () => void
   /** What the peer is told that has sent more than it may. */
   readonly refusal: string
   /** The name of what it passed. */
@@ -61,6 +72,10 @@ export class UnreadBytes implements Receiving {
     return `More than ${this.most} bytes wait for their reader: read them, or use flow control`
   }
 
+  start(): number {
+    return 0
+  }
+
   receive(length: number): boolean {
     this.unread += length
     return this.unread <= this.most
@@ -70,20 +85,45 @@ export class UnreadBytes implements Receiving {
     this.unread -= length
     return 0
   }
+
+  expect(): number {
+    return 0
+  }
+
+  close(): void {
+    this.unread = 0
+  }
 }
 
 /** What the peer may send. */
 export class ReceiveWindow implements Receiving {
   readonly name = "window"
-  private readonly limit: number
+  private readonly growth: Growth
+  private readonly method: string
+  private limit: number
   private room: number
   private owed = 0
-  private readonly threshold: number
+  private ahead = 0
+  /** Bytes that were consumed since the window was last looked at, and when that was. */
+  private moved = 0
+  private since = 0
+  /** Bytes that came, and how many of them the last update could not have brought yet. */
+  private came = 0
+  private asked = -1
+  private askedAt = 0
 
-  constructor(limit: number) {
-    this.limit = limit
-    this.room = limit
-    this.threshold = Math.max(1, limit >>> 1)
+  constructor(growth: Growth, method = "") {
+    this.growth = growth
+    this.method = method
+    this.limit = growth.base
+    this.room = growth.base
+  }
+
+  start(): number {
+    const extra = this.growth.first(this.method)
+    this.limit += extra
+    this.room += extra
+    return extra
   }
 
   get refusal(): string {
@@ -94,16 +134,160 @@ export class ReceiveWindow implements Receiving {
   receive(length: number): boolean {
     if (length > this.room) return false
     this.room -= length
+    this.came += length
+    if (this.asked >= 0 && this.came > this.asked) this.heard()
     return true
+  }
+
+  /** Rule `rest-granted`. */
+  expect(length: number): number {
+    if (!this.growth.far) return 0
+    const increment = length - this.room
+    // Less than an update would carry comes with the next one.
+    if (increment < this.limit >>> 1) return 0
+    this.ahead += increment
+    this.room += increment
+    return increment
   }
 
   /** Returns consumed bytes; the increment to announce now, or 0. */
   consume(length: number): number {
-    this.owed += length
-    if (this.owed < this.threshold) return 0
+    const repaid = Math.min(this.ahead, length)
+    this.ahead -= repaid
+    this.owed += length - repaid
+    this.moved += length
+    if (this.moved >= this.limit) this.grow()
+    if (this.owed < Math.max(1, this.limit >>> 1)) return 0
     const increment = this.owed
     this.owed = 0
+    this.ask()
     this.room += increment
     return increment
   }
+
+  /** An update goes out: bytes that come beyond those granted before have taken a round trip. */
+  private ask(): void {
+    if (!this.growth.agreed || this.asked >= 0) return
+    this.asked = this.came + this.room
+    this.askedAt = this.growth.now()
+  }
+
+  private heard(): void {
+    this.growth.tookRoundTrip(this.growth.now() - this.askedAt)
+    this.asked = -1
+  }
+
+  /** Rule `window-grows`. What is unread says whether the reader keeps up. */
+  private grow(): void {
+    const { growth } = this
+    if (!growth.agreed) return
+    const now = growth.now()
+    const took = now - this.since
+    this.since = now
+    this.moved = 0
+    const unread = this.limit + this.ahead - this.room - this.owed
+    if (unread > this.limit >>> 2) return
+    // A window that takes longer than the way there and back holds nobody up: more of it would only queue on the way.
+    if (this.limit >= growth.near && took > roundTripsToWaitFor * growth.roundTrip) return
+    const extra = this.growth.more(this.limit, this.method)
+    this.limit += extra
+    this.owed += extra
+  }
+
+  close(): void {
+    this.growth.giveBack(this.limit)
+    this.limit = this.growth.base
+  }
 }
+
+/** Up to here a window grows whatever the round trip: in it two processes can work at the same time. */
+const nearWindow = 262_144
+
+/** From so many milliseconds on the peer is far away. */
+const farRoundTrip = 5
+
+/** A window that was moved in fewer of them was waited for. */
+const roundTripsToWaitFor = 2
+
+/** So many methods have what they came to need remembered. */
+const methodsKept = 256
+
+/** What the windows of a tunnel's streams may grow to, one by one and together. */
+export class Growth {
+  /** What every stream starts with, and has for itself. */
+  readonly base: number
+  readonly agreed: boolean
+  /** Monotonic milliseconds. */
+  readonly now: () => number
+  private readonly most: number
+  private readonly together: number
+  private used = 0
+  private readonly needed = new Map<string, number>()
+
+  /** The shortest way there and back that was seen, in milliseconds: no way at all before anything was seen. */
+  roundTrip = 0
+  private seen = false
+
+  /** Without `most` nothing grows: the peer knows of fixed windows only. */
+  constructor(base: number, most?: number, together = 0, now: () => number = () => 0) {
+    this.agreed = most !== undefined
+    this.now = now
+    this.base = base
+    this.most = most ?? base
+    this.together = together
+  }
+
+  /** What is added to the first window of a stream, by what streams of its method came to need. */
+  first(method: string): number {
+    const wanted = this.needed.get(method)
+    return wanted === undefined ? 0 : this.take(wanted - this.base)
+  }
+
+  /** What is added to a window that its stream has used up. */
+  more(limit: number, method: string): number {
+    const wanted = Math.min(limit * growthFactor, limit < this.near ? this.near : this.most)
+    const extra = this.take(wanted - limit)
+    if (extra > 0) this.remember(method, limit + extra)
+    return extra
+  }
+
+  tookRoundTrip(millis: number): void {
+    this.roundTrip = this.seen ? Math.min(this.roundTrip, millis) : millis
+    this.seen = true
+  }
+
+  /** The peer is so far away that what it waits for costs more than what stands on the way. */
+  get far(): boolean {
+    return this.agreed && this.roundTrip >= farRoundTrip
+  }
+
+  get near(): number {
+    return Math.min(nearWindow, this.most)
+  }
+
+  /** What streams have beyond their first windows. */
+  get inUse(): number {
+    return this.used
+  }
+
+  giveBack(limit: number): void {
+    this.used -= limit - this.base
+  }
+
+  private take(wanted: number): number {
+    const extra = Math.min(wanted, this.together - this.used)
+    if (extra <= 0) return 0
+    this.used += extra
+    return extra
+  }
+
+  private remember(method: string, limit: number): void {
+    if ((this.needed.get(method) ?? 0) >= limit) return
+    const [oldest] = this.needed.keys()
+    if (this.needed.size >= methodsKept && oldest !== undefined) this.needed.delete(oldest)
+    this.needed.set(method, limit)
+  }
+}
+
+/** A window that is used up grows so many times as large. */
+const growthFactor = 4

@@ -3,6 +3,7 @@ import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import {
+  type Endpoint,
   openForward,
   Services,
   serveReverse,
@@ -44,6 +45,27 @@ export const listenWith = (
 export const kinds = ["forward", "reverse"] as const
 export type Kind = (typeof kinds)[number]
 
+/** How a tunnel is dialled: over a connection of its own, or over a grpc-js client. */
+const dialledWith = ["a connection of its own", "a grpc-js client"] as const
+type DialledWith = (typeof dialledWith)[number]
+
+/** Each kind of tunnel, dialled in each way. */
+export const kindsAndDials = kinds.flatMap((kind) => dialledWith.map((dialled) => [kind, dialled] as const))
+
+/** An endpoint in the clear that is dialled as said. */
+const endpointOf = (
+  address: string,
+  dialled: DialledWith = "a connection of its own"
+): Effect.Effect<Endpoint, never, Scope.Scope> => {
+  if (dialled === "a connection of its own") return Effect.succeed({ address, tls: false })
+  const make = () =>
+    new grpc.Client(address, grpc.credentials.createInsecure(), { "grpc.use_local_subchannel_pool": 1 })
+  return Effect.map(
+    Effect.acquireRelease(Effect.sync(make), (client) => Effect.sync(() => client.close())),
+    (client) => ({ client })
+  )
+}
+
 export interface Pair {
   readonly channel: TunnelChannel
   readonly client: EchoClient
@@ -60,6 +82,7 @@ export interface PairOptions {
   readonly dialled?: TunnelOptions
   /** Beside those, at the end that dials. */
   readonly dialling?: TunnelOptions
+  readonly with?: DialledWith
 }
 
 /** A tunnel of either kind whose serving end runs the echo service. */
@@ -78,7 +101,7 @@ export const tunnelPair = (
     const service = yield* TunnelService.make({ ...shared, ...options.dialled, services })
     const listening = yield* listen(service.addTo)
     const own = { ...shared, ...options.dialling }
-    const to = { address: listening.address, credentials: grpc.credentials.createInsecure() }
+    const to = yield* endpointOf(listening.address, options.with)
     const channel =
       kind === "forward"
         ? yield* openForward(to, own)

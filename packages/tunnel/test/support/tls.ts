@@ -24,3 +24,11 @@ export const trusting = (servers: Authority, own?: Signed): grpc.ChannelCredenti
   const { cert_chain, private_key } = pair(own)
   return grpc.credentials.createSsl(root, private_key, cert_chain)
 }
+
+/** The same for a tunnel's connection of its own, as `tls.connect` takes it. */
+export const trustingOwn = (servers: Authority, own?: Signed) => {
+  const ca = read(`${servers}.crt`)
+  if (own === undefined) return { ca }
+  const { cert_chain: cert, private_key: key } = pair(own)
+  return { ca, cert, key }
+}
