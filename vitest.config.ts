@@ -21,7 +21,12 @@ export default defineConfig({
   ssr: { resolve: { conditions: ["@curfew/source", ...defaultServerConditions] } },
   test: {
     setupFiles: ["test/support/seed.ts"],
-    include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "test/**/*.test.ts"],
+    include: [
+      "packages/*/test/**/*.test.ts",
+      "examples/*/test/**/*.test.ts",
+      "benchmarks/test/**/*.test.ts",
+      "test/**/*.test.ts"
+    ],
     exclude: ["**/node_modules/**", "**/dist/**"],
     // A watchdog for what hangs, not a limit on speed: machines differ, and the long sweeps share theirs.
     testTimeout: 60_000,

@@ -5,33 +5,16 @@
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { gzipSync } from "node:zlib"
-import { build } from "esbuild"
+import { bundledBytes } from "./bundle.ts"
 import { type Package, packages, root } from "./workspace.ts"
 
 const tolerance = 0.1
 const begin = "<!-- sizes:begin -->"
 const end = "<!-- sizes:end -->"
 
-/** The gzipped bytes of one module; other packages of the workspace count when `whole`. */
-const measure = async (dir: string, module: string, whole: boolean): Promise<number> => {
-  const { outputFiles } = await build({
-    absWorkingDir: root,
-    bundle: true,
-    conditions: ["@curfew/source"],
-    entryPoints: [join(dir, "src", `${module}.ts`)],
-    external: ["effect", "effect/*", "@effect/*", "@grpc/*", ...(whole ? [] : ["@curfew/*"])],
-    format: "esm",
-    minify: true,
-    platform: "node",
-    target: "es2023",
-    write: false
-  })
-  const [output] = outputFiles
-  return output === undefined || output.contents.length === 0
-    ? 0
-    : gzipSync(output.contents, { level: 9 }).length
-}
+/** The bytes of one module; other packages of the workspace count when `whole`. */
+const measure = (dir: string, module: string, whole: boolean): Promise<number> =>
+  bundledBytes({ file: join(dir, "src", `${module}.ts`) }, whole ? [] : ["@curfew/*"])
 
 const kilobytes = (bytes: number): string => `${(bytes / 1000).toFixed(2)} kB`
 
