@@ -1,7 +1,7 @@
 /**
- * `npm run bench [-- part…] [--rounds N] [--only text] [--calls N] [--seconds N]` measures the named parts, or all of them,
- * prints a table each, and writes `benchmarks/results/<part>.json`. It ends with another status than 0 when a result was
- * wrong, not when a target is missed.
+ * `npm run bench [-- part…] [--rounds N] [--only text] [--calls N] [--seconds N] [--quick]` measures the named parts, or
+ * all of them, prints a table each, and writes `benchmarks/results/<part>.json`. It ends with another status than 0 when a
+ * result was wrong, not when a target is missed.
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -30,7 +30,8 @@ const read = (args: ReadonlyArray<string>): { names: ReadonlyArray<string>; opti
       rounds: { type: "string" },
       only: { type: "string" },
       calls: { type: "string" },
-      seconds: { type: "string" }
+      seconds: { type: "string" },
+      quick: { type: "boolean" }
     }
   })
   const known = Object.keys(parts)
@@ -40,6 +41,7 @@ const read = (args: ReadonlyArray<string>): { names: ReadonlyArray<string>; opti
     names: positionals.length === 0 ? known : known.filter((name) => positionals.includes(name)),
     options: {
       ...(values.only === undefined ? {} : { only: values.only }),
+      ...(values.quick === undefined ? {} : { quick: values.quick }),
       ...Object.fromEntries(
         (["rounds", "calls", "seconds"] as const).flatMap((name) => {
           const text = values[name]

@@ -5,6 +5,7 @@
 //	CURFEW_ROLE=call    a network client: opens a forward tunnel and runs the cases over it
 //	CURFEW_ROLE=invite  a network server: waits for a reverse tunnel and runs the cases over it
 //	CURFEW_ROLE=rates   a network client: measures how fast calls go over a forward tunnel
+//	CURFEW_ROLE=bench-serve, bench-call   the two ends of the benchmark: bench_test.go
 //	CURFEW_ROLE=steps   a network server with one slow method, which counts what callers that leave do to it
 //
 // CURFEW_ADDRESS is the other end, CURFEW_FLOW_CONTROL=off switches flow control off at this end. A server prints
@@ -175,10 +176,14 @@ func TestMain(m *testing.M) {
 		err = steps()
 	case "rates":
 		err = rates()
+	case "bench-serve":
+		err = benchServe()
+	case "bench-call":
+		err = benchCall()
 	case "serve", "agent", "call", "invite":
 		os.Exit(m.Run())
 	default:
-		err = fmt.Errorf("CURFEW_ROLE is %q; set it to serve, agent, call, invite, rates or steps", role)
+		err = fmt.Errorf("CURFEW_ROLE is %q; set it to serve, agent, call, invite, rates, steps, bench-serve or bench-call", role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

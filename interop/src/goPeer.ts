@@ -14,27 +14,37 @@ export interface Programs {
   readonly upstreamClient: string
 }
 
+const go = (args: ReadonlyArray<string>): string | undefined => {
+  const { error, status, stderr } = spawnSync("go", args, { cwd: here, encoding: "utf8" })
+  if (error !== undefined)
+    return "Go is missing: install Go 1.24 or newer (Debian: apt-get install golang-go) and run this again."
+  return status === 0 ? undefined : `The Go programs could not be built by "go ${args.join(" ")}":\n${stderr}`
+}
+
+const newFolder = (): string => mkdtempSync(join(tmpdir(), "curfew-interop-"))
+
+/** Builds the peer alone; a sentence when that cannot be done. */
+export const buildPeer = (folder: string = newFolder()): Pick<Programs, "peer"> | string => {
+  const peer = join(folder, "peer")
+  return go(["test", "-c", "-o", peer, "./peer"]) ?? { peer }
+}
+
 /** Builds the peer and the Go library's own two programs; a sentence when that cannot be done. */
 export const build = (): Programs | string => {
-  if (spawnSync("go", ["version"]).status !== 0)
-    return "Go is missing: install Go 1.24 or newer (Debian: apt-get install golang-go) and run this again."
-  const folder = mkdtempSync(join(tmpdir(), "curfew-interop-"))
-  const upstream = "github.com/jhump/grpctunnel/internal/cmd"
+  const folder = newFolder()
+  const built = buildPeer(folder)
+  if (typeof built === "string") return built
   const programs = {
-    peer: join(folder, "peer"),
+    ...built,
     upstreamServer: join(folder, "tunneltestsvr"),
     upstreamClient: join(folder, "tunneltestclient")
   }
-  const builds = [
-    ["test", "-c", "-o", programs.peer, "./peer"],
-    ["build", "-o", programs.upstreamServer, `${upstream}/tunneltestsvr`],
-    ["build", "-o", programs.upstreamClient, `${upstream}/tunneltestclient`]
-  ]
-  for (const args of builds) {
-    const { status, stderr } = spawnSync("go", args, { cwd: here, encoding: "utf8" })
-    if (status !== 0) return `The Go programs could not be built by "go ${args.join(" ")}":\n${stderr}`
-  }
-  return programs
+  const upstream = "github.com/jhump/grpctunnel/internal/cmd"
+  return (
+    go(["build", "-o", programs.upstreamServer, `${upstream}/tunneltestsvr`]) ??
+    go(["build", "-o", programs.upstreamClient, `${upstream}/tunneltestclient`]) ??
+    programs
+  )
 }
 
 export class GoProcess {

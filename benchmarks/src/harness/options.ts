@@ -10,6 +10,8 @@ export interface Options {
   readonly calls?: number
   /** `--seconds N`: how long a measurement lasts, where a part measures for a time. */
   readonly seconds?: number
+  /** `--quick`: what is not set is small: to see that all works, not to believe the figures. */
+  readonly quick?: boolean
 }
 
 /** A part gives its rows, or fails when a result was wrong. */

@@ -1,3 +1,4 @@
+import type { ConnectionOptions } from "node:tls"
 import { CancelReason, currentReason } from "@curfew/reason"
 import { TaskScope } from "@curfew/scope"
 import {
@@ -21,10 +22,18 @@ import { TunnelOpenError } from "./TunnelError.ts"
 import type { KeepaliveOptions, TunnelOptions } from "./TunnelOptions.ts"
 
 /**
- * Where the network server is: an address that the tunnel makes a channel for, or a grpc-js client that is there.
+ * Where the network server is: an address, or a grpc-js client that is there.
  *
- * A channel of the tunnel's own does without grpc-js' retry buffer, which a tunnel has no use for and which makes
- * backpressure fictional; give `grpc.per_rpc_retry_buffer_size: 0` to a client of yours for the same effect.
+ * With `tls` the tunnel has an HTTP/2 connection of its own, without grpc-js in between: many frames leave in one write,
+ * whoever the peer is, and the server may send `window` bytes ahead. The address is `host:port` or `unix:/path`; a name
+ * with several addresses is tried at each. No proxy of the environment is used. With `credentials` the tunnel does the
+ * same where it can: in the clear, without `channelOptions`, at an address of that form, with no proxy in the
+ * environment. Otherwise it makes a grpc-js channel, without grpc-js' retry buffer, which a tunnel has no use for and
+ * which makes backpressure fictional; give `grpc.per_rpc_retry_buffer_size: 0` to a client of yours for the same effect.
+ *
+ * **Gotchas**
+ *
+ * - The credentials of grpc-js do not show their keys, so TLS by `credentials` takes grpc-js: give `tls` for speed.
  *
  * @stability unstable
  * @since 0.1.0
@@ -34,6 +43,13 @@ export type Endpoint =
       readonly address: string
       readonly credentials: ChannelCredentials
       readonly channelOptions?: ChannelOptions
+    }
+  | {
+      readonly address: string
+      /** What `tls.connect` of Node takes, or false for a connection in the clear. */
+      readonly tls: ConnectionOptions | false
+      /** Bytes that the server may send ahead on the connection. Default 8 MiB. */
+      readonly window?: number
     }
   | { readonly client: Client }
 

@@ -58,7 +58,7 @@ export interface TunnelServiceOptions<in out I = undefined> extends TunnelOption
  *
  * **Guarantees**
  *
- * - **Owned**: every tunnel is a task of the scope that the service was made in, every stream a task of its tunnel.
+ * - **Owned**: every tunnel is a task of the scope that the service was made in, every stream is owned by its tunnel.
  * - **Reverse tunnels are ready**: one is listed only after its settings arrived, and no longer once it closes.
  * - **Refused, not broken**: after `refuseNew` a new stream gets `UNAVAILABLE`; those that run go on.
  *

@@ -4,46 +4,118 @@ import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as fc from "fast-check"
 import { Services, TunnelService } from "../src/index.ts"
-import { batchKey, pack, unpack } from "../src/internal/batch.ts"
-import { decodeServerFrame } from "../src/internal/decode.ts"
+import { batchKey, batchLimit, unpack } from "../src/internal/batch.ts"
+import { decodeClientFrame, decodeServerFrame } from "../src/internal/decode.ts"
 import { encodeFrame } from "../src/internal/encode.ts"
 import { type ClientFrame, noBytes } from "../src/internal/frame.ts"
 import { accept, identity, negotiateKey, paths } from "../src/internal/grpcCarrier.ts"
+import { encoded } from "./support/batches.ts"
 import { definition, implementation, metadata } from "./support/echo.ts"
 import { listen } from "./support/network.ts"
 
-const frames = fc.array(
-  fc.uint8Array({ maxLength: 50 }).map((bytes) => Buffer.from(bytes)),
-  { maxLength: 20 }
+const pieces: fc.Arbitrary<ReadonlyArray<ClientFrame>> = fc.array(
+  fc
+    .nat(10_000)
+    .map((length): ClientFrame => ({ _tag: "MoreData", id: 1, data: Buffer.alloc(length, length) })),
+  { maxLength: 30 }
 )
+const settings = fc.record({ capacity: fc.integer({ min: 16, max: 20_000 }), lent: fc.boolean() })
 
 const unpacked = (batch: Buffer): ReadonlyArray<Buffer> | undefined => {
   const found: Array<Buffer> = []
-  return unpack(batch, (frame) => found.push(frame)) ? found : undefined
+  return unpack(batch, (bytes, start, end) => found.push(bytes.subarray(start, end))) ? found : undefined
 }
 
-describe("a batch of frames", () => {
-  it("comes apart into the frames that went in, in order", () => {
+/** The messages in the body of an HTTP/2 request. */
+const messagesOf = (body: Buffer): ReadonlyArray<Buffer> => {
+  const found: Array<Buffer> = []
+  for (let at = 0; at < body.length; ) {
+    expect(body[at]).toBe(0)
+    const end = at + 5 + body.readUInt32BE(at + 1)
+    found.push(body.subarray(at + 5, end))
+    at = end
+  }
+  return found
+}
+
+const batchesOf = (batches: ReadonlyArray<Buffer>) =>
+  batches.flatMap((batch) => unpacked(batch) ?? []).map(decodeClientFrame)
+
+describe("frames come apart as they went in, in order,", () => {
+  it("in batches", () => {
     fc.assert(
-      fc.property(frames, (sent) => {
-        expect(pack(sent).flatMap((batch) => unpacked(batch) ?? [])).toEqual(sent)
+      fc.property(pieces, settings, (sent, how) => {
+        expect(batchesOf(encoded(sent, "batches", how))).toEqual(sent)
       })
     )
   })
 
+  it("in the messages of an HTTP/2 body", () => {
+    fc.assert(
+      fc.property(pieces, settings, (sent, how) => {
+        const body = Buffer.concat(encoded(sent, "messages", how))
+        expect(messagesOf(body).map(decodeClientFrame)).toEqual(sent)
+      })
+    )
+  })
+
+  it("in the batches of an HTTP/2 body", () => {
+    fc.assert(
+      fc.property(pieces, settings, (sent, how) => {
+        const body = Buffer.concat(encoded(sent, "batches as messages", how))
+        expect(batchesOf(messagesOf(body))).toEqual(sent)
+      })
+    )
+  })
+})
+
+describe("a batch of frames", () => {
+  const sent = [10, 100_000, 100_000, 100_000, 400_000, 10].map(
+    (length): ClientFrame => ({ _tag: "MoreData", id: 1, data: Buffer.alloc(length) })
+  )
+
   it("stays below the limit, unless it is one frame", () => {
-    const sent = [10, 100_000, 100_000, 100_000, 400_000, 10].map((length) => Buffer.alloc(length))
-    expect(pack(sent).map((batch) => unpacked(batch)?.length)).toEqual([3, 1, 1, 1])
+    const capacity = 1_000_000
+    const count = (batches: ReadonlyArray<Buffer>) => batches.map((batch) => unpacked(batch)?.length)
+    expect(count(encoded(sent, "batches", { capacity }))).toEqual([3, 1, 1, 1])
+    for (const lent of [false, true]) {
+      const body = Buffer.concat(encoded(sent, "batches as messages", { capacity, lent }))
+      expect(count(messagesOf(body))).toEqual([3, 1, 1, 1])
+    }
+  })
+
+  it("stays below it also where the slab ends first", () => {
+    for (const batch of encoded(sent, "batches")) {
+      expect(batch.length <= batchLimit || unpacked(batch)?.length === 1).toBe(true)
+    }
   })
 
   it("that is cut off is told apart from a shorter one", () => {
-    const [batch = noBytes] = pack([Buffer.from("abc"), Buffer.from("de")])
-    const whole = [0, 7, batch.length]
+    const [batch = noBytes] = encoded(
+      [
+        { _tag: "HalfClose", id: 1 },
+        { _tag: "Cancel", id: 300 }
+      ],
+      "batches"
+    )
+    const whole = [0, 8, batch.length]
     for (let length = 0; length <= batch.length; length++) {
       expect(unpacked(batch.subarray(0, length)) !== undefined, `${length} bytes`).toBe(
         whole.includes(length)
       )
     }
+  })
+})
+
+describe("a payload that is lent", () => {
+  const data = Buffer.alloc(10_000)
+  const message: ClientFrame = { _tag: "Message", id: 1, size: 20_000, data }
+
+  it("is not copied into a body, and is where frames or batches stand by themselves", () => {
+    for (const framing of ["messages", "batches as messages"] as const)
+      expect(encoded([message], framing, { lent: true })).toContain(data)
+    for (const framing of ["frames", "batches"] as const)
+      expect(encoded([message], framing, { lent: true }).some((it) => it.buffer === data.buffer)).toBe(false)
   })
 })
 
@@ -103,7 +175,7 @@ describe("a real server", () => {
     Effect.gen(function* () {
       const peer = yield* byHand(metadata({ [negotiateKey]: "on", [batchKey]: "on" }))
       expect(peer.headers.get(batchKey)).toEqual(["on"])
-      for (const batch of pack(unaryFrames.map(encodeFrame))) peer.call.write(batch)
+      for (const batch of encoded(unaryFrames, "batches")) peer.call.write(batch)
       const all = () => peer.received.flatMap((batch) => unpacked(batch) ?? [])
       yield* Effect.repeat(Effect.yieldNow, { until: () => all().length >= 4 })
       expect(all().map((frame) => decodeServerFrame(frame)._tag)).toEqual([
@@ -168,7 +240,9 @@ describe("an outer call that was cancelled while it was let in", () => {
         ({ code }) => ends.push(code)
       )
       expect(ends).toEqual([grpc.status.CANCELLED])
-      yield* carrier.write([Buffer.from("x")])
+      let taken = 0
+      carrier.write([Buffer.from("x")], () => taken++)
+      expect(taken).toBe(1)
       yield* carrier.end()
     })
   )

@@ -4,12 +4,12 @@ import { join } from "node:path"
 import { CancelReason } from "@curfew/reason"
 import { describe, expect, it } from "@effect/vitest"
 import type { TunnelRule } from "../src/index.ts"
-import { pack } from "../src/internal/batch.ts"
 import { decodeClientFrame, decodeServerFrame } from "../src/internal/decode.ts"
 import { encodeFrame } from "../src/internal/encode.ts"
 import { allExtensions } from "../src/internal/extensions.ts"
 import { metadataToWire } from "../src/internal/metadata.ts"
 import { reasonToWire } from "../src/internal/reasonWire.ts"
+import { encoded } from "./support/batches.ts"
 import { metadata } from "./support/echo.ts"
 import { lines } from "./support/machine.ts"
 
@@ -89,10 +89,10 @@ describe("the description of the protocol", () => {
       reason: reasonToWire(CancelReason.Requested({ message: "the user left" }))
     }),
     "a drain": encodeFrame({ _tag: "Drain", id: -1 }),
-    "a batch of a half-close of stream 1 and a cancel of stream 3": pack([
-      encodeFrame({ _tag: "HalfClose", id: 1 }),
-      encodeFrame(cancel)
-    ])[0],
+    "a batch of a half-close of stream 1 and a cancel of stream 3": encoded(
+      [{ _tag: "HalfClose", id: 1 }, cancel],
+      "batches"
+    )[0],
     "metadata with `tail-bin` as the one byte 0xff": metadataToWire(
       metadata({ "tail-bin": Buffer.from([0xff]) }),
       true

@@ -4,7 +4,7 @@
  *
  * **Invariants**
  * 1. `refuse` is final, and told once to everybody who listens.
- * 2. `enter` and `leave` are paired by a stream's task, so the count is that of tasks that still run.
+ * 2. `enter` and `leave` are paired by a stream's life, so the count is that of streams whose last finalizer has not run.
  * 3. A handler that its stream left behind, because it does not end when it is cancelled, still counts as a handler.
  */
 import * as Duration from "effect/Duration"

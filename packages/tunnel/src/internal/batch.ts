@@ -7,50 +7,38 @@
  * **Invariants**
  * 1. Rule `batch`: a batch is a run of frames, each behind its length in four bytes, big end first. Frames keep their
  *    order.
- * 2. A batch stays below `batchLimit` unless it is a single frame, so a receiver's limit on messages is not passed.
- * 3. Reading copies nothing, and bytes that are no batch are told apart from an empty one.
+ * 2. Reading copies nothing, and bytes that are no batch are told apart from an empty one.
  */
 
 /** Announces batches in the headers of the outer call, at both ends. */
 export const batchKey = "curfew-tunnel-batch"
 
-const batchLimit = 262_144
+/** A batch stays at or below this, unless it is a single frame. */
+export const batchLimit = 262_144
+
+/**
+ * What a carrier takes.
+ *
+ * - `frames`: each frame by itself.
+ * - `batches`: each batch by itself.
+ * - `messages`: the body of an HTTP/2 request, in which each frame is a gRPC message.
+ * - `batches as messages`: the same, in which each batch is one.
+ */
+export type Framing = "frames" | "batches" | "messages" | "batches as messages"
+
 const prefix = 4
 
-/** Packs frames into as few batches as the limit allows. */
-export const pack = (frames: ReadonlyArray<Buffer>): ReadonlyArray<Buffer> => {
-  const batches: Array<Buffer> = []
-  let start = 0
-  while (start < frames.length) {
-    let size = 0
-    let end = start
-    while (end < frames.length) {
-      const next = size + prefix + (frames[end] as Buffer).length
-      if (end > start && next > batchLimit) break
-      size = next
-      end++
-    }
-    const batch = Buffer.allocUnsafe(size)
-    let at = 0
-    for (; start < end; start++) {
-      const frame = frames[start] as Buffer
-      batch.writeUInt32BE(frame.length, at)
-      batch.set(frame, at + prefix)
-      at += prefix + frame.length
-    }
-    batches.push(batch)
-  }
-  return batches
-}
+/** Takes one frame: all the bytes, or a part of them. */
+export type OnFrame = (bytes: Buffer, start?: number, end?: number) => void
 
-/** Hands the frames of a batch out; false when the bytes end inside one. */
-export const unpack = (batch: Buffer, onFrame: (frame: Buffer) => void): boolean => {
+/** Hands the frames of a batch out, as parts of it; false when the bytes end inside one. */
+export const unpack = (batch: Buffer, onFrame: OnFrame): boolean => {
   let at = 0
   while (at < batch.length) {
     if (batch.length - at < prefix) return false
     const end = at + prefix + batch.readUInt32BE(at)
     if (end > batch.length) return false
-    onFrame(batch.subarray(at + prefix, end))
+    onFrame(batch, at + prefix, end)
     at = end
   }
   return true

@@ -40,6 +40,10 @@ export class Settlement {
     this.waiters.clear()
   }
 
+  get isSettled(): boolean {
+    return this.exit !== undefined
+  }
+
   /** Calls back once the promise has settled, either way; gives what stops that. */
   whenSettled(waiter: () => void): () => void {
     if (this.exit !== undefined) waiter()

@@ -1,8 +1,8 @@
 /**
- * What the library knows about a handler's call object, beside the object.
+ * What the library knows about a handler's call object.
  *
  * **Invariants**
- * 1. Nothing is added to the call object itself, and nothing here keeps it alive.
+ * 1. It is found through a symbol on the prototype, so a call object has no property more than in grpc-js.
  * 2. The signal is made when somebody asks for it, and aborts exactly when the call is cancelled.
  */
 import type { CancelReason } from "@curfew/reason"
@@ -15,13 +15,12 @@ export interface CallInfo {
   abort: AbortController | undefined
 }
 
-const infos = new WeakMap<object, CallInfo>()
+/** Under this one a call object of a tunnel leads to what is known of it. */
+export const infoKey: unique symbol = Symbol("info")
 
-export const remember = (call: object, info: CallInfo): void => {
-  infos.set(call, info)
-}
-
-export const infoOf = (call: object): CallInfo | undefined => infos.get(call)
+/** `undefined` for a call that did not come through a tunnel. */
+export const infoOf = (call: object): CallInfo | undefined =>
+  (call as { readonly [infoKey]?: CallInfo })[infoKey]
 
 const channels = new WeakMap<object, TunnelChannel>()
 

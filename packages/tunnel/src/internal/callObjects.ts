@@ -10,20 +10,27 @@
  * 1. `cancelled` is set before the event is emitted, and the event comes before `close`.
  * 2. A stream is destroyed before its pending write callback is called, so that no `error` event follows from it.
  * 3. The objects hold no state of the protocol: everything they are told goes to their `Host` and back.
+ * 4. What they share stands on their prototypes: a call costs one object and no closure.
  */
 import { EventEmitter } from "node:events"
 import { Duplex, Readable, Writable } from "node:stream"
 import type { CancelReason } from "@curfew/reason"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
+import { type CallInfo, infoKey } from "./callInfo.ts"
 import type { AuthContext } from "./link.ts"
 import { isMetadata } from "./metadata.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
 
 type WriteCallback = (error?: Error | null) => void
 
+const hostKey: unique symbol = Symbol("host")
+const answerKey: unique symbol = Symbol("answer")
+
 /** What a call object needs of the stream behind it. */
 export interface Host {
+  /** What the library knows of the call. */
+  readonly info: CallInfo
   readonly path: string
   readonly metadata: Metadata
   readonly peer: string
@@ -67,22 +74,57 @@ export const transportKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.tr
 /** Under this one stands the tunnel that the call came through. */
 const originKey: unique symbol = /* @__PURE__ */ Symbol.for("curfew.tunnel")
 
-/** The part that all four kinds share; grpc-js calls it the surface. */
-const surface = (host: Host) => ({
-  [transportKey]: "tunnel" as const,
-  [originKey]: host.origin,
-  metadata: host.metadata,
-  cancelled: false,
-  getPeer: () => host.peer,
-  getPath: () => host.path,
-  getHost: () => host.peer,
-  getDeadline: () => host.deadline,
-  getAuthContext: () => host.authContext,
-  getMetricsRecorder: () => noMetrics,
-  sendMetadata: (metadata: Metadata) => host.sendHeaders(metadata)
-})
-
 const noMetrics = new Proxy({}, { get: () => () => undefined })
+
+/** The part that all four kinds share; grpc-js calls it the surface. It stands on their prototypes. */
+const surface: PropertyDescriptorMap & ThisType<Handled> = {
+  [transportKey]: { value: "tunnel" },
+  [originKey]: {
+    get() {
+      return this[hostKey].origin
+    }
+  },
+  [infoKey]: {
+    get() {
+      return this[hostKey].info
+    }
+  },
+  getPeer: {
+    value() {
+      return this[hostKey].peer
+    }
+  },
+  getPath: {
+    value() {
+      return this[hostKey].path
+    }
+  },
+  getHost: {
+    value() {
+      return this[hostKey].peer
+    }
+  },
+  getDeadline: {
+    value() {
+      return this[hostKey].deadline
+    }
+  },
+  getAuthContext: {
+    value() {
+      return this[hostKey].authContext
+    }
+  },
+  getMetricsRecorder: { value: () => noMetrics },
+  sendMetadata: {
+    value(metadata: Metadata) {
+      this[hostKey].sendHeaders(metadata)
+    }
+  }
+}
+
+interface Handled {
+  readonly [hostKey]: Host
+}
 
 /** The answer of a unary or client-streaming handler. */
 export const responder =
@@ -92,69 +134,101 @@ export const responder =
       host.sendStatus(statusOfError(error, trailers))
       return
     }
-    host.sendMessage(value, () => undefined)
+    host.sendMessage(value, ignore)
     host.sendStatus(makeStatus(Code.OK, "OK", trailers))
   }
 
+/** Emits `cancelled`, with `cancelled` set before. */
+const cancelled = (call: CallObject, reason: CancelReason): void => {
+  call.cancelled = true
+  call.emit("cancelled", reason)
+}
+
 /** An `error` event is an answer, also of a handler that has a callback for it. */
-const failing = <E extends EventEmitter>(call: E, host: Host): E =>
-  call.on("error", (error) => host.sendStatus(statusOfError(error)))
-
-export const unaryCall = (host: Host, request: unknown): CallObject => {
-  const call = Object.assign(failing(new EventEmitter(), host), surface(host), { request })
-  return Object.assign(call, {
-    tellCancelled: (reason: CancelReason) => {
-      call.cancelled = true
-      call.emit("cancelled", reason)
-    },
-    tellLeft: ignore
-  })
+function answerError(this: Handled, error: unknown): void {
+  this[hostKey].sendStatus(statusOfError(error))
 }
 
-/** Emits `cancelled` and destroys the stream. */
-const cancellable = <S extends Readable | Writable | Duplex>(stream: S, host: Host, abandoned = ignore) => {
-  const call = Object.assign(stream, surface(host))
-  return Object.assign(call, {
-    tellCancelled: (reason: CancelReason) => {
-      call.cancelled = true
-      call.emit("cancelled", reason)
-      call.destroy()
-    },
-    tellLeft: () => {
-      if (call.destroyed && !call.cancelled) abandoned()
-    }
-  })
+class UnaryCall extends EventEmitter implements CallObject {
+  cancelled = false
+  readonly metadata: Metadata
+  readonly request: unknown
+  readonly [hostKey]: Host
+
+  constructor(host: Host, request: unknown) {
+    super()
+    this[hostKey] = host
+    this.metadata = host.metadata
+    this.request = request
+    this.on("error", answerError)
+  }
+
+  tellCancelled(reason: CancelReason): void {
+    cancelled(this, reason)
+  }
+
+  tellLeft(): void {}
 }
 
-export const readableCall = (host: Host): CallObject & Readable =>
-  cancellable(failing(new Readable({ objectMode: true, read: () => host.read() }), host), host)
+class ReadableCall extends Readable implements CallObject {
+  cancelled = false
+  readonly metadata: Metadata
+  readonly [hostKey]: Host
+
+  constructor(host: Host) {
+    super({ objectMode: true })
+    this[hostKey] = host
+    this.metadata = host.metadata
+    this.on("error", answerError)
+  }
+
+  override _read(): void {
+    this[hostKey].read()
+  }
+
+  tellCancelled(reason: CancelReason): void {
+    cancelled(this, reason)
+    this.destroy()
+  }
+
+  tellLeft(): void {}
+}
+
+/** What a call that is written to will be answered with. */
+interface Answer {
+  failure: RpcStatus | undefined
+  trailers: Metadata | undefined
+}
+
+/** A call that is written to. */
+type Answering = (WritableCall | DuplexCall) & Handled
 
 /**
  * Lets a handler end a writable call with trailers, or with an error as its status. What it does after the stream
  * was destroyed would vanish inside Node, so it goes to the host, which knows it for late.
  */
-const answering = <S extends Writable | Duplex>(stream: S, answer: Answer, host: Host) => {
-  const end = stream.end.bind(stream)
-  const write = stream.write.bind(stream) as (chunk: unknown, ...rest: ReadonlyArray<unknown>) => boolean
-  stream.on("error", (error) => {
-    answer.failure = statusOfError(error)
-    // A stream that was destroyed, by a failed `pipeline` for one, never comes to its `final`.
-    if (stream.destroyed && !stream.writableFinished) host.sendStatus(answer.failure)
-    else end()
-  })
-  return Object.assign(stream, {
-    write: (chunk: unknown, ...rest: ReadonlyArray<unknown>): boolean => {
-      if (!stream.destroyed || stream.writableFinished) return write(chunk, ...rest)
-      const callback = rest.find((argument) => typeof argument === "function")
-      host.sendMessage(chunk, (callback ?? ignore) as WriteCallback)
-      return false
-    },
-    end: (trailers?: Metadata | null) => {
-      if (trailers) answer.trailers = trailers
-      if (stream.destroyed && !stream.writableFinished) host.sendStatus(finalStatus(answer))
-      return end()
-    }
-  })
+function failWith(this: Answering, error: unknown): void {
+  this[answerKey].failure = statusOfError(error)
+  // A stream that was destroyed, by a failed `pipeline` for one, never comes to its `final`.
+  if (this.destroyed && !this.writableFinished) this[hostKey].sendStatus(this[answerKey].failure)
+  else endWritable.call(this)
+}
+
+/** The stream's own `end`, which takes no trailers. */
+const endWritable: (this: Writable) => void = Writable.prototype.end
+
+const isGone = (call: Writable): boolean => call.destroyed && !call.writableFinished
+
+const writeLate = (call: Answering, chunk: unknown, rest: ReadonlyArray<unknown>): false => {
+  const callback = rest.find((argument) => typeof argument === "function")
+  call[hostKey].sendMessage(chunk, (callback ?? ignore) as WriteCallback)
+  return false
+}
+
+const noteEnd = (call: Answering, trailers: Metadata | null | undefined): void => {
+  const answer = call[answerKey]
+  if (trailers) answer.trailers = trailers
+  if (isGone(call)) call[hostKey].sendStatus(finalStatus(answer))
 }
 
 const ignore = (): void => undefined
@@ -163,37 +237,111 @@ const finalStatus = (answer: Answer): RpcStatus =>
   answer.failure ?? makeStatus(Code.OK, "OK", answer.trailers)
 
 /** What the caller is told whose handler destroyed the call, without an error, in place of answering it. */
-const abandoning = (stream: Writable, answer: Answer, host: Host) => (): void => {
-  if (answer.failure !== undefined || stream.writableFinished || stream.writableEnded) return
-  host.sendStatus(makeStatus(Code.CANCELLED, "The handler destroyed the call and did not answer it"))
+const tellAbandoned = (call: Answering): void => {
+  if (!call.destroyed || call.cancelled) return
+  if (call[answerKey].failure !== undefined || call.writableFinished || call.writableEnded) return
+  call[hostKey].sendStatus(makeStatus(Code.CANCELLED, "The handler destroyed the call and did not answer it"))
 }
 
-interface Answer {
-  failure: RpcStatus | undefined
-  trailers: Metadata | undefined
+const finish = (call: Answering, callback: WriteCallback): void => {
+  callback(null)
+  call[hostKey].sendStatus(finalStatus(call[answerKey]))
 }
 
-const writing = (host: Host, answer: Answer) => ({
-  write: (value: unknown, _encoding: string, callback: WriteCallback) => host.sendMessage(value, callback),
-  final: (callback: WriteCallback) => {
-    callback(null)
-    host.sendStatus(finalStatus(answer))
+class WritableCall extends Writable implements CallObject {
+  cancelled = false
+  readonly metadata: Metadata
+  readonly request: unknown
+  readonly [hostKey]: Host
+  readonly [answerKey]: Answer = { failure: undefined, trailers: undefined }
+
+  constructor(host: Host, request: unknown) {
+    super({ objectMode: true })
+    this[hostKey] = host
+    this.metadata = host.metadata
+    this.request = request
+    this.on("error", failWith)
+    // Nothing but the handler itself destroys what is only written to: it will not answer.
+    this.on("close", this.tellLeft)
   }
-})
 
-export const writableCall = (host: Host, request: unknown): CallObject & Writable => {
-  const answer: Answer = { failure: undefined, trailers: undefined }
-  const stream = new Writable({ objectMode: true, ...writing(host, answer) })
-  const abandoned = abandoning(stream, answer, host)
-  const call = cancellable(answering(stream, answer, host), host, abandoned)
-  // Nothing but the handler itself destroys what is only written to: it will not answer.
-  call.on("close", () => call.tellLeft())
-  return Object.assign(call, { request })
+  override _write(value: unknown, _encoding: string, callback: WriteCallback): void {
+    this[hostKey].sendMessage(value, callback)
+  }
+
+  override _final(callback: WriteCallback): void {
+    finish(this, callback)
+  }
+
+  override write(chunk: unknown, ...rest: ReadonlyArray<never>): boolean {
+    return isGone(this) ? writeLate(this, chunk, rest) : super.write(chunk, ...rest)
+  }
+
+  override end(trailers?: unknown): this {
+    noteEnd(this, trailers as Metadata | null | undefined)
+    return super.end()
+  }
+
+  tellCancelled(reason: CancelReason): void {
+    cancelled(this, reason)
+    this.destroy()
+  }
+
+  tellLeft(): void {
+    tellAbandoned(this)
+  }
 }
 
-export const duplexCall = (host: Host): CallObject & Duplex => {
-  const answer: Answer = { failure: undefined, trailers: undefined }
-  const stream = new Duplex({ objectMode: true, read: () => host.read(), ...writing(host, answer) })
-  // Leaving a loop over the requests destroys a duplex too, and the handler may still answer: see `tellLeft`.
-  return cancellable(answering(stream, answer, host), host, abandoning(stream, answer, host))
+class DuplexCall extends Duplex implements CallObject {
+  cancelled = false
+  readonly metadata: Metadata
+  readonly [hostKey]: Host
+  readonly [answerKey]: Answer = { failure: undefined, trailers: undefined }
+
+  constructor(host: Host) {
+    super({ objectMode: true })
+    this[hostKey] = host
+    this.metadata = host.metadata
+    this.on("error", failWith)
+  }
+
+  override _read(): void {
+    this[hostKey].read()
+  }
+
+  override _write(value: unknown, _encoding: string, callback: WriteCallback): void {
+    this[hostKey].sendMessage(value, callback)
+  }
+
+  override _final(callback: WriteCallback): void {
+    finish(this, callback)
+  }
+
+  override write(chunk: unknown, ...rest: ReadonlyArray<never>): boolean {
+    return isGone(this) ? writeLate(this, chunk, rest) : super.write(chunk, ...rest)
+  }
+
+  override end(trailers?: unknown): this {
+    noteEnd(this, trailers as Metadata | null | undefined)
+    return super.end()
+  }
+
+  tellCancelled(reason: CancelReason): void {
+    cancelled(this, reason)
+    this.destroy()
+  }
+
+  /** Leaving a loop over the requests destroys a duplex too, and the handler may still answer until it has left. */
+  tellLeft(): void {
+    tellAbandoned(this)
+  }
 }
+
+for (const kind of [UnaryCall, ReadableCall, WritableCall, DuplexCall])
+  Object.defineProperties(kind.prototype, surface)
+
+export const unaryCall = (host: Host, request: unknown): CallObject => new UnaryCall(host, request)
+export const readableCall = (host: Host): CallObject & Readable => new ReadableCall(host)
+export const writableCall = (host: Host, request: unknown): CallObject & Writable =>
+  new WritableCall(host, request)
+export const duplexCall = (host: Host): CallObject & Duplex => new DuplexCall(host)

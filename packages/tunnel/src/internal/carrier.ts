@@ -3,13 +3,15 @@
  *
  * **Invariants**
  * 1. `listen` is called once. `onFrame` gets whole frames in order; `onEnd` comes exactly once, after the last frame.
- * 2. `write` is called again only after the last one completed, and it completes once the transport takes more
- *    or once the carrier has ended: it neither fails nor waits for a peer that is gone.
+ * 2. `write` is called again only after the last one called back. It calls back once, when the transport takes more or
+ *    once the carrier has ended: it neither fails nor waits for a peer that is gone. It may do so at once. The bytes are
+ *    left alone until then.
  * 3. `end` is idempotent. It ends this end's direction, with an error when one is given.
  */
 import type { PeerCertificate } from "node:tls"
 import type { Metadata } from "@grpc/grpc-js"
 import type * as Effect from "effect/Effect"
+import type { Framing, OnFrame } from "./batch.ts"
 import type { Extensions } from "./extensions.ts"
 
 /** How the transport ended, as a gRPC status: code 0 when the peer simply finished. */
@@ -32,7 +34,9 @@ export interface Carrier {
   readonly negotiates: boolean
   /** What both ends speak beyond the protocol. */
   readonly extensions: Extensions
-  readonly listen: (onFrame: (bytes: Buffer) => void, onEnd: (end: CarrierEnd) => void) => void
-  readonly write: (frames: ReadonlyArray<Buffer>) => Effect.Effect<void>
+  /** How frames stand in what `write` takes. */
+  readonly framing: Framing
+  readonly listen: (onFrame: OnFrame, onEnd: (end: CarrierEnd) => void) => void
+  readonly write: (bytes: ReadonlyArray<Buffer>, done: () => void) => void
   readonly end: (error?: CarrierEnd) => Effect.Effect<void>
 }

@@ -1,6 +1,5 @@
 /**
- * One stream at the tunnel client: grpc-js' `Call` on one side, the wire on the other, the pure machine inside, and
- * the task whose scope owns them.
+ * One stream at the tunnel client: grpc-js' `Call` on one side, the wire on the other, the pure machine inside.
  *
  * **Invariants**
  * 1. Nothing reaches the wire before the call's credentials, metadata and limits have been checked.
@@ -12,9 +11,8 @@
 import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
 import { type CallCredentials, status as Code, type experimental, Metadata } from "@grpc/grpc-js"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import type { StreamPhase, StreamRef } from "../TunnelEvent.ts"
+import type { StreamFinalizer, StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { afterTurn } from "./bridge.ts"
 import type { ClientEngine } from "./clientEngine.ts"
 import * as Machine from "./clientStream.ts"
@@ -25,12 +23,14 @@ import { drainingDetails, shuttingDownDetails } from "./link.ts"
 import { MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
 import { reasonToWire } from "./reasonWire.ts"
 import { makeStatus, type RpcStatus, statusFromWire } from "./rpcStatus.ts"
-import { formatTimeout, timeoutKey } from "./timeout.ts"
+import { formatTimeout } from "./timeout.ts"
 import { SendWindow } from "./window.ts"
 import { Outbound } from "./writer.ts"
 
 type Call = experimental.CallStream
 type Listener = Parameters<Call["start"]>[1]
+
+const finalizers: ReadonlyArray<StreamFinalizer> = ["wire", "status", "registry"]
 
 const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
   Idle: "starting",
@@ -61,7 +61,8 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private entered = 0
   private answers = 0
   private headers: Buffer = noBytes
-  private metadata = new Metadata()
+  /** Kept only while credentials are asked for. */
+  private metadata: Metadata | undefined
   private listener: Listener | undefined
   private credentials: CallCredentials | undefined
   private writeCallback: ((error?: Error | null) => void) | undefined
@@ -93,19 +94,26 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   // ── what the stub calls ────────────────────────────────────────────────────────────────────────────────────
 
   start(metadata: Metadata, listener: Listener): void {
-    this.metadata = metadata.clone()
     this.listener = listener
     this.enter(() => {
-      const { calls } = this.link
-      calls.enter()
-      const task = this.link.spawn(this.life, `${this.outgoing.method} ${this.outgoing.number}`)
-      if (task === undefined) {
-        calls.leave()
+      const { calls, end } = this.link
+      if (end !== undefined) {
         this.turnedAway = true
         const status = makeStatus(Code.UNAVAILABLE, "The tunnel is closed")
         return afterTurn(() => listener.onReceiveStatus(status))
       }
-      this.own(task)
+      calls.enter()
+      this.enterTunnel(`${this.outgoing.method} ${this.outgoing.number}`)
+      this.openedAt = this.link.now()
+      this.armDeadline()
+      const { credentials } = this
+      if (credentials === undefined) this.send(metadata)
+      else {
+        // The caller may change its metadata while the credentials are asked for.
+        const own = metadata.clone()
+        this.metadata = own
+        this.beginAfter(this.authenticate(credentials, own), `credentials of ${this.outgoing.method}`)
+      }
     })
   }
 
@@ -166,37 +174,25 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     }
   }
 
-  // ── the task that owns the stream ──────────────────────────────────────────────────────────────────────────
-
-  private readonly life: Effect.Effect<void> = Effect.scoped(
-    Effect.gen({ self: this }, function* () {
-      this.link.held.holders.add(this)
-      yield* this.finalizer("registry", () => this.unregister)
-      yield* this.finalizer("status", () => this.deliverStatus)
-      yield* this.finalizer("wire", () => this.closeWire)
-      this.openedAt = this.link.now()
-      this.armDeadline()
-      if (this.credentials !== undefined) yield* this.authenticate(this.credentials)
-      this.begin()
-      yield* Deferred.await(this.done)
-    })
-  ).pipe(Effect.ensuring(Effect.sync(() => this.noteClosed())))
+  // ── beginning and closing ──────────────────────────────────────────────────────────────────────────────────
 
   private armDeadline(): void {
     const { deadline, method } = this.outgoing
     if (deadline === Number.POSITIVE_INFINITY) return
     const remaining = deadline - this.link.clock.currentTimeMillisUnsafe()
-    const reason = CancelReason.Deadline({ at: deadline, origin: "local", scope: method })
-    const expire = (): void => this.feed({ _tag: "Deadline", reason })
+    const expire = (): void => {
+      const reason = CancelReason.Deadline({ at: deadline, origin: "local", scope: method })
+      this.feed({ _tag: "Deadline", reason })
+    }
     if (remaining <= 0) expire()
     else this.timer = this.link.deadlines.add(this.openedAt + remaining, expire)
   }
 
-  private authenticate(credentials: CallCredentials): Effect.Effect<void> {
+  private authenticate(credentials: CallCredentials, into: Metadata): Effect.Effect<void> {
     const { carrier, limits } = this.link
     const allowed = carrier.secure || limits.insecureCredentials
     return Effect.match(credentialsMetadata(credentials, { ...this.outgoing, allowed }), {
-      onSuccess: (metadata) => this.metadata.merge(metadata),
+      onSuccess: (metadata) => into.merge(metadata),
       onFailure: ({ code, details }) => this.refuse(code, details)
     })
   }
@@ -208,14 +204,21 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.fault(makeStatus(code, details))
   }
 
-  private begin(): void {
+  protected begin(): void {
+    if (this.metadata !== undefined) this.send(this.metadata)
+  }
+
+  /** Opens the stream with its metadata, which is encoded here and not kept. */
+  private send(metadata: Metadata): void {
     if (this.state._tag !== "Idle") return
     const { deadline } = this.outgoing
-    if (deadline !== Number.POSITIVE_INFINITY) {
-      this.metadata.set(timeoutKey, formatTimeout(deadline - this.link.clock.currentTimeMillisUnsafe()))
-    }
-    const { maxMetadataSize, maxStreams } = this.link.limits
-    const headers = metadataToWire(this.metadata, this.link.anyBytes)
+    const { clock, limits } = this.link
+    const timeout =
+      deadline === Number.POSITIVE_INFINITY
+        ? undefined
+        : formatTimeout(deadline - clock.currentTimeMillisUnsafe())
+    const { maxMetadataSize, maxStreams } = limits
+    const headers = metadataToWire(metadata, this.link.anyBytes, timeout)
     if (this.link.draining) {
       this.turnedAway = true
       this.refuse(Code.UNAVAILABLE, drainingDetails)
@@ -227,39 +230,65 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     } else {
       this.headers = headers
       this.feed({ _tag: "Start" })
+      this.headers = noBytes
     }
   }
 
-  private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+  protected get finalizers(): ReadonlyArray<StreamFinalizer> {
+    return finalizers
+  }
+
+  protected finalize(
+    name: StreamFinalizer,
+    reason: CancelReason | undefined
+  ): Effect.Effect<unknown> | undefined {
+    if (name === "wire") this.closeWire(reason)
+    else if (name === "registry") this.unregister()
+    // Never inside a call of the stub's own.
+    else if (this.entered > 0)
+      return Effect.andThen(
+        Effect.yieldNow,
+        Effect.sync(() => this.deliverStatus())
+      )
+    else this.deliverStatus()
+    return undefined
+  }
+
+  private closeWire(reason: CancelReason | undefined): void {
     if (this.state._tag !== "Ended") {
-      const reason = yield* this.tunnelReason
       // Rule `loss-is-unavailable`.
       const status = makeStatus(Code.UNAVAILABLE, this.engine.farewell)
-      this.feed({ _tag: "TunnelGone", status, reason })
+      this.feed({ _tag: "TunnelGone", status, reason: reason ?? this.link.reason })
     }
     this.releaseTimer()
     this.feed({ _tag: "Finalize" })
     this.inbound.drop()
     this.written()
-  })
+  }
 
-  private readonly deliverStatus: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
-    if (this.entered > 0) yield* Effect.yieldNow
+  private deliverStatus(): void {
     const { answer, listener } = this
     this.answer = undefined
-    if (answer !== undefined) listener?.onReceiveStatus(answer)
-  })
+    if (answer === undefined || listener === undefined) return
+    try {
+      listener.onReceiveStatus(answer)
+    } catch (error) {
+      this.threw("status listener", error)
+    }
+  }
 
-  private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
+  private unregister(): void {
     this.link.held.holders.delete(this)
     this.onOver?.()
     if (this.id > 0) this.engine.forget(this.id)
     this.link.calls.leave()
-  })
+  }
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
 
-  protected step = Machine.step
+  protected step(state: Machine.State, event: Machine.Event): Machine.Transition {
+    return Machine.step(state, event)
+  }
 
   protected get takesData(): boolean {
     return Machine.takesData(this.state)
@@ -284,9 +313,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         link.outbox.halfClose(outbound)
         return
       case "DeliverHeaders":
-        link.guard(`metadata listener of ${this.outgoing.method}`, () =>
-          this.listener?.onReceiveMetadata(action.metadata)
-        )
+        this.deliverHeaders(action.metadata)
         return
       case "Abort":
         link.outbox.discard(outbound)
@@ -331,7 +358,25 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private written(): void {
     const callback = this.writeCallback
     this.writeCallback = undefined
-    if (callback !== undefined) this.link.guard(`write callback of ${this.outgoing.method}`, () => callback())
+    if (callback === undefined) return
+    try {
+      callback()
+    } catch (error) {
+      this.threw("write callback", error)
+    }
+  }
+
+  private deliverHeaders(metadata: Metadata): void {
+    try {
+      this.listener?.onReceiveMetadata(metadata)
+    } catch (error) {
+      this.threw("metadata listener", error)
+    }
+  }
+
+  /** What a listener of the stub's threw is reported, and goes no further. */
+  private threw(what: string, error: unknown): void {
+    this.link.failed(`${what} of ${this.outgoing.method}`, error)
   }
 
   private late(what: Machine.LateWrite): void {
@@ -408,8 +453,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   protected take(message: Buffer): void {
-    this.link.guard(`message listener of ${this.outgoing.method}`, () =>
+    try {
       this.listener?.onReceiveMessage(message)
-    )
+    } catch (error) {
+      this.threw("message listener", error)
+    }
   }
 }

@@ -12,7 +12,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { ProtocolViolation, TunnelOpenError } from "../TunnelError.ts"
 import type { ClientCall } from "./clientCall.ts"
-import { decodeServerFrame } from "./decode.ts"
+import { decodeServerPart } from "./decode.ts"
 import { type Revision, revisionZero, type Settings, tunnelId } from "./frame.ts"
 import type { Link } from "./link.ts"
 import { makeStatus } from "./rpcStatus.ts"
@@ -78,10 +78,10 @@ export class ClientEngine {
     this.onFree?.()
   }
 
-  readonly receive = (bytes: Buffer): void => {
+  readonly receive = (bytes: Buffer, start = 0, end: number = bytes.length): void => {
     const { link } = this
     if (link.end !== undefined) return
-    const frame = decodeServerFrame(bytes)
+    const frame = decodeServerPart(bytes, start, end)
     // Rule `settings-first`.
     if (!this.negotiated) {
       if (frame._tag === "Settings" && frame.id === tunnelId) {

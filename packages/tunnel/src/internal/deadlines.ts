@@ -8,6 +8,8 @@
  * 1. Times are monotonic milliseconds; the wall clock is not read here.
  * 2. A removed entry never fires and occupies no memory, however far away it was.
  * 3. An entry fires at most once, and never early.
+ * 4. Only an entry that comes before everything that is slept for wakes the fiber. A sleep whose entry was removed runs
+ *    out and finds the next one: calls that end in time, which most do, wake nobody.
  */
 import * as Effect from "effect/Effect"
 
@@ -19,6 +21,8 @@ export interface Entry {
 
 export class Deadlines {
   private readonly heap: Array<Entry> = []
+  /** When the fiber looks again. */
+  private sleepsUntil = Number.NEGATIVE_INFINITY
   private wake: (() => void) | undefined
 
   get size(): number {
@@ -29,7 +33,7 @@ export class Deadlines {
     const entry: Entry = { at, fire, index: this.heap.length }
     this.heap.push(entry)
     this.rise(entry)
-    if (entry.index === 0) {
+    if (at < this.sleepsUntil) {
       const wake = this.wake
       this.wake = undefined
       wake?.()
@@ -84,9 +88,12 @@ export class Deadlines {
     }
   }
 
-  /** Completes when an entry became the earliest. */
+  /** Completes when an entry came that is due before the fiber looks again. */
   private readonly earlier: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    const wake = () => resume(Effect.void)
+    const wake = () => {
+      this.sleepsUntil = Number.NEGATIVE_INFINITY
+      resume(Effect.void)
+    }
     this.wake = wake
     return Effect.sync(() => {
       if (this.wake === wake) this.wake = undefined
@@ -96,8 +103,11 @@ export class Deadlines {
   /** Fires what is due, for as long as its owner lets it. */
   run(now: () => number): Effect.Effect<never> {
     return Effect.suspend(() => {
+      // Whatever is added while entries fire is seen below.
+      this.sleepsUntil = Number.NEGATIVE_INFINITY
       this.fireDue(now())
       const first = this.heap[0]
+      this.sleepsUntil = first === undefined ? Number.POSITIVE_INFINITY : first.at
       if (first === undefined) return this.earlier
       return Effect.raceFirst(Effect.sleep(Math.max(1, first.at - now())), this.earlier)
     }).pipe(Effect.forever)

@@ -33,8 +33,10 @@ export const utf8Of = (bytes: Buffer): string => {
   return text
 }
 
-const newStreamOf = (id: number, bytes: Buffer): NewStream => {
-  const reader = new Reader(bytes)
+/** One reader for all: decoding calls nobody who could decode meanwhile. */
+const reader = new Reader(noBytes)
+
+const newStream = (id: number): NewStream => {
   let method = ""
   let headers: Buffer | undefined
   let window = 0
@@ -50,8 +52,7 @@ const newStreamOf = (id: number, bytes: Buffer): NewStream => {
   return { _tag: "NewStream", id, method, headers, window, revision }
 }
 
-const messageOf = (id: number, bytes: Buffer): ClientFrame & ServerFrame => {
-  const reader = new Reader(bytes)
+const message = (id: number): ClientFrame & ServerFrame => {
   let size = 0
   let data = noBytes
   while (!reader.done) {
@@ -63,8 +64,7 @@ const messageOf = (id: number, bytes: Buffer): ClientFrame & ServerFrame => {
   return { _tag: "Message", id, size, data }
 }
 
-const closeStreamOf = (id: number, bytes: Buffer): ServerFrame => {
-  const reader = new Reader(bytes)
+const closeStream = (id: number): ServerFrame => {
   let trailers: Buffer | undefined
   let status: Buffer | undefined
   while (!reader.done) {
@@ -76,30 +76,28 @@ const closeStreamOf = (id: number, bytes: Buffer): ServerFrame => {
   return { _tag: "CloseStream", id, trailers, status }
 }
 
-const settingsOf = (id: number, bytes: Buffer): Settings => {
-  const reader = new Reader(bytes)
+const settings = (id: number): Settings => {
   const revisions: Array<number> = []
   let window = 0
   while (!reader.done) {
     const tag = reader.uint32()
     if (tag === 0x08) revisions.push(reader.int32())
     else if (tag === 0x0a) {
-      const packed = new Reader(reader.slice())
-      while (!packed.done) revisions.push(packed.int32())
+      const outer = reader.enter()
+      while (!reader.done) revisions.push(reader.int32())
+      reader.leave(outer)
     } else if (tag === 0x10) window = reader.uint32()
     else reader.skip(tag & 7)
   }
   return { _tag: "Settings", id, revisions, window }
 }
 
-const checkEmpty = (bytes: Buffer): void => {
-  const reader = new Reader(bytes)
+const checkEmpty = (): void => {
   while (!reader.done) reader.skip(reader.uint32() & 7)
 }
 
 /** The last field 1 of a message that knows no fields. */
-const lastBytes = (bytes: Buffer): Buffer | undefined => {
-  const reader = new Reader(bytes)
+const lastBytes = (): Buffer | undefined => {
   let found: Buffer | undefined
   while (!reader.done) {
     const tag = reader.uint32()
@@ -109,18 +107,25 @@ const lastBytes = (bytes: Buffer): Buffer | undefined => {
   return found
 }
 
-type Member = { field: number; bytes: Buffer; number: number; drain: boolean }
+/** Where the member of the union stands that is being decoded, and what it is. */
+const member = { field: 0, start: 0, end: 0, number: 0, drain: false }
 
 /**
  * The shape both directions share: an id and one member of a union. The member is decoded last, because a
  * field order other than the usual one is legal.
  */
-const decodeWith = <F>(bytes: Buffer, build: (id: number, member: Member) => F): F | Malformed => {
+const decodeWith = <F>(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  build: (id: number) => F
+): F | Malformed => {
   let id: number | undefined = 0
   let seenId = false
+  member.field = 0
+  member.drain = false
   try {
-    const reader = new Reader(bytes)
-    const member: Member = { field: 0, bytes: noBytes, number: 0, drain: false }
+    reader.over(bytes, start, end)
     while (!reader.done) {
       const tag = reader.uint32()
       const field = tag >>> 3
@@ -132,64 +137,77 @@ const decodeWith = <F>(bytes: Buffer, build: (id: number, member: Member) => F):
         seenId = true
       } else if (field >= 2 && field <= 6 && wireType === 2) {
         member.field = field
-        member.bytes = reader.slice()
+        member.end = reader.field()
+        member.start = reader.position
+        reader.position = member.end
       } else if (tag === 0x38) {
         member.field = 7
         member.number = reader.uint32()
       } else if (tag === drainTag) {
         // What is in it is left for later versions to say.
-        reader.slice()
+        reader.position = reader.field()
         member.drain = true
       } else reader.skip(wireType)
     }
-    return build(id, member)
+    if (member.field >= 2 && member.field <= 6) reader.over(bytes, member.start, member.end)
+    return build(id)
   } catch (error) {
     if (!(error instanceof Truncated)) throw error
     return { _tag: "Malformed", id: seenId ? id : undefined, detail: error.message }
   }
 }
 
-const clientMember = (id: number, { bytes, drain, field, number }: Member): ClientFrame => {
-  switch (field) {
+const clientMember = (id: number): ClientFrame => {
+  switch (member.field) {
     case 2:
-      return newStreamOf(id, bytes)
+      return newStream(id)
     case 3:
-      return messageOf(id, bytes)
+      return message(id)
     case 4:
-      return { _tag: "MoreData", id, data: bytes }
+      return { _tag: "MoreData", id, data: reader.rest() }
     case 5:
-      checkEmpty(bytes)
+      checkEmpty()
       return { _tag: "HalfClose", id }
     case 6:
-      return { _tag: "Cancel", id, reason: lastBytes(bytes) }
+      return { _tag: "Cancel", id, reason: lastBytes() }
     case 7:
-      return { _tag: "WindowUpdate", id, increment: number }
+      return { _tag: "WindowUpdate", id, increment: member.number }
     default:
-      return { _tag: drain ? "Drain" : "Unset", id }
+      return { _tag: member.drain ? "Drain" : "Unset", id }
   }
 }
 
-const serverMember = (id: number, { bytes, drain, field, number }: Member): ServerFrame => {
-  switch (field) {
+const serverMember = (id: number): ServerFrame => {
+  switch (member.field) {
     case 2:
-      return { _tag: "ResponseHeaders", id, headers: bytes }
+      return { _tag: "ResponseHeaders", id, headers: reader.rest() }
     case 3:
-      return messageOf(id, bytes)
+      return message(id)
     case 4:
-      return { _tag: "MoreData", id, data: bytes }
+      return { _tag: "MoreData", id, data: reader.rest() }
     case 5:
-      return closeStreamOf(id, bytes)
+      return closeStream(id)
     case 6:
-      return settingsOf(id, bytes)
+      return settings(id)
     case 7:
-      return { _tag: "WindowUpdate", id, increment: number }
+      return { _tag: "WindowUpdate", id, increment: member.number }
     default:
-      return { _tag: drain ? "Drain" : "Unset", id }
+      return { _tag: member.drain ? "Drain" : "Unset", id }
   }
 }
+
+/** Decodes what a tunnel client sent, from a part of some bytes. */
+export const decodeClientPart = (bytes: Buffer, start: number, end: number): ClientFrame | Malformed =>
+  decodeWith(bytes, start, end, clientMember)
+
+/** Decodes what a tunnel server sent, from a part of some bytes. */
+export const decodeServerPart = (bytes: Buffer, start: number, end: number): ServerFrame | Malformed =>
+  decodeWith(bytes, start, end, serverMember)
 
 /** Decodes what a tunnel client sent. */
-export const decodeClientFrame = (bytes: Buffer): ClientFrame | Malformed => decodeWith(bytes, clientMember)
+export const decodeClientFrame = (bytes: Buffer): ClientFrame | Malformed =>
+  decodeClientPart(bytes, 0, bytes.length)
 
 /** Decodes what a tunnel server sent. */
-export const decodeServerFrame = (bytes: Buffer): ServerFrame | Malformed => decodeWith(bytes, serverMember)
+export const decodeServerFrame = (bytes: Buffer): ServerFrame | Malformed =>
+  decodeServerPart(bytes, 0, bytes.length)

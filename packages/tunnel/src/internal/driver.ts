@@ -1,29 +1,32 @@
 /**
- * What drives a stream at either end: the pure machine's events, the task that owns the stream, and the bytes that
- * come in under flow control.
+ * What drives a stream at either end: the pure machine's events, its closing, and the bytes that come in under flow
+ * control.
+ *
+ * A stream has no fiber of its own: one at each end would cost more than the rest of a small call. It is an entry of
+ * its tunnel, which ends and awaits every entry before it ends itself. Its closing is a fixed run of finalizers;
+ * they run at once, and only one that has to wait takes a task of the tunnel's, masked and within the clean-up budget.
  *
  * **Invariants**
  * 1. Events are processed one at a time, in the order in which they came, also when an action causes another.
- * 2. The task is told of the end once, after every action of the event that brought it: by a cancel with the
- *    stream's reason, or by letting it complete.
+ * 2. The stream closes once, after every action of the event that ended it, and the finalizers run in their order;
+ *    none is skipped, also when one throws: that is reported, as a failure of the stream.
  * 3. Bytes are counted against the window before anything else, and announced as consumed only while the stream
  *    still wants more.
- * 4. What was opened is observed as closed, once.
+ * 4. What was opened is observed as closed, once, after its last finalizer.
+ * 5. The stream stands in the live tree from its first step until its last finalizer has run.
  */
-import { CancelReason, currentReason } from "@curfew/reason"
+import { CancelReason } from "@curfew/reason"
+import { CancelCell } from "@curfew/reason/CancelCell"
 import type { Task } from "@curfew/scope"
 import { status as Code } from "@grpc/grpc-js"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
 import type { CancelledBy, StreamFinalizer, StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { Assembler, type Fault, type Step } from "./assembler.ts"
 import type { Entry } from "./deadlines.ts"
 import { type Revision, revisionOne } from "./frame.ts"
 import type { Holder } from "./held.ts"
-import { closeHere, type Link } from "./link.ts"
+import type { Link } from "./link.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
 import { ReceiveWindow, type Receiving, UnreadBytes } from "./window.ts"
 import type { Outbound } from "./writer.ts"
@@ -47,7 +50,6 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   protected readonly link: Link
   protected readonly outbound: Outbound
   protected readonly inbound: Assembler
-  protected readonly done = Deferred.makeUnsafe<void>()
   protected abstract state: State
   protected outcome: RpcStatus | undefined
   /** What went out in place of a status that cannot be carried. */
@@ -58,10 +60,13 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   private readonly window: Receiving
   /** The code for a peer that breaks the framing of messages. */
   private readonly framingCode: number
-  private readonly pending: Array<Event> = []
+  private pending: Array<Event> | undefined
   private stepping = false
   private finishDue: { readonly reason: CancelReason | undefined } | undefined
-  private task: Task<void> | undefined
+  private cell: CancelCell | undefined
+  /** What the stream waits for before it may begin: somebody's permission. */
+  private permission: Task<void> | undefined
+  private hasClosed = false
   private cancelled = false
   private lateWrites = 0
 
@@ -86,17 +91,37 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
 
   feed(event: Event): void {
-    this.pending.push(event)
-    if (this.stepping) return
-    this.stepping = true
-    for (let next = this.pending.shift(); next !== undefined; next = this.pending.shift()) {
-      const before = this.state
-      const [after, actions] = this.step(before, next)
-      this.state = after
-      const conclusion = this.conclusion(before, after)
-      if (conclusion !== undefined) this.conclude(conclusion)
-      for (const action of actions) this.perform(action)
+    if (this.stepping) {
+      if (this.pending === undefined) this.pending = [event]
+      else this.pending.push(event)
+      return
     }
+    this.stepping = true
+    this.process(event)
+    this.settle()
+  }
+
+  /** The first state, with what it asks for. */
+  protected enterState([state, actions]: readonly [State, ReadonlyArray<Action>]): void {
+    this.stepping = true
+    this.state = state
+    for (const action of actions) this.perform(action)
+    this.settle()
+  }
+
+  private process(event: Event): void {
+    const before = this.state
+    const [after, actions] = this.step(before, event)
+    this.state = after
+    const conclusion = this.conclusion(before, after)
+    if (conclusion !== undefined) this.conclude(conclusion)
+    for (const action of actions) this.perform(action)
+  }
+
+  private settle(): void {
+    for (let next = 0; this.pending !== undefined && next < this.pending.length; next++)
+      this.process(this.pending[next] as Event)
+    this.pending = undefined
     this.stepping = false
     this.finishIfDue()
   }
@@ -109,46 +134,114 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
     this.link.observe?.({ _tag: "StreamCancelled", ...cancelled, ...this.ref })
   }
 
-  // ── the task ───────────────────────────────────────────────────────────────────────────────────────────────
+  // ── life and closing ───────────────────────────────────────────────────────────────────────────────────────
 
-  /** Gives the stream its task, once the task has started. */
-  own(task: Task<void>): void {
-    this.task = task
-    this.finishIfDue()
+  /** Enters the stream into its tunnel and into the live tree. */
+  protected enterTunnel(name: string): void {
+    this.cell = new CancelCell("task", { name, parent: this.link.cell })
+    this.link.held.holders.add(this)
   }
+
+  /** Does not begin before the permission has been given; a stream that ends first takes the question back. */
+  protected beginAfter(permission: Effect.Effect<void>, name: string): void {
+    let asking = true
+    const asked = Effect.andThen(
+      permission,
+      Effect.sync(() => {
+        asking = false
+        this.permission = undefined
+        this.begin()
+      })
+    )
+    const task = this.link.spawn(asked, name)
+    // It may have been answered at once.
+    if (asking) this.permission = task
+  }
+
+  /** The permission was given, or none was needed. */
+  protected abstract begin(): void
 
   protected finish(reason: CancelReason | undefined): void {
     this.finishDue = { reason }
   }
 
   private finishIfDue(): void {
-    const { finishDue, task } = this
-    if (finishDue === undefined || task === undefined) return
+    const { finishDue } = this
+    if (finishDue === undefined) return
     this.finishDue = undefined
-    if (finishDue.reason === undefined) Deferred.doneUnsafe(this.done, Effect.void)
-    else task.cancelUnsafe(finishDue.reason)
+    this.close(finishDue.reason)
   }
 
-  protected finalizer(
+  /**
+   * Closes the stream: its own end was decided, or its tunnel takes it along for the reason. What has to wait goes on
+   * in a task of the tunnel's.
+   */
+  close(reason: CancelReason | undefined): void {
+    if (this.hasClosed) return
+    if (this.stepping) {
+      // A handler ended its own tunnel from within its first turn: it hears of that once it is through.
+      this.finishDue ??= { reason }
+      return
+    }
+    this.hasClosed = true
+    const { permission } = this
+    if (permission === undefined) {
+      this.unwind(0, reason)
+      return
+    }
+    this.permission = undefined
+    permission.cancelUnsafe(reason)
+    this.later(permission.exit, 0, reason)
+  }
+
+  private unwind(from: number, reason: CancelReason | undefined): void {
+    const { finalizers } = this
+    for (let index = from; index < finalizers.length; index++) {
+      const name = finalizers[index] as StreamFinalizer
+      let wait: Effect.Effect<unknown> | undefined
+      try {
+        wait = this.finalize(name, reason)
+      } catch (error) {
+        this.link.failed(`${name} finalizer of ${this.ref.method}`, error)
+      }
+      if (wait !== undefined) {
+        this.later(wait, index + 1, reason, name)
+        return
+      }
+      this.ran(name)
+    }
+    this.cell?.unlink()
+    this.noteClosed()
+  }
+
+  private ran(finalizer: StreamFinalizer): void {
+    this.link.observe?.({ _tag: "FinalizerRan", finalizer, ...this.ref })
+  }
+
+  private later(
+    wait: Effect.Effect<unknown>,
+    next: number,
+    reason: CancelReason | undefined,
+    name?: StreamFinalizer
+  ): void {
+    const rest = Effect.andThen(
+      Effect.exit(wait),
+      Effect.sync(() => {
+        if (name !== undefined) this.ran(name)
+        this.unwind(next, reason)
+      })
+    )
+    this.link.closeLater(Effect.uninterruptible(rest), `closing of ${this.ref.method}`)
+  }
+
+  /** The finalizers, in the order in which they run. */
+  protected abstract readonly finalizers: ReadonlyArray<StreamFinalizer>
+
+  /** Runs one of them; gives what it has to wait for, if anything, within the clean-up budget. */
+  protected abstract finalize(
     name: StreamFinalizer,
-    close: () => Effect.Effect<void>
-  ): Effect.Effect<void, never, Scope.Scope> {
-    return Effect.addFinalizer(() =>
-      Effect.suspend(close).pipe(
-        Effect.ensuring(
-          Effect.sync(() => this.link.observe?.({ _tag: "FinalizerRan", finalizer: name, ...this.ref }))
-        )
-      )
-    )
-  }
-
-  /** Why the tunnel takes the stream with it, for a stream whose task ends before anything ended the stream. */
-  protected readonly tunnelReason: Effect.Effect<CancelReason> = Effect.suspend(() =>
-    Effect.andThen(
-      closeHere(this.link),
-      Effect.map(currentReason, (reason) => Option.getOrElse(reason, () => this.link.reason))
-    )
-  )
+    reason: CancelReason | undefined
+  ): Effect.Effect<unknown> | undefined
 
   protected releaseTimer(): void {
     if (this.timer !== undefined) this.link.deadlines.remove(this.timer)
@@ -175,7 +268,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   }
 
   get stalled(): boolean {
-    return this.outbound.items.length > 0 && !this.outbound.ready
+    return this.outbound.pending && !this.outbound.ready
   }
 
   relinquish(details: string): void {
@@ -217,10 +310,10 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   }
 
   protected noteClosed(): void {
-    if (!this.opened) return
+    if (!this.opened || this.link.observe === undefined) return
     const { code, details } = this.replaced ?? this.outcome ?? makeStatus(Code.UNKNOWN, "")
     const duration = Duration.millis(this.link.now() - this.openedAt)
-    this.link.observe?.({
+    this.link.observe({
       _tag: "StreamClosed",
       duration,
       code,

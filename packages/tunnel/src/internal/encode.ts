@@ -1,12 +1,17 @@
 /**
- * Frames to bytes.
+ * Frames to bytes, as the carrier wants them.
  *
  * **Invariants**
  * 1. The bytes are the canonical ones: fields in order, defaults left out, the union's member always present.
  *    A frame decoded from canonical bytes encodes to the same bytes.
  * 2. A frame is written once, into the slab of the batch it goes out with. `take` hands out views of that slab;
  *    they stay valid until `reset`, which the writer calls once the carrier is done with the batch.
+ * 3. A lent payload is not copied where the framing is a run of bytes: it stands among the views that `take` hands out,
+ *    and whoever lent it leaves it alone until `reset`.
+ * 4. Batches stay at or below `batchLimit` unless they are a single frame, so a receiver's limit on messages is not
+ *    passed.
  */
+import { batchLimit, type Framing } from "./batch.ts"
 import { type ClientFrame, drainTag, noBytes, type ServerFrame } from "./frame.ts"
 import { sizeOfBytes, sizeOfInt64, sizeOfUint32, writeInt64, writeUint32 } from "./varint.ts"
 
@@ -39,51 +44,119 @@ const sizeOfNumber = (value: number): number => (value === 0 ? 0 : 1 + sizeOfUin
 /** Room for the two heads (the member's and the data's) in front of a payload. */
 const headRoom = 32
 
+/** A payload shorter than this costs less to copy than to send from where it is. */
+const leastLent = 4096
+
+/** Names of methods whose bytes are kept. */
+const namesKept = 256
+
+/** Bytes in front of each frame, and in front of each batch. */
+const leads: Readonly<Record<Framing, readonly [frame: number, batch: number]>> = {
+  frames: [0, 0],
+  batches: [4, 0],
+  messages: [5, 0],
+  "batches as messages": [4, 5]
+}
+
 export class Encoder {
   private slab: Buffer
   private used = 0
-  private frames: Array<Buffer> = []
+  /** Where the run of bytes begins that has not been handed out. */
+  private from = 0
+  private chunks: Array<Buffer> = []
+  /** Where the length of the open batch will stand, or -1. */
+  private head = -1
+  /** Bytes of the open batch. */
+  private batch = 0
+  private readonly lead: number
+  private readonly batchLead: number
+  private readonly names = new Map<string, Buffer>()
   /** Bytes encoded since the last `take`. */
   size = 0
 
-  constructor(capacity = 4096) {
+  constructor(capacity = 4096, framing: Framing = "frames") {
     this.slab = Buffer.allocUnsafeSlow(capacity)
+    ;[this.lead, this.batchLead] = leads[framing]
   }
 
-  /** The frames encoded since the last `take`. */
+  /** What was encoded since the last `take`, in pieces: frames, batches, or any pieces of a run of bytes. */
   take(): ReadonlyArray<Buffer> {
-    const frames = this.frames
-    this.frames = []
+    this.closeBatch()
+    this.closeRun()
+    const chunks = this.chunks
+    this.chunks = []
     this.size = 0
-    return frames
+    return chunks
   }
 
-  /** Lets the slab be written again: nobody reads the frames that were taken any more. */
+  /** Lets the slab be written again: nobody reads what was taken any more. */
   reset(): void {
     this.used = 0
+    this.from = 0
   }
 
-  private reserve(length: number): Buffer {
-    if (this.used + length > this.slab.length) {
+  private closeRun(): void {
+    if (this.used > this.from) this.chunks.push(this.slab.subarray(this.from, this.used))
+    this.from = this.used
+  }
+
+  private closeBatch(): void {
+    if (this.batch > 0) {
+      if (this.batchLead > 0) writePrefix(this.slab, this.head, this.batch)
+      else if (this.lead === 4) this.closeRun()
+    }
+    this.batch = 0
+  }
+
+  /** Begins a frame of at most so many bytes, of which so many come to stand in the slab. */
+  private reserve(length: number, whole = length): Buffer {
+    const needed = this.batchLead + this.lead + length
+    if (this.used + needed > this.slab.length) {
+      this.closeBatch()
+      this.closeRun()
       this.slab = Buffer.allocUnsafeSlow(
-        Math.min(Math.max(this.slab.length * 2, length), Math.max(length, 1 << 18))
+        Math.min(Math.max(this.slab.length * 2, needed), Math.max(needed, 1 << 18))
       )
       this.used = 0
+      this.from = 0
     }
+    if (this.lead === 4) {
+      if (this.batch + 4 + whole > batchLimit) this.closeBatch()
+      if (this.batch === 0 && this.batchLead > 0) {
+        this.head = this.used
+        this.used += this.batchLead
+      }
+    }
+    this.used += this.lead
     return this.slab
   }
 
-  private finish(start: number, end: number): void {
-    this.frames.push(this.slab.subarray(start, end))
+  /** Ends a frame whose own bytes stand in the slab from `start` to `end`, before a lent payload. */
+  private finish(start: number, end: number, lent: Buffer | undefined = undefined): void {
+    const { lead, slab } = this
+    const length = end - start + (lent === undefined ? 0 : lent.length)
     this.used = end
-    this.size += end - start
+    this.size += length
+    if (lead === 0) {
+      // A frame may have no bytes, and is a frame all the same.
+      this.chunks.push(slab.subarray(start, end))
+      this.from = end
+      return
+    }
+    if (lead === 4) {
+      writeUint32BigEnd(slab, start - 4, length)
+      this.batch += 4 + length
+    } else writePrefix(slab, start - 5, length)
+    if (lent === undefined) return
+    this.closeRun()
+    this.chunks.push(lent)
   }
 
   /** A whole frame that carries no message payload. */
   frame(frame: ClientFrame | ServerFrame): void {
     switch (frame._tag) {
       case "NewStream":
-        this.newStream(frame.id, Buffer.from(frame.method), frame.headers, frame.window, frame.revision)
+        this.newStream(frame.id, this.nameOf(frame.method), frame.headers, frame.window, frame.revision)
         return
       case "Message":
         this.data(frame.id, frame.size, frame.data)
@@ -92,7 +165,7 @@ export class Encoder {
         this.data(frame.id, -1, frame.data)
         return
       case "HalfClose":
-        this.empty(frame.id, 0x2a)
+        this.halfClose(frame.id)
         return
       case "Cancel":
         this.cancel(frame.id, frame.reason)
@@ -116,6 +189,15 @@ export class Encoder {
         this.unset(frame.id)
         return
     }
+  }
+
+  private nameOf(method: string): Buffer {
+    const known = this.names.get(method)
+    if (known !== undefined) return known
+    const bytes = Buffer.from(method)
+    if (this.names.size >= namesKept) this.names.clear()
+    this.names.set(method, bytes)
+    return bytes
   }
 
   private newStream(
@@ -142,19 +224,39 @@ export class Encoder {
     this.finish(start, at)
   }
 
-  /** A piece of a message: the first one with its `size`, a later one with `size` −1. */
-  data(id: number, size: number, data: Buffer): void {
-    const slab = this.reserve(headRoom + data.length)
+  /**
+   * A piece of a message: the first one with its `size`, a later one with size −1. Lent, its bytes are not copied where
+   * they need not be.
+   */
+  data(id: number, size: number, data: Buffer, lent = false): void {
+    const { length } = data
+    const apart = lent && length >= leastLent && (this.lead === 5 || this.batchLead > 0)
+    const slab = this.reserve(apart ? headRoom : headRoom + length, headRoom + length)
     const start = this.used
     let at = writeId(slab, start, id)
-    if (size < 0) at = writeBytes(slab, at, 0x22, data)
-    else {
+    if (size < 0) {
+      slab[at] = 0x22
+      at = writeUint32(slab, at + 1, length)
+    } else {
       slab[at] = 0x1a
-      at = writeUint32(slab, at + 1, sizeOfNumber(size) + (data.length === 0 ? 0 : sizeOfBytes(data.length)))
+      at = writeUint32(slab, at + 1, sizeOfNumber(size) + (length === 0 ? 0 : sizeOfBytes(length)))
       at = writeNumber(slab, at, 0x08, size)
-      if (data.length > 0) at = writeBytes(slab, at, 0x12, data)
+      if (length > 0) {
+        slab[at] = 0x12
+        at = writeUint32(slab, at + 1, length)
+      }
     }
-    this.finish(start, at)
+    if (apart) {
+      this.finish(start, at, data)
+      return
+    }
+    slab.set(data, at)
+    this.finish(start, at + length)
+  }
+
+  /** The end of a request stream. */
+  halfClose(id: number): void {
+    this.empty(id, 0x2a)
   }
 
   private empty(id: number, tag: number): void {
@@ -180,7 +282,7 @@ export class Encoder {
     this.finish(start, writeBytes(slab, writeId(slab, start, id), tag, bytes))
   }
 
-  private windowUpdate(id: number, increment: number): void {
+  windowUpdate(id: number, increment: number): void {
     const slab = this.reserve(headRoom)
     const start = this.used
     const at = writeId(slab, start, id)
@@ -221,6 +323,19 @@ export class Encoder {
     const start = this.used
     this.finish(start, writeId(slab, start, id))
   }
+}
+
+const writeUint32BigEnd = (into: Buffer, position: number, value: number): void => {
+  into[position] = value >>> 24
+  into[position + 1] = (value >>> 16) & 0xff
+  into[position + 2] = (value >>> 8) & 0xff
+  into[position + 3] = value & 0xff
+}
+
+/** What stands before a gRPC message: it is not compressed, and so long. */
+const writePrefix = (into: Buffer, position: number, length: number): void => {
+  into[position] = 0
+  writeUint32BigEnd(into, position + 1, length)
 }
 
 /** One frame in a buffer of its own. */

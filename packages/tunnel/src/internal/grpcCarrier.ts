@@ -4,8 +4,8 @@
  * **Invariants**
  * 1. One frame is one gRPC message, or, where both ends announced it, a batch of frames is. The server announces it
  *    to a client that did, so that headers lost on the way to it cannot make the two disagree.
- * 2. A batch is one run of `write` calls; it is done when the last one's callback comes. grpc-js forgets the
- *    callbacks of a cancelled call, so the call's end completes a pending batch too.
+ * 2. What is written at once is one run of `write` calls; it is done when the last one's callback comes. grpc-js
+ *    forgets the callbacks of a cancelled call, so the call's end completes a pending run too.
  * 3. `end` waits for the call to be over, so that nothing of it outlives the tunnel; the tunnel bounds that wait.
  */
 import type { PeerCertificate } from "node:tls"
@@ -20,7 +20,7 @@ import {
 import * as Effect from "effect/Effect"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { TunnelOpenError } from "../TunnelError.ts"
-import { batchKey, pack, unpack } from "./batch.ts"
+import { batchKey, type OnFrame, unpack } from "./batch.ts"
 import { afterTurns } from "./bridge.ts"
 import { transportKey } from "./callObjects.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
@@ -37,7 +37,11 @@ export const paths = {
 export const identity = (bytes: Buffer): Buffer => bytes
 
 /** Adds this end's announcements to headers of the user's, which stay as they are. */
-const announced = (headers: Metadata | undefined, batched: boolean, extensions: Extensions): Metadata => {
+export const announced = (
+  headers: Metadata | undefined,
+  batched: boolean,
+  extensions: Extensions
+): Metadata => {
   const metadata = headers?.clone() ?? new Metadata()
   metadata.set(negotiateKey, negotiateOn)
   if (batched) metadata.set(batchKey, negotiateOn)
@@ -46,9 +50,9 @@ const announced = (headers: Metadata | undefined, batched: boolean, extensions: 
   return metadata
 }
 
-const batches = (metadata: Metadata): boolean => metadata.get(batchKey)[0] === negotiateOn
+export const batches = (metadata: Metadata): boolean => metadata.get(batchKey)[0] === negotiateOn
 
-const negotiates = (metadata: Metadata): boolean => metadata.get(negotiateKey)[0] === negotiateOn
+export const negotiates = (metadata: Metadata): boolean => metadata.get(negotiateKey)[0] === negotiateOn
 
 /** What TLS says of the other end of an outer call. */
 export interface Security {
@@ -86,7 +90,7 @@ interface Writer {
 }
 
 /** Remembers how a call ended, and who waits for it. */
-class Ending {
+export class Ending {
   value: CarrierEnd | undefined
   private readonly waiters = new Set<() => void>()
 
@@ -110,32 +114,37 @@ class Ending {
   })
 }
 
-const writeBatch =
-  (writer: Writer, ending: Ending, batched: boolean) =>
-  (encoded: ReadonlyArray<Buffer>): Effect.Effect<void> =>
-    Effect.callback<void>((resume) => {
-      if (ending.value !== undefined) return resume(Effect.void)
-      const frames = batched ? pack(encoded) : encoded
-      const forget = ending.wait(() => resume(Effect.void))
-      const last = frames.length - 1
-      for (let index = 0; index < last; index++) writer.write(frames[index] as Buffer)
-      writer.write(frames[last] as Buffer, () => {
-        forget()
-        resume(Effect.void)
-      })
-    })
+const writeMessages =
+  (writer: Writer, ending: Ending) =>
+  (messages: ReadonlyArray<Buffer>, done: () => void): void => {
+    if (ending.value !== undefined) {
+      done()
+      return
+    }
+    let waiting = true
+    const finished = (): void => {
+      if (!waiting) return
+      waiting = false
+      forget()
+      done()
+    }
+    const forget = ending.wait(finished)
+    const last = messages.length - 1
+    for (let index = 0; index < last; index++) writer.write(messages[index] as Buffer)
+    writer.write(messages[last] as Buffer, finished)
+  }
 
 /** What takes the messages of a call apart; bytes that are no batch are the end of the carrier. */
 const reader = (
   batched: boolean,
-  onFrame: (bytes: Buffer) => void,
+  onFrame: OnFrame,
   onEnd: (end: CarrierEnd) => void
 ): ((message: Buffer) => void) =>
   batched
     ? (message) => {
         if (!unpack(message, onFrame)) onEnd({ code: Code.INTERNAL, details: "A batch of frames is cut off" })
       }
-    : onFrame
+    : (message) => onFrame(message)
 
 /** Begins the outer call; a client that was closed throws. */
 const begin = (
@@ -183,7 +192,8 @@ export const dial = (
             if (ending.value !== undefined) return listener(ending.value)
             call.on("data", reader(batches(received), onFrame, listener))
           },
-          write: writeBatch(call, ending, batches(received)),
+          framing: batches(received) ? "batches" : "frames",
+          write: writeMessages(call, ending),
           end: (error) =>
             Effect.suspend(() => {
               if (error === undefined) call.end()
@@ -241,7 +251,8 @@ export const accept = (
       if (ending.value !== undefined) return listener(ending.value)
       call.on("data", reader(batched, onFrame, listener))
     },
-    write: writeBatch(call, ending, batched),
+    framing: batched ? "batches" : "frames",
+    write: writeMessages(call, ending),
     end: (error) =>
       Effect.suspend(() => {
         if (ending.value !== undefined) return Effect.void

@@ -7,6 +7,7 @@
  * 2. Above the limit the stream that holds most ends, and gives back what it held at once, until the sum is below it:
  *    many small streams do not pay for a large one.
  */
+import type { CancelReason } from "@curfew/reason"
 
 /** What a stream tells and does about the bytes that it holds. */
 export interface Holder {
@@ -15,6 +16,8 @@ export interface Holder {
   readonly stalled: boolean
   /** Ends the stream for what it holds, and lets go of that. */
   readonly relinquish: (details: string) => void
+  /** Ends the stream with its tunnel, for the reason; what is over already stays as it is. */
+  readonly close: (reason: CancelReason | undefined) => void
 }
 
 export class Held {

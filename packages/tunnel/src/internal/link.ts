@@ -4,7 +4,7 @@
  *
  * **Invariants**
  * 1. The first end wins; it is decided synchronously and seen by every later frame.
- * 2. On the way out, in this order: every stream is cancelled with the end's reason and awaited; the writer sends
+ * 2. On the way out, in this order: every stream is closed with the end's reason and awaited; the writer sends
  *    what they left and ends; the carrier ends; `TunnelClosed` is observed.
  * 3. Each of these waits is bounded by the clean-up budget.
  * 4. The writer is masked. A cancel of the tunnel reaches the streams at once, and the writer outlives it until
@@ -13,6 +13,7 @@
  */
 import type { PeerCertificate } from "node:tls"
 import { CancelReason, currentReason } from "@curfew/reason"
+import { type CancelCell, forkCellUnsafe } from "@curfew/reason/CancelCell"
 import { Instant, type Task, TaskScope } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import type { Metadata } from "@grpc/grpc-js"
@@ -77,8 +78,17 @@ export class Link {
   /** Completes when one of the ends has announced that it drains. */
   readonly drained: Deferred.Deferred<DrainedBy> = Deferred.makeUnsafe<DrainedBy>()
   private peerDrains = false
-  /** Starts work that the tunnel owns; `undefined` once it is closing. */
+  /**
+   * Whether the values of `-bin` keys may be any bytes. Other peers take protobuf strings, and lose the tunnel over
+   * less.
+   */
+  readonly anyBytes: boolean
+  /** Under this one the streams stand in the live tree. */
+  cell: CancelCell | undefined
+  /** Starts work that a stream needs; `undefined` once the tunnel is closing. */
   spawn: <A, E>(work: Effect.Effect<A, E>, name: string) => Task<A, E> | undefined = () => undefined
+  /** Closings that had to wait when no task could be started any more: the tunnel's own end runs them. */
+  private closings: Array<Effect.Effect<unknown>> = []
   /** Starts work that belongs to no stream; false once the plumbing has closed. */
   note: (work: Effect.Effect<unknown>, name: string) => boolean = () => false
   end: TunnelEnd | undefined
@@ -86,6 +96,7 @@ export class Link {
   constructor(setup: Setup, clock: Clock.Clock) {
     this.id = setup.id
     this.side = setup.side
+    this.anyBytes = setup.carrier.extensions.has("binary-metadata")
     this.kind = setup.kind
     this.carrier = setup.carrier
     this.limits = setup.limits
@@ -111,13 +122,28 @@ export class Link {
     Deferred.doneUnsafe(this.ending, Effect.succeed(end))
   }
 
-  /**
-   * Whether the values of `-bin` keys may be any bytes. Other peers take protobuf strings, and lose the tunnel over
-   * less.
-   */
-  get anyBytes(): boolean {
-    return this.carrier.extensions.has("binary-metadata")
+  /** Closes every stream, for the end that was decided or else for the reason of whoever ends the tunnel. */
+  closeStreams(reason: CancelReason): void {
+    this.close({ _tag: "ClosedHere", reason })
+    for (const stream of [...this.held.holders]) stream.close(reason)
   }
+
+  /** Goes on with a closing that has to wait. */
+  closeLater(closing: Effect.Effect<void>, name: string): void {
+    if (this.spawn(closing, name) === undefined) this.closings.push(closing)
+  }
+
+  /** Waits until the last stream has closed; each wait in it is bounded. To be called after `closeStreams`. */
+  readonly streamsClosed: Effect.Effect<void> = Effect.suspend(() => {
+    const { closings } = this
+    if (closings.length === 0)
+      return Effect.asVoid(boundedAt(this.calls.idle(), { name: "streams of a tunnel" }))
+    this.closings = []
+    return Effect.andThen(
+      Effect.forEach(closings, (closing) => closing, { concurrency: "unbounded", discard: true }),
+      this.streamsClosed
+    )
+  })
 
   /** Whether one of the ends drains: nobody opens streams on this tunnel any more. */
   get draining(): boolean {
@@ -169,9 +195,14 @@ export class Link {
     try {
       run()
     } catch (error) {
-      // After the tunnel has closed there is no task left to fail; the process is told instead, and goes on.
-      if (!this.note(Effect.die(error), what)) warn(what, error)
+      this.failed(what, error)
     }
+  }
+
+  /** Reports what was thrown, as the failure of a task. */
+  failed(what: string, error: unknown): void {
+    // After the tunnel has closed there is no task left to fail; the process is told instead, and goes on.
+    if (!this.note(Effect.die(error), what)) warn(what, error)
   }
 }
 
@@ -239,14 +270,18 @@ export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
         { name: "deadlines" }
       )
     )
-    const streams = yield* TaskScope.make({ name: `tunnel ${id}` })
+    const cell = yield* Effect.withFiberSucceed((fiber) => forkCellUnsafe(fiber, "tasks", `tunnel ${id}`))
+    const streams = yield* TaskScope.makeIn(() => cell)
     const start = yield* TaskScope.makeRuntime(streams)
+    link.cell = cell
     link.spawn = (work, name) => start(work, { name })
     yield* Effect.addFinalizer(() =>
-      Effect.andThen(
-        closeHere(link),
-        Effect.suspend(() => streams.cancel(link.reason))
-      )
+      Effect.gen(function* () {
+        yield* closeHere(link)
+        link.closeStreams(Option.getOrElse(yield* currentReason, () => link.reason))
+        yield* streams.cancel(link.reason)
+        yield* link.streamsClosed
+      })
     )
     return link
   })

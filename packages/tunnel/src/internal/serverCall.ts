@@ -1,27 +1,25 @@
 /**
- * One stream at the tunnel server: wire and handler on the outside, the pure machine inside, and the task whose
- * scope owns both.
+ * One stream at the tunnel server: wire and handler on the outside, the pure machine inside.
  *
  * **Invariants**
  * 1. The handler runs in the stream's own turn, and what it throws is its answer.
- * 2. The stream's task lives until the outcome is on the wire or the stream is cancelled, and until the promise
- *    of an `async` handler has settled. That wait is bounded by the clean-up budget.
+ * 2. The stream lives until the outcome is on the wire or the stream is cancelled, and until the promise of an
+ *    `async` handler has settled. That wait is bounded by the clean-up budget.
  * 3. Closing runs in finalizers: `wire`, then `handler`, then `registry`. None is skipped and each runs once.
  * 4. A tunnel that is closed at this end lets an answer leave that was handed over before.
- * 5. The registry holds the stream exactly as long as the task lives.
+ * 5. The registry holds the stream exactly as long as it lives.
  */
 import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
 import { boundedAt } from "@curfew/scope/bounded"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { RegisteredMethod } from "../Services.ts"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { PeerGone } from "../TunnelError.ts"
-import type { StreamPhase, StreamRef } from "../TunnelEvent.ts"
+import type { StreamFinalizer, StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { isThenable, Settlement } from "./bridge.ts"
-import { type CallInfo, remember } from "./callInfo.ts"
+import type { CallInfo } from "./callInfo.ts"
 import {
   type CallObject,
   duplexCall,
@@ -33,13 +31,16 @@ import {
   writableCall
 } from "./callObjects.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
-import { noBytes, type Revision } from "./frame.ts"
-import type { AuthContext, Link } from "./link.ts"
+import type { Revision } from "./frame.ts"
+import type { AuthContext } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
+import type { ServerEngine } from "./serverEngine.ts"
 import * as Machine from "./serverStream.ts"
 import { SendWindow } from "./window.ts"
 import { Outbound } from "./writer.ts"
+
+const finalizers: ReadonlyArray<StreamFinalizer> = ["wire", "handler", "registry"]
 
 const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
   Gathering: "request",
@@ -67,41 +68,42 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   readonly deadline: number
   protected state: Machine.State = { _tag: "Gathering", request: undefined }
   private readonly method: RegisteredMethod
-  private readonly forget: () => void
-  private readonly handlerGone: () => void
-  private readonly info: CallInfo
+  private readonly engine: ServerEngine
+  /** Why the call was cancelled, for the handler. */
+  reason: CancelReason | undefined
+  abort: AbortController | undefined
   private call: CallObject | undefined
   private handlerEnd: Settlement | undefined
   /** Of the writes that wait, in order. A Node stream has one at a time; a destroyed one passes on what it gets. */
   private writeCallbacks: Array<(error?: Error | null) => void> = []
+  private onEnded: (() => void) | undefined
   private endPending = false
   private asking = false
   private endedWhileAsking = false
 
-  constructor(link: Link, incoming: Incoming, forget: () => void, handlerGone: () => void) {
+  constructor(engine: ServerEngine, incoming: Incoming) {
     const { id, revision, window } = incoming
+    const { link } = engine
     super(link, new Outbound(new SendWindow(window, revision), id), Code.INVALID_ARGUMENT, revision)
     this.id = incoming.id
     this.path = incoming.path
     this.method = incoming.method
     this.metadata = incoming.metadata
-    this.forget = forget
-    this.handlerGone = handlerGone
+    this.engine = engine
     this.openedAt = link.now()
     const { timeout } = incoming
     this.deadline =
       timeout === undefined ? Number.POSITIVE_INFINITY : link.clock.currentTimeMillisUnsafe() + timeout
-    this.info = {
-      origin: link.origin,
-      reason: undefined,
-      abort: undefined
-    }
     if (timeout !== undefined && Number.isFinite(timeout)) {
       this.timer = link.deadlines.add(this.openedAt + timeout, () => {
         const reason = CancelReason.Deadline({ at: this.deadline, origin: "remote", scope: this.path })
         this.feed({ _tag: "Deadline", reason })
       })
     }
+  }
+
+  get info(): CallInfo {
+    return this
   }
 
   get peer(): string {
@@ -120,64 +122,22 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     return { tunnel: this.link.id, side: "server", stream: this.id, method: this.path }
   }
 
-  // ── the task that owns the stream ──────────────────────────────────────────────────────────────────────────
+  // ── beginning and closing ──────────────────────────────────────────────────────────────────────────────────
 
-  /** The stream's whole life; the engine spawns it in the tunnel's scope. */
-  readonly life: Effect.Effect<void> = Effect.scoped(
-    Effect.gen({ self: this }, function* () {
-      this.link.held.holders.add(this)
-      yield* this.finalizer("registry", () => this.unregister)
-      yield* this.finalizer("handler", () => this.leaveHandler)
-      yield* this.finalizer("wire", () => this.closeWire)
-      const { authorize } = this.link
-      if (authorize !== undefined) yield* this.askFirst(authorize(this.path, this.metadata))
+  /** Enters the tunnel, and begins once it may. */
+  start(): void {
+    this.enterTunnel(`${this.path} ${this.id}`)
+    const { authorize } = this.link
+    if (authorize === undefined) {
       this.begin()
-      yield* Deferred.await(this.done)
-    })
-  ).pipe(Effect.ensuring(Effect.sync(() => this.noteClosed())))
-
-  private readonly closeWire: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
-    if (this.state._tag !== "Ended") {
-      const reason = yield* this.tunnelReason
-      if (this.canStillAnswer) yield* this.answerLeaves
-      this.feed({ _tag: "TunnelGone", status: makeStatus(Code.UNAVAILABLE, "The tunnel ended"), reason })
+      return
     }
-    this.feed({ _tag: "Finalize" })
-    this.releaseTimer()
-    this.inbound.drop()
-    this.neverWritten()
-  })
-
-  /** The answer was handed over, and neither the peer nor the connection keeps it from leaving. */
-  private get canStillAnswer(): boolean {
-    return this.state._tag === "Finishing" && this.link.end?._tag === "ClosedHere" && this.outbound.flushable
+    this.asking = true
+    this.beginAfter(this.askFirst(authorize(this.path, this.metadata)), `permission of ${this.path}`)
   }
 
-  /** Waits until the answer has left, within the clean-up budget; whoever waits on is let go of then. */
-  private readonly answerLeaves: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.andThen(
-      boundedAt(Deferred.await(this.done), { name: `answer of ${this.path}` }),
-      Effect.sync(() => Deferred.doneUnsafe(this.done, Effect.void))
-    )
-  )
-
-  private readonly leaveHandler: Effect.Effect<void> = Effect.suspend(() =>
-    this.handlerEnd === undefined
-      ? Effect.void
-      : Effect.asVoid(boundedAt(this.handlerEnd.settled, { name: `handler of ${this.path}` }))
-  )
-
-  private readonly unregister: Effect.Effect<void> = Effect.sync(() => {
-    this.link.held.holders.delete(this)
-    this.forget()
-    // A handler that was left behind still runs, and counts until it does not.
-    if (this.handlerEnd === undefined) this.handlerGone()
-    else this.handlerEnd.whenSettled(this.handlerGone)
-  })
-
-  /** Waits for the permission; what comes meanwhile is kept within the window, and a cancel ends the wait. */
+  /** Asks; what comes meanwhile is kept within the window, and a cancel ends the wait. */
   private askFirst(permission: Effect.Effect<void, RpcStatus>): Effect.Effect<void> {
-    this.asking = true
     return Effect.match(permission, {
       onSuccess: () => undefined,
       onFailure: (status) => {
@@ -188,20 +148,82 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     })
   }
 
-  private begin(): void {
+  protected begin(): void {
     if (this.state._tag === "Ended" || this.state._tag === "Closed") return
     this.asking = false
     this.noteOpened()
-    const [state, actions] = Machine.initial(this.method.definition.requestStream)
-    this.state = state
-    for (const action of actions) this.perform(action)
-    if (state._tag === "Gathering") this.read()
+    this.enterState(Machine.initial(this.method.definition.requestStream))
+    if (this.state._tag === "Gathering") this.read()
     if (this.endedWhileAsking) this.halfClose()
+  }
+
+  protected get finalizers(): ReadonlyArray<StreamFinalizer> {
+    return finalizers
+  }
+
+  protected finalize(
+    name: StreamFinalizer,
+    reason: CancelReason | undefined
+  ): Effect.Effect<unknown> | undefined {
+    if (name === "wire") return this.closeWire(reason)
+    if (name === "registry") return this.unregister()
+    const { handlerEnd } = this
+    if (handlerEnd === undefined || handlerEnd.isSettled) return undefined
+    return boundedAt(handlerEnd.settled, { name: `handler of ${this.path}` })
+  }
+
+  private closeWire(reason: CancelReason | undefined): Effect.Effect<unknown> | undefined {
+    if (this.state._tag !== "Ended" && this.canStillAnswer) {
+      const leaves = boundedAt(this.answered, { name: `answer of ${this.path}` })
+      return Effect.andThen(
+        leaves,
+        Effect.sync(() => this.leaveWire(reason))
+      )
+    }
+    this.leaveWire(reason)
+    return undefined
+  }
+
+  private leaveWire(reason: CancelReason | undefined): void {
+    if (this.state._tag !== "Ended") {
+      const status = makeStatus(Code.UNAVAILABLE, "The tunnel ended")
+      this.feed({ _tag: "TunnelGone", status, reason: reason ?? this.link.reason })
+    }
+    this.feed({ _tag: "Finalize" })
+    this.releaseTimer()
+    this.inbound.drop()
+    this.neverWritten()
+  }
+
+  /** The answer was handed over, and neither the peer nor the connection keeps it from leaving. */
+  private get canStillAnswer(): boolean {
+    return this.state._tag === "Finishing" && this.link.end?._tag === "ClosedHere" && this.outbound.flushable
+  }
+
+  /** Completes when the stream has ended: its answer has left, or never will. */
+  private get answered(): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      this.onEnded = () => resume(Effect.void)
+      return Effect.sync(() => {
+        this.onEnded = undefined
+      })
+    })
+  }
+
+  private unregister(): undefined {
+    const { engine, handlerEnd } = this
+    this.link.held.holders.delete(this)
+    engine.forget(this.id)
+    // A handler that was left behind still runs, and counts until it does not.
+    if (handlerEnd === undefined || handlerEnd.isSettled) engine.handlerGone()
+    else handlerEnd.whenSettled(() => engine.handlerGone())
   }
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
 
-  protected step = Machine.step
+  protected step(state: Machine.State, event: Machine.Event): Machine.Transition {
+    return Machine.step(state, event)
+  }
 
   protected get takesData(): boolean {
     return Machine.takesData(this.state)
@@ -226,7 +248,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         else this.pushEnd()
         return
       case "SendHeaders":
-        this.writeHeaders(action.metadata)
+        this.writeHeaders(action.headers)
         return
       case "SendMessage":
         this.queue(action.message, () => this.written())
@@ -235,7 +257,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.writeStatus(action.status)
         return
       case "Abort":
-        this.abort(action.status)
+        this.abortWire(action.status)
         return
       case "TellHandler":
         this.tellHandler(action.reason)
@@ -244,6 +266,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.late(action.what)
         return
       case "Finish":
+        this.onEnded?.()
         this.finish(action.reason)
     }
   }
@@ -266,16 +289,17 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   // ── Host: what the handler's call object asks for ──────────────────────────────────────────────────────────
 
-  readonly read = (): void => {
+  read(): void {
     if (this.state._tag !== "Gathering" && this.state._tag !== "Running") return
     this.took(this.inbound.read())
     if (this.endPending && !this.inbound.unread) this.pushEnd()
   }
 
-  readonly sendHeaders = (metadata: Metadata): void =>
-    this.feed({ _tag: "Headers", metadata: metadata.clone() })
+  sendHeaders(metadata: Metadata): void {
+    this.feed({ _tag: "Headers", headers: metadataToWire(metadata, this.link.anyBytes) })
+  }
 
-  readonly sendMessage = (value: unknown, callback: (error?: Error | null) => void): void => {
+  sendMessage(value: unknown, callback: (error?: Error | null) => void): void {
     let message: Buffer
     try {
       message = this.method.definition.responseSerialize(value)
@@ -290,7 +314,9 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.feed({ _tag: "Reply", message })
   }
 
-  readonly sendStatus = (status: RpcStatus): void => this.feed({ _tag: "Status", status })
+  sendStatus(status: RpcStatus): void {
+    this.feed({ _tag: "Status", status })
+  }
 
   private written(): void {
     const callback = this.writeCallbacks.shift()
@@ -299,13 +325,18 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   private neverWritten(): void {
     const callbacks = this.writeCallbacks
+    if (callbacks.length === 0) return
     this.writeCallbacks = []
     const error = new PeerGone({ streamId: this.id, method: this.path })
     for (const callback of callbacks) this.callBack(callback, error)
   }
 
   private callBack(callback: (error?: Error | null) => void, error: Error | null): void {
-    this.link.guard(`write callback of ${this.path}`, () => callback(error))
+    try {
+      callback(error)
+    } catch (thrown) {
+      this.link.failed(`write callback of ${this.path}`, thrown)
+    }
   }
 
   // ── actions ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -328,7 +359,6 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         ? writableCall(this, request)
         : unaryCall(this, request)
     this.call = call
-    remember(call, this.info)
     try {
       const result = responseStream ? this.method.handler(call) : this.method.handler(call, responder(this))
       if (!isThenable(result)) return
@@ -372,8 +402,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     )
   }
 
-  private writeHeaders(metadata: Metadata | undefined): void {
-    const headers = metadata === undefined ? noBytes : metadataToWire(metadata, this.link.anyBytes)
+  private writeHeaders(headers: Buffer | MetadataProblem): void {
     if (headers instanceof MetadataProblem) {
       this.fault(makeStatus(Code.INTERNAL, headers.detail))
       return
@@ -412,7 +441,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     return `The response metadata is larger than ${this.link.limits.maxMetadataSize} bytes`
   }
 
-  private abort(status: RpcStatus | undefined): void {
+  private abortWire(status: RpcStatus | undefined): void {
     const { outbox } = this.link
     const headers = outbox.unsentHeaders(this.outbound)
     outbox.discard(this.outbound)
@@ -423,8 +452,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private tellHandler(reason: CancelReason): void {
-    this.info.reason = reason
-    this.link.guard(`abort listener of ${this.path}`, () => this.info.abort?.abort(reason))
+    this.reason = reason
+    this.link.guard(`abort listener of ${this.path}`, () => this.abort?.abort(reason))
     const { call } = this
     if (call !== undefined)
       this.link.guard(`cancelled listener of ${this.path}`, () => call.tellCancelled(reason))

@@ -6,14 +6,14 @@
  *    own data cannot be taken for a violation.
  * 2. Rule `one-mistake-one-call`: a mistake that belongs to a call ends that call. Only what makes the ids unreliable
  *    ends the tunnel.
- * 3. A call's slot is free again only when its task has ended: a peer that opens and cancels in a loop is limited
+ * 3. A call's slot is free again only when its last finalizer has run: a peer that opens and cancels in a loop is limited
  *    by the handlers that still run, not by the streams it believes open.
  */
 import { CancelReason } from "@curfew/reason"
 import { status as Code } from "@grpc/grpc-js"
 import type { Services } from "../Services.ts"
 import type { Admission } from "./admission.ts"
-import { decodeClientFrame } from "./decode.ts"
+import { decodeClientPart } from "./decode.ts"
 import {
   type ClientFrame,
   type Malformed,
@@ -34,7 +34,7 @@ import { takeTimeout } from "./timeout.ts"
 const shown = (name: string): string => (name.length <= 100 ? name : `${name.slice(0, 100)}…`)
 
 export class ServerEngine {
-  private readonly link: Link
+  readonly link: Link
   private readonly services: Services
   private readonly admission: Admission
   private readonly streams = new Map<number, ServerCall>()
@@ -50,9 +50,9 @@ export class ServerEngine {
     return this.streams.size
   }
 
-  readonly receive = (bytes: Buffer): void => {
+  readonly receive = (bytes: Buffer, start = 0, end: number = bytes.length): void => {
     if (this.link.end !== undefined) return
-    const frame = decodeClientFrame(bytes)
+    const frame = decodeClientPart(bytes, start, end)
     if (frame._tag === "NewStream") {
       this.open(frame)
       return
@@ -189,29 +189,26 @@ export class ServerEngine {
       revision,
       timeout
     }
-    const forget = (): void => {
-      this.streams.delete(id)
-      this.admission.leave()
-      this.link.calls.leave()
-    }
-    const handlerGone = (): void => {
-      this.admission.handlerEnds()
-      this.link.calls.handlerEnds()
-    }
-    const stream = new ServerCall(this.link, incoming, forget, handlerGone)
+    const stream = new ServerCall(this, incoming)
     this.streams.set(id, stream)
     this.admission.enter()
     this.link.calls.enter()
     this.admission.handlerStarts()
     this.link.calls.handlerStarts()
-    const task = this.link.spawn(stream.life, `${path} ${id}`)
-    if (task !== undefined) {
-      stream.own(task)
-      return
-    }
-    forget()
-    handlerGone()
-    refuse(Code.UNAVAILABLE, "The tunnel is closing")
+    stream.start()
+  }
+
+  /** The stream is over. */
+  forget(id: number): void {
+    this.streams.delete(id)
+    this.admission.leave()
+    this.link.calls.leave()
+  }
+
+  /** The handler of a stream has ended, or there was none; it may have outlived its stream. */
+  handlerGone(): void {
+    this.admission.handlerEnds()
+    this.link.calls.handlerEnds()
   }
 
   private refuse(id: number, method: string, code: number, details: string): void {

@@ -45,7 +45,9 @@ export const parseTimeout = (text: string): number | undefined => {
 
 /** Takes the timeout out of request metadata: the last value counts. */
 export const takeTimeout = (metadata: Metadata): number | undefined => {
-  const text = metadata.get(timeoutKey).at(-1)
+  const values = metadata.get(timeoutKey)
+  if (values.length === 0) return undefined
+  const text = values.at(-1)
   metadata.remove(timeoutKey)
   return typeof text === "string" ? parseTimeout(text) : undefined
 }

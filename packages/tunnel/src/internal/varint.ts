@@ -14,10 +14,12 @@ export class Truncated extends Error {
 
 const two32 = 0x1_0000_0000
 
+const noView: Buffer = Buffer.alloc(0)
+
 export class Reader {
   position: number
-  private readonly bytes: Buffer
-  private readonly end: number
+  private bytes: Buffer
+  private end: number
   private low = 0
   private high = 0
 
@@ -25,6 +27,14 @@ export class Reader {
     this.bytes = bytes
     this.position = start
     this.end = end
+  }
+
+  /** Begins anew with other bytes. */
+  over(bytes: Buffer, start = 0, end: number = bytes.length): this {
+    this.bytes = bytes
+    this.position = start
+    this.end = end
+    return this
   }
 
   get done(): boolean {
@@ -68,18 +78,52 @@ export class Reader {
     return Number.isSafeInteger(value) ? value : undefined
   }
 
+  /** Stands at the start of the next length-delimited field from here on, and gives its end. */
+  field(): number {
+    const length = this.uint32()
+    if (length > this.end - this.position) throw new Truncated("a field is longer than what holds it")
+    return this.position + length
+  }
+
+  /** Reads on inside the next length-delimited field. Gives what `leave` takes to come back behind it. */
+  enter(): number {
+    const outer = this.end
+    this.end = this.field()
+    return outer
+  }
+
+  /** Stands behind the field that was entered. */
+  leave(outer: number): void {
+    this.position = this.end
+    this.end = outer
+  }
+
   /** A view of the next length-delimited field. */
   slice(): Buffer {
-    const length = this.uint32()
+    const end = this.field()
     const start = this.position
-    if (length > this.end - start) throw new Truncated("a field is longer than what holds it")
-    this.position = start + length
-    return this.bytes.subarray(start, this.position)
+    this.position = end
+    return start === end ? noView : this.bytes.subarray(start, end)
+  }
+
+  /** A view of everything up to the end. */
+  rest(): Buffer {
+    const start = this.position
+    this.position = this.end
+    return start === this.end ? noView : this.bytes.subarray(start, this.end)
+  }
+
+  /** The bytes of the next length-delimited field, one character each. */
+  latin1(): string {
+    const end = this.field()
+    const start = this.position
+    this.position = end
+    return this.bytes.toString("latin1", start, end)
   }
 
   skip(wireType: number): void {
     if (wireType === 0) this.varint()
-    else if (wireType === 2) this.slice()
+    else if (wireType === 2) this.position = this.field()
     else if (wireType === 1 || wireType === 5) {
       this.position += wireType === 1 ? 8 : 4
       if (this.position > this.end) throw new Truncated("a fixed-width field is cut off")

@@ -273,15 +273,18 @@ const transport = (draw: Draw, wrote: (bytes: Buffer) => void = () => undefined)
       onFrame = frame
       onEnd = end
     },
-    write: (frames) =>
-      Effect.callback<void>((resume) => {
-        for (const bytes of frames) wrote(bytes)
-        if (reading || over) return resume(Effect.void)
-        held = () => {
-          held = undefined
-          resume(Effect.void)
-        }
-      }),
+    framing: "frames",
+    write: (frames, done) => {
+      for (const bytes of frames) wrote(bytes)
+      if (reading || over) {
+        done()
+        return
+      }
+      held = () => {
+        held = undefined
+        done()
+      }
+    },
     end: () => Effect.sync(() => finish({ code: 0, details: "ended here" }))
   }
   return {

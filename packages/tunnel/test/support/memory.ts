@@ -84,16 +84,19 @@ const peer = <In, Out>(
         onFrame = frame
         onEnd = end
       },
-      write: (frames) =>
-        Effect.callback<void>((resume) => {
-          if (!over) for (const frame of frames) written.push(decode(Buffer.from(frame)))
-          for (const look of [...watchers]) look()
-          if (flowing || over) return resume(Effect.void)
-          held = () => {
-            held = undefined
-            resume(Effect.void)
-          }
-        }),
+      framing: "frames",
+      write: (frames, done) => {
+        if (!over) for (const frame of frames) written.push(decode(Buffer.from(frame)))
+        for (const look of [...watchers]) look()
+        if (flowing || over) {
+          done()
+          return
+        }
+        held = () => {
+          held = undefined
+          done()
+        }
+      },
       end: (error) =>
         Effect.sync(() => {
           closed = { error }

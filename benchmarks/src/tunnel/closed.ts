@@ -1,0 +1,50 @@
+/** Unary calls in closed loops: one caller, and 64. */
+import { compare } from "../harness/compare.ts"
+import { type Options, wanted } from "../harness/options.ts"
+import { median, type Row } from "../harness/row.ts"
+import { names, withAll, withPairs } from "./common.ts"
+import type { Kind } from "./pair.ts"
+
+const cases = [
+  { kind: "stubs", callers: 1, target: 2 },
+  { kind: "effect", callers: 1, target: 2 },
+  { kind: "stubs", callers: 64, target: 5 },
+  { kind: "effect", callers: 64, target: 10 }
+] as const
+
+export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> => {
+  const all = cases.map((each) => ({
+    ...each,
+    row: `unary, ${each.callers === 1 ? "1 caller" : `${each.callers} callers`}: ${names[each.kind]}`
+  }))
+  const chosen = all.filter(({ row }) => wanted(options, row))
+  if (chosen.length === 0) return []
+  const kinds = [...new Set<Kind>(["direct", ...chosen.map(({ kind }) => kind)])]
+  return withPairs(options, kinds, async (pairs) => {
+    const rows: Array<Row> = []
+    for (const { callers, kind, row, target } of chosen) {
+      const cpu: Record<Kind, Array<number>> = { direct: [], stubs: [], effect: [] }
+      const measure = (of: Kind) => async () => {
+        const { callsPerSecond, cpuPerCall } = await pairs[of].closed({
+          callers,
+          millis: (options.seconds ?? 1) * 1_000
+        })
+        cpu[of].push(cpuPerCall)
+        return callsPerSecond
+      }
+      const made = await compare({
+        row,
+        unit: "calls/s",
+        better: "higher",
+        target,
+        rounds: options.rounds,
+        ours: { name: names[kind], measure: measure(kind) },
+        peers: [{ name: names.direct, measure: measure("direct") }]
+      })
+      const [ours, theirs] = [median(cpu[kind]), median(cpu.direct)]
+      const note = `${withAll}; CPU of both ends for a call: ${ours.toFixed(1)} µs, direct ${theirs.toFixed(1)} µs, ${(theirs / ours).toFixed(2)} x`
+      rows.push(...made.map((each) => ({ ...each, note })))
+    }
+    return rows
+  })
+}
