@@ -80,6 +80,7 @@ export class CallState implements ServerCall, Entry {
   readonly signal = PeerSignal.makeUnsafe()
   readonly limits: ResolvedLimits
   readonly deadline: Option.Option<number>
+  place = -1
   /** A status was handed over. */
   answered = false
   /** The transport said that the call has ended. */

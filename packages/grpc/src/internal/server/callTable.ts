@@ -3,7 +3,7 @@
  *
  * Invariants
  * 1. What `admit` let in leaves exactly once, and the counters of server, method and peer follow it.
- * 2. A counter that falls to zero is dropped, so peers that are gone leave nothing behind.
+ * 2. Of the counters that have fallen to zero one at most is kept, so peers that are gone leave nothing behind.
  * 3. Who waits for the last call to end is told in the turn in which it ends.
  */
 import type { CancelReason } from "@curfew/reason"
@@ -28,6 +28,8 @@ export interface Entry extends LiveCall {
   readonly stop: (reason: CancelReason) => void
   /** Why it was cancelled, if it was. */
   readonly ended: CancelReason | undefined
+  /** The table's own: where it stands, or a negative number. */
+  place: number
 }
 
 /** A limit that stands against a call, and what its client is told. */
@@ -41,23 +43,65 @@ const refusal = (limit: LimitName, most: number): Refusal => ({
   details: `Too many ${limit}: ${most} may run at a time`
 })
 
+/**
+ * Counts by name. The last one that fell to zero stays until another does: a client with one call at a time would make
+ * and drop its counter for each, and a map that grows and shrinks all the time leaves its old tables to the collector.
+ */
 class Counter {
-  readonly #counts = new Map<string, number>()
+  readonly #counts = new Map<string, { readonly key: string; count: number }>()
+  #idle: string | undefined
 
   get(key: string): number {
-    return this.#counts.get(key) ?? 0
+    return this.#counts.get(key)?.count ?? 0
   }
 
   add(key: string, by: 1 | -1): void {
-    const count = this.get(key) + by
-    if (count === 0) this.#counts.delete(key)
-    else this.#counts.set(key, count)
+    const counter = this.#counts.get(key)
+    if (counter === undefined) {
+      this.#counts.set(key, { key, count: by })
+      return
+    }
+    counter.count += by
+    if (counter.count > 0 || this.#idle === key) return
+    const idle = this.#idle
+    this.#idle = key
+    if (idle !== undefined && this.get(idle) === 0) this.#counts.delete(idle)
+  }
+}
+
+/** Calls in no order, which come and go in constant time without the tables of a set. */
+class Entries {
+  readonly #entries: Array<Entry> = []
+
+  get size(): number {
+    return this.#entries.length
+  }
+
+  [Symbol.iterator](): Iterator<Entry> {
+    return this.#entries[Symbol.iterator]()
+  }
+
+  add(entry: Entry): void {
+    entry.place = this.#entries.length
+    this.#entries.push(entry)
+  }
+
+  /** False when it is not there. */
+  delete(entry: Entry): boolean {
+    const { place } = entry
+    if (place < 0) return false
+    entry.place = -1
+    const last = this.#entries.pop() as Entry
+    if (last === entry) return true
+    last.place = place
+    this.#entries[place] = last
+    return true
   }
 }
 
 export class CallTable implements ServerCalls {
   readonly options: ServerCallsOptions
-  readonly entries = new Set<Entry>()
+  readonly entries = new Entries()
   refusing = false
   readonly #limits: ResolvedConcurrency
   readonly #context: Context.Context<never>
