@@ -25,6 +25,7 @@ import { InterruptedElsewhere, type Task } from "../Task.ts"
 import * as child from "./child.ts"
 import { endedWithin } from "./endedWithin.ts"
 import { Failures } from "./failures.ts"
+import { Place } from "./place.ts"
 import { type AnyTask, TaskState } from "./taskState.ts"
 
 export type Policy = "failFast" | "supervise"
@@ -53,6 +54,8 @@ export class TaskSet {
   readonly #onTask: ((cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) => void) | undefined
   readonly #tasks = new Set<TaskState<unknown, unknown>>()
   readonly #observers = new Set<() => void>()
+  /** Places that nothing has filled; made with the first, since most sets have none. */
+  #places: Set<Place> | undefined
   #open = true
   /** What failed under `failFast`. */
   readonly failures = new Failures()
@@ -79,7 +82,7 @@ export class TaskSet {
   }
 
   get size(): number {
-    return this.#tasks.size
+    return this.#tasks.size + (this.#places?.size ?? 0)
   }
 
   /** How many waits have not been answered, or were for its end. */
@@ -173,13 +176,44 @@ export class TaskSet {
   /** Takes over work that already runs, with its cell; false when the set takes none. Failures are the giver's. */
   adoptUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>, name: string | undefined): boolean {
     if (!this.open) return false
+    cell.moveTo(this.cell)
+    this.takeUnsafe(cell, fiber, name)
+    return true
+  }
+
+  /** Counts work that runs already as a task, whether the set takes new ones or not. */
+  takeUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>, name: string | undefined): void {
     const task = new TaskState<unknown, unknown>(name, cell, false)
     task.fiber = fiber
     this.#tasks.add(task)
-    cell.moveTo(this.cell)
     fiber.addObserver((exit) => this.#ended(task, exit, always))
     this.#onTask?.(cell, fiber)
-    return true
+  }
+
+  /** Takes a place for work that may need no fiber; `undefined` when the set takes none. */
+  reserveUnsafe(name: string | undefined): Place | undefined {
+    if (!this.open) return undefined
+    if (this.#places === undefined) {
+      const places = new Set<Place>()
+      this.#places = places
+      this.cell.listen((reason) => {
+        for (const place of [...places]) if (places.has(place)) place.holder?.stop(reason)
+      })
+    }
+    const place = new Place(this, name)
+    this.#places.add(place)
+    return place
+  }
+
+  /** From here on each task has a fiber. */
+  fillPlaces(): void {
+    const places = this.#places
+    if (places === undefined) return
+    for (const place of [...places]) if (places.has(place)) place.holder?.fill()
+  }
+
+  givenBack(place: Place): void {
+    if (this.#places?.delete(place) === true && this.#observers.size > 0) this.#notify()
   }
 
   /** Runs a report with the receiver that was given to this scope, if any. */
@@ -232,6 +266,7 @@ export class TaskSet {
 
   /** No task is left but daemons. */
   get idle(): boolean {
+    if (this.#places !== undefined && this.#places.size > 0) return false
     for (const task of this.#tasks) if (!task.daemon) return false
     return true
   }
@@ -270,7 +305,7 @@ export class TaskSet {
       budget,
       (ended) => {
         const observer = () => {
-          if (this.#tasks.size === 0) ended(Effect.void)
+          if (this.size === 0) ended(Effect.void)
         }
         // It stays until the set itself goes: nothing is waited for in it after this.
         this.#observers.add(observer)
@@ -282,6 +317,8 @@ export class TaskSet {
 
   #abandon(startedAt: number): ReadonlyArray<Omit<StuckRecord, "id">> {
     const left = [...this.#tasks].map((task) => this.#leave(task, startedAt))
+    // Their holders were told, and have filled them or given them back. One that did neither has no work to wait for.
+    for (const place of [...(this.#places ?? [])]) place.leave()
     this.#notify()
     return left
   }
