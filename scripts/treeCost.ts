@@ -33,21 +33,20 @@ type Change = readonly [from: string, to: string]
 
 const unseen: ReadonlyArray<Change> = [
   [
-    "if (options.parent === undefined) roots.add(this)\n    else this.#hang(options.parent)",
-    "if (options.parent !== undefined) this.#hang(options.parent)"
+    "    this.#parent = parent\n    this.reason = parent?.reason\n    this.#enter()",
+    "    this.#parent = parent\n    this.reason = parent?.reason\n    if (parent !== undefined) this.#enter()"
   ],
-  ["if (this.#parent === undefined) roots.delete(this)\n    else this.#parent", "this.#parent?"],
+  [
+    "    this.ended = true\n    this.#leave()",
+    "    this.ended = true\n    if (this.#parent !== undefined) this.#leave()"
+  ],
   ["readonly #bornAt: number = uptime()", "readonly #bornAt: number = 0"]
 ]
 
 const unlinked: ReadonlyArray<Change> = [
-  ...unseen.slice(0, 1),
-  ["if (this.#parent === undefined) roots.delete(this)\n    else this.#parent.#children?.delete(this)", ""],
-  ...unseen.slice(2),
-  [
-    "if (this.#children === undefined) this.#children = new Set()\n    this.#children.add(child)",
-    "void child"
-  ]
+  ["    this.reason = parent?.reason\n    this.#enter()", "    this.reason = parent?.reason"],
+  ["    this.ended = true\n    this.#leave()", "    this.ended = true"],
+  ...unseen.slice(2)
 ]
 
 /** Replaces pieces of `CancelCell.ts`, and fails when one is not there: the figures would be of something else. */

@@ -2,12 +2,12 @@ import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type * as Tracer from "effect/Tracer"
+import * as Fn from "effect/Function"
 import type { CancelReason } from "./CancelReason.ts"
 import { uptime } from "./internal/age.ts"
 import * as delivery from "./internal/delivery.ts"
-import * as telling from "./internal/telling.ts"
-import { inTurn, rethrow } from "./internal/turn.ts"
+import { type Attempt, takeTurn } from "./internal/turn.ts"
+import { witness } from "./internal/witness.ts"
 
 /**
  * What a cell stands for in the live program.
@@ -43,13 +43,17 @@ export type CellKind = "scope" | "tasks" | "task" | "call" | "shield" | "owner" 
 export class CancelCell {
   readonly kind: CellKind
   readonly name: string | undefined
-  #parent: CancelCell | undefined = undefined
+  #parent: CancelCell | undefined
   #outer: CancelCell | undefined
+  // What hangs below one cell is a ring of cells: a set would cost more than they do.
+  #first: CancelCell | undefined = undefined
+  #next: CancelCell = this
+  #previous: CancelCell = this
   /** Set once what the cell stands for has ended. */
   ended = false
   readonly #bornAt: number = uptime()
-  /** When a cancel reached it; zero before. */
-  #signalledAt = 0
+  /** When a cancel reached it. */
+  #signalledAt: number | undefined = undefined
   /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
   draining = false
   /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
@@ -57,7 +61,7 @@ export class CancelCell {
   /** Set when the work was left behind after its clean-up budget. */
   stuck = false
   /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
-  reason: CancelReason | undefined = undefined
+  reason: CancelReason | undefined
   /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
   own = false
   /** The fiber that a cancel of this cell interrupts. */
@@ -67,10 +71,10 @@ export class CancelCell {
    * from then on responsible for interrupting it.
    */
   holdBack: ((annotations: Context.Context<never>) => void) | undefined = undefined
-  /** Monotonic milliseconds at which the cell cancels itself; `Infinity` without a deadline. */
-  deadline = Number.POSITIVE_INFINITY
-  #children: Set<CancelCell> | undefined = undefined
-  #listeners: Set<(reason: CancelReason) => void> | undefined = undefined
+  // Not `Infinity`: that would be an object of its own in each cell.
+  #deadline: number | undefined = undefined
+  // Few cells have a listener, and of those most have one.
+  #listeners: Listener | Set<Listener> | undefined = undefined
 
   constructor(
     kind: CellKind,
@@ -80,21 +84,32 @@ export class CancelCell {
       readonly outer?: CancelCell | undefined
     }
   ) {
+    const { parent } = options
     this.kind = kind
     this.name = options.name
     this.#outer = options.outer
-    if (options.parent === undefined) roots.add(this)
-    else this.#hang(options.parent)
+    this.#parent = parent
+    this.reason = parent?.reason
+    this.#enter()
   }
 
   /** The cells without a parent: owners, scopes that nobody surrounds, and what hangs beside a mask or a shield. */
   static get roots(): ReadonlySet<CancelCell> {
-    return roots
+    return new Set(CancelCell.#ring(firstRoot))
   }
 
-  /** What hangs directly below. */
-  get children(): Iterable<CancelCell> {
-    return this.#children ?? noCells
+  /** What hangs directly below, at this moment. */
+  get children(): ReadonlyArray<CancelCell> {
+    return CancelCell.#ring(this.#first)
+  }
+
+  static #ring(first: CancelCell | undefined): Array<CancelCell> {
+    const cells: Array<CancelCell> = []
+    for (let cell = first; cell !== undefined; ) {
+      cells.push(cell)
+      cell = cell.#next === first ? undefined : cell.#next
+    }
+    return cells
   }
 
   /** Who may be asked through a barrier. */
@@ -107,21 +122,52 @@ export class CancelCell {
     return this.#parent
   }
 
-  #hang(parent: CancelCell): void {
-    this.#parent = parent
-    if (this.reason === undefined) this.reason = parent.reason
-    parent.#link(this)
+  /** Monotonic milliseconds at which the cell cancels itself; `Infinity` without a deadline. */
+  get deadline(): number {
+    return this.#deadline ?? Number.POSITIVE_INFINITY
+  }
+
+  set deadline(at: number) {
+    this.#deadline = at
+  }
+
+  /** Enters the ring of the parent, or of the roots, as the last one. */
+  #enter(): void {
+    const parent = this.#parent
+    const first = parent === undefined ? firstRoot : parent.#first
+    if (first === undefined) {
+      if (parent === undefined) firstRoot = this
+      else parent.#first = this
+      return
+    }
+    const last = first.#previous
+    this.#next = first
+    this.#previous = last
+    last.#next = this
+    first.#previous = this
+  }
+
+  /** Leaves the ring. Who stands in none is alone in its own, and nobody's first. */
+  #leave(): void {
+    const parent = this.#parent
+    const next = this.#next
+    if ((parent === undefined ? firstRoot : parent.#first) === this) {
+      const first = next === this ? undefined : next
+      if (parent === undefined) firstRoot = first
+      else parent.#first = first
+    }
+    next.#previous = this.#previous
+    this.#previous.#next = next
+    this.#next = this
+    this.#previous = this
   }
 
   /** Hands the cell, with everything below it, over to another parent that is not cancelled. */
   moveTo(parent: CancelCell): void {
     this.#leave()
-    this.#hang(parent)
-  }
-
-  #link(child: CancelCell): void {
-    if (this.#children === undefined) this.#children = new Set()
-    this.#children.add(child)
+    this.#parent = parent
+    if (this.reason === undefined) this.reason = parent.reason
+    this.#enter()
   }
 
   /** Takes the cell out of the tree. To be called once, when the work it stands for has ended. */
@@ -129,24 +175,18 @@ export class CancelCell {
     if (this.ended) return
     this.ended = true
     this.#leave()
-    if (this.fiber !== undefined && this.cleaningFor !== undefined)
-      telling.ended(this.kind, this.cleaningFor, this.fiber.context)
+    const { fiber } = this
+    if (fiber !== undefined && (this.#signalledAt !== undefined || this.kind === "cleanup"))
+      witness.current?.ended(this.kind, this.cleaningFor as number, fiber)
     this.fiber = undefined
+    if (this.#first === undefined) return
     // What outlives it, in a wider `Scope` for instance, hangs from now on where this cell hung.
-    const left = this.#children
-    if (left === undefined) return
-    this.#children = undefined
-    for (const child of left) {
+    for (const child of this.children) {
+      child.#leave()
       child.#parent = this.#parent
       if (child.#outer === undefined) child.#outer = this.#outer
-      if (this.#parent === undefined) roots.add(child)
-      else this.#parent.#link(child)
+      child.#enter()
     }
-  }
-
-  #leave(): void {
-    if (this.#parent === undefined) roots.delete(this)
-    else this.#parent.#children?.delete(this)
   }
 
   /** Marks work that was left behind: it stands by itself from now on, until it is unlinked. */
@@ -154,7 +194,7 @@ export class CancelCell {
     this.#leave()
     this.#parent = undefined
     this.stuck = true
-    roots.add(this)
+    this.#enter()
   }
 
   /** Milliseconds since the cell was made. */
@@ -165,7 +205,7 @@ export class CancelCell {
   /** Milliseconds since a cancel reached it, or since it began when it is clean-up; `undefined` while it works. */
   get cleaningFor(): number | undefined {
     if (this.kind === "cleanup") return this.age
-    return this.#signalledAt === 0 ? undefined : uptime() - this.#signalledAt
+    return this.#signalledAt === undefined ? undefined : uptime() - this.#signalledAt
   }
 
   /** The name of the cell whose cancel reached this one. */
@@ -184,24 +224,28 @@ export class CancelCell {
 
   /** How many cells hang directly below this one. */
   get size(): number {
-    return this.#children?.size ?? 0
+    return this.children.length
   }
 
   /** How many callbacks wait for this cell's cancel. */
   get listenerCount(): number {
-    return this.#listeners?.size ?? 0
+    const listeners = this.#listeners
+    return listeners instanceof Set ? listeners.size : listeners === undefined ? 0 : 1
   }
 
   /**
    * Calls back once, in the turn of the cancel, after all interrupts are pending. A cell that is cancelled already
    * never calls back: look at `reason` first. Returns the removal.
    */
-  listen(listener: (reason: CancelReason) => void): () => void {
-    if (this.#listeners === undefined) this.#listeners = new Set()
+  listen(listener: Listener): () => void {
+    if (this.reason !== undefined) return Fn.constVoid
     const listeners = this.#listeners
-    listeners.add(listener)
+    if (listeners === undefined) this.#listeners = listener
+    else if (listeners instanceof Set) listeners.add(listener)
+    else this.#listeners = new Set([listeners, listener])
     return () => {
-      listeners.delete(listener)
+      if (this.#listeners === listener) this.#listeners = undefined
+      else if (this.#listeners instanceof Set) this.#listeners.delete(listener)
     }
   }
 
@@ -222,43 +266,48 @@ export class CancelCell {
     const reached: Array<CancelCell> = [this]
     this.reason = reason
     for (let i = 0; i < reached.length; i++) {
-      const children = (reached[i] as CancelCell).#children
-      if (children === undefined) continue
-      for (const child of children) {
+      const first = (reached[i] as CancelCell).#first
+      for (let child = first; child !== undefined; ) {
         // A child that was cancelled earlier keeps its reason, and so does everything below it.
-        if (child.reason !== undefined) continue
-        child.reason = reason
-        reached.push(child)
+        if (child.reason === undefined) {
+          child.reason = reason
+          reached.push(child)
+        }
+        child = child.#next === first ? undefined : child.#next
       }
     }
-    const annotations = Context.make(Interruption, reason) as Context.Context<never>
+    const notice = delivery.noticeOf(reason, Interruption)
     const pending: Array<Fiber.Fiber<unknown, unknown>> = []
-    for (const { fiber, holdBack } of reached) {
+    for (let i = 0; i < reached.length; i++) {
+      const { fiber, holdBack } = reached[i] as CancelCell
       if (fiber === undefined) continue
-      if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(annotations)
-      else if (delivery.pend(fiber, annotations)) pending.push(fiber)
+      if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(notice.annotations)
+      else if (delivery.pend(fiber, notice)) pending.push(fiber)
     }
-    // A callback that throws must not keep the others from the cancel: its error goes to the canceller, at the end.
-    const thrown: Array<unknown> = []
-    const attempt = (call: () => void): void => {
-      try {
-        call()
-      } catch (error) {
-        thrown.push(error)
-      }
-    }
-    const tell = (): void => {
+    takeTurn((attempt) => {
       this.#tell(reached, reason, attempt)
-      for (const cell of reached) {
-        const listeners = cell.#listeners
-        if (listeners === undefined) continue
-        cell.#listeners = undefined
-        for (const listener of listeners) attempt(() => listener(reason))
-      }
-      for (const fiber of pending) attempt(() => delivery.deliver(fiber, annotations))
-      rethrow(thrown)
+      for (let i = 0; i < pending.length; i++)
+        attempt(delivery.deliver, pending[i] as Fiber.Fiber<unknown, unknown>, notice)
+    })
+  }
+
+  #tell(reached: ReadonlyArray<CancelCell>, reason: CancelReason, attempt: Attempt): void {
+    const now = uptime()
+    const seen = witness.current?.cancel(reason, this)
+    for (let i = 0; i < reached.length; i++) {
+      const cell = reached[i] as CancelCell
+      cell.#signalledAt = now
+      if (seen !== undefined && cell.fiber !== undefined) attempt(seen, cell.kind, cell.fiber)
     }
-    inTurn(tell)
+    for (let i = 0; i < reached.length; i++) {
+      const cell = reached[i] as CancelCell
+      const listeners = cell.#listeners
+      if (listeners === undefined) continue
+      // One that is removed meanwhile is not called; one that comes meanwhile was not taken in.
+      if (listeners instanceof Set) for (const listener of listeners) attempt(listener, reason, undefined)
+      else attempt(listeners, reason, undefined)
+      cell.#listeners = undefined
+    }
   }
 
   /** Whether the cell is the other one or stands somewhere below it, behind shields and masks as well. */
@@ -270,19 +319,6 @@ export class CancelCell {
       if (cell.parent !== undefined) above.push(cell.parent)
     }
     return false
-  }
-
-  #tell(reached: ReadonlyArray<CancelCell>, reason: CancelReason, attempt: (call: () => void) => void): void {
-    const now = uptime()
-    const told = new Set<Tracer.Span>()
-    const scope = this.cancelledBy
-    for (const cell of reached) {
-      cell.#signalledAt = now
-      const { fiber, kind } = cell
-      if (fiber === undefined) continue
-      attempt(() => telling.signalled(kind, reason, fiber.context))
-      attempt(() => telling.tellSpan(told, fiber, reason, scope))
-    }
   }
 
   /** The nearest reason upwards, looking through shields and masks as well. */
@@ -330,8 +366,9 @@ export class CancelCell {
   }
 }
 
-const roots = /* @__PURE__ */ new Set<CancelCell>()
-const noCells: Iterable<CancelCell> = []
+type Listener = (reason: CancelReason) => void
+
+let firstRoot: CancelCell | undefined
 
 /**
  * The cell that the running fiber belongs to, if any. Forked fibers, items of a concurrent `all`, sides of a race
@@ -403,8 +440,10 @@ export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean
  * @stability internal
  * @since 0.1.0
  */
-export const cancelledAboveUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelReason | undefined =>
-  startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.live?.reason
+export const cancelledAboveUnsafe = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  apart: boolean = startsApartUnsafe(fiber)
+): CancelReason | undefined => (apart ? undefined : fiber.getRef(CurrentCell)?.live?.reason)
 
 /**
  * A cell for work that the fiber starts now: below the fiber's own cell, or only beside it when the fiber is

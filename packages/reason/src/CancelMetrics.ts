@@ -1,4 +1,5 @@
-import * as Metric from "effect/Metric"
+import type * as Metric from "effect/Metric"
+import { cancelledMetric, cleanupMetric } from "./internal/telling.ts"
 
 /**
  * How much running work was told to stop, by the attributes `kind` (`scope`, `task`, `call`, `shared`, `shield`) and
@@ -28,10 +29,7 @@ import * as Metric from "effect/Metric"
  * @stability unstable
  * @since 0.1.0
  */
-export const cancelledTotal: Metric.Counter<number> = /* @__PURE__ */ Metric.counter(
-  "curfew_cancelled_total",
-  { description: "Running work that was told to stop.", incremental: true }
-)
+export const cancelledTotal: Metric.Counter<number> = /* @__PURE__ */ cancelledMetric()
 
 /**
  * How long work took from its cancel to its end, in milliseconds, by the attribute `kind`; bounded clean-up, kind
@@ -40,10 +38,4 @@ export const cancelledTotal: Metric.Counter<number> = /* @__PURE__ */ Metric.cou
  * @stability unstable
  * @since 0.1.0
  */
-export const cleanupMillis: Metric.Histogram<number> = /* @__PURE__ */ Metric.histogram(
-  "curfew_cleanup_milliseconds",
-  {
-    description: "From the cancel of work to its end.",
-    boundaries: [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000]
-  }
-)
+export const cleanupMillis: Metric.Histogram<number> = /* @__PURE__ */ cleanupMetric()

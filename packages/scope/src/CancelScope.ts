@@ -58,20 +58,45 @@ export type Outcome<A> =
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
 
-const toScope = (state: ScopeState): CancelScope => ({
-  name: state.cell.name,
-  cancel: (reason = requested) => Effect.sync(() => state.cell.cancel(reason)),
-  cancelAndWait: (reason = requested) => cancelAndWait(state.cell, reason),
-  awaitCancelled: awaitCancelled(state.cell),
-  get signal() {
-    return state.signal
-  },
-  deadline: Effect.sync(() => {
-    const at = state.cell.effectiveDeadline()
-    return at === Number.POSITIVE_INFINITY ? Option.none() : Option.some(at as Instant)
-  }),
-  setDeadline: (at) => Effect.sync(() => state.setDeadline(at))
-})
+class CancelScopeImpl implements CancelScope {
+  readonly #state: ScopeState
+
+  constructor(state: ScopeState) {
+    this.#state = state
+  }
+
+  get name(): string | undefined {
+    return this.#state.cell.name
+  }
+
+  // Functions of their own, so that they can be handed on; made when somebody asks.
+  get cancel(): CancelScope["cancel"] {
+    return (reason = requested) => Effect.sync(() => this.#state.cell.cancel(reason))
+  }
+
+  get cancelAndWait(): CancelScope["cancelAndWait"] {
+    return (reason = requested) => cancelAndWait(this.#state.cell, reason)
+  }
+
+  get awaitCancelled(): Effect.Effect<CancelReason> {
+    return awaitCancelled(this.#state.cell)
+  }
+
+  get signal(): AbortSignal {
+    return this.#state.signal
+  }
+
+  get deadline(): Effect.Effect<Option.Option<Instant>> {
+    return Effect.sync(() => {
+      const at = this.#state.cell.effectiveDeadline()
+      return at === Number.POSITIVE_INFINITY ? Option.none() : Option.some(at as Instant)
+    })
+  }
+
+  get setDeadline(): CancelScope["setDeadline"] {
+    return (at) => Effect.sync(() => this.#state.setDeadline(at))
+  }
+}
 
 /**
  * Runs a body in a cancel scope of its own and tells whether that scope was cancelled.
@@ -126,7 +151,7 @@ export const run = <A, E, R>(
   }
 ): Effect.Effect<Outcome<A>, E, R> =>
   runBody(
-    (state) => body(toScope(state)),
+    (state) => body(new CancelScopeImpl(state)),
     options ?? {},
     (settled): Effect.Effect<Outcome<A>, E> => {
       if (settled._tag === "NotStarted") return Effect.succeed({ _tag: "Cancelled", reason: settled.reason })
@@ -173,7 +198,7 @@ export const fromSignal = (signal: AbortSignal): Effect.Effect<CancelScope, neve
     const masked = startsApartUnsafe(fiber)
     const acquired = Effect.acquireRelease(
       Effect.sync(() => {
-        const state = new ScopeState(forkCellUnsafe(fiber, "scope", undefined, masked), fiber)
+        const state = new ScopeState(forkCellUnsafe(fiber, "scope", undefined, masked), fiber.context)
         const abort = () => state.cell.cancel(fromAbort(signal.reason))
         if (signal.aborted) abort()
         else signal.addEventListener("abort", abort, { once: true })
@@ -186,5 +211,5 @@ export const fromSignal = (signal: AbortSignal): Effect.Effect<CancelScope, neve
           state.cell.unlink()
         })
     )
-    return Effect.map(acquired, ({ state }) => toScope(state))
+    return Effect.map(acquired, ({ state }) => new CancelScopeImpl(state))
   })

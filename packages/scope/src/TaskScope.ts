@@ -225,12 +225,13 @@ export const use: {
       },
       (exit): Effect.Effect<A, E | TE> => {
         const { set } = group as Group
-        return Effect.andThen(
-          Effect.andThen(set.awaitIdle({ orCancelled: true }), endGroup(group as Group, scopeEnded)),
-          Effect.suspend(() => {
+        const ended = Effect.suspend(() => endGroup(group as Group, scopeEnded))
+        return Effect.flatMap(
+          set.idle ? ended : Effect.andThen(set.awaitIdle({ orCancelled: true }), ended),
+          (): Effect.Effect<A, E | TE> => {
             const failed = set.failures.annotated as Cause.Cause<E | TE> | undefined
             return failed === undefined ? exit : Effect.failCause(failed)
-          })
+          }
         )
       },
       () => Effect.void
@@ -240,6 +241,7 @@ export const use: {
     return Effect.onExitPrimitive(waited, (exit) => {
       if (group === undefined) return undefined
       const stopped = exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause)
+      if (group.ended && !stopped) return undefined
       return Effect.andThen(
         group.ended ? Effect.void : stopGroup(group),
         stopped ? tellLost(group) : Effect.void
@@ -312,7 +314,10 @@ const stopGroup = (group: Group): Effect.Effect<void> =>
   Effect.flatMap(currentReason, (reason) => {
     group.whole.inherit(Option.getOrElse(reason, CancelReason.Unknown))
     const bodyEnded = group.body === undefined ? Effect.void : child.awaitEnd(group.body)
-    return Effect.andThen(bodyEnded, endGroup(group, scopeEnded))
+    return Effect.andThen(
+      bodyEnded,
+      Effect.suspend(() => endGroup(group, scopeEnded))
+    )
   })
 
 /** The caller ended by an interrupt: the failure that would have been its result has nobody to go to. */
@@ -326,24 +331,33 @@ const tellLost = (group: Group): Effect.Effect<void> =>
   })
 
 /** Cancels what is left of the set, which takes nothing more then, waits within the budget, and tells the siblings. */
-const endGroup = (group: Group, reason: CancelReason): Effect.Effect<void> =>
-  Effect.uninterruptible(
-    Effect.flatMap(CleanupBudget, (budget) => {
-      const { set, whole } = group
-      set.cell.cancel(reason)
-      return Effect.flatMap(set.awaitEnded(budget), () => {
-        set.cell.unlink()
-        whole.unlink()
-        group.ended = true
-        // Side by side, so that receivers that do not end cost one budget and not one each.
-        return Effect.forEach(
-          set.failures.untold(),
-          ({ cause, name }) => set.receiving(reportUnhandled("sibling", name, cause)),
-          { concurrency: "unbounded", discard: true }
-        )
-      })
+const endGroup = (group: Group, reason: CancelReason): Effect.Effect<void> => {
+  const { set } = group
+  set.cell.cancel(reason)
+  if (set.size === 0) return leaveGroup(group) ?? Effect.void
+  return Effect.uninterruptible(
+    Effect.flatMap(CleanupBudget, (budget) =>
+      Effect.flatMap(set.awaitEnded(budget), () => leaveGroup(group) ?? Effect.void)
+    )
+  )
+}
+
+/** No task is left, other than stuck ones. Gives what there is to tell of siblings. */
+const leaveGroup = (group: Group): Effect.Effect<void> | undefined => {
+  const { set, whole } = group
+  set.cell.unlink()
+  whole.unlink()
+  group.ended = true
+  const untold = set.failures.untold()
+  if (untold.length === 0) return undefined
+  // Side by side, so that receivers that do not end cost one budget and not one each.
+  return Effect.uninterruptible(
+    Effect.forEach(untold, ({ cause, name }) => set.receiving(reportUnhandled("sibling", name, cause)), {
+      concurrency: "unbounded",
+      discard: true
     })
   )
+}
 
 const failureOfBody = (cause: Cause.Cause<unknown>, whole: CancelCell): Cause.Cause<unknown> | undefined =>
   failureOf(cause) ?? (whole.reason === undefined ? cause : undefined)
@@ -498,9 +512,8 @@ export const spawnUnsafe = <A, E, R>(
 export const adoptUnsafe = (
   scope: TaskScope,
   cell: CancelCell,
-  fiber: Fiber.Fiber<unknown, unknown>,
-  name?: string | undefined
-): boolean => setOf(scope).adoptUnsafe(cell, fiber, name)
+  fiber: Fiber.Fiber<unknown, unknown>
+): boolean => setOf(scope).adoptUnsafe(cell, fiber)
 
 /**
  * Takes a place in a scope for what a callback begins and the next one mostly ends, without a fiber; `undefined` when

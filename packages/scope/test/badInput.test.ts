@@ -17,6 +17,7 @@ import {
   TaskScope,
   type Unhandled
 } from "@curfew/scope"
+import { awaitEnd } from "@curfew/scope/Child"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -401,11 +402,12 @@ describe("a signal that aborts with", () => {
 })
 
 describe("ten thousand who wait", () => {
+  const waits = (task: unknown): number => (task as { readonly waits: number }).waits
   const count = 10_000
   const many = Array.from({ length: count }, (_, i) => i)
 
   it.effect(
-    "for one task: all resume; the task's fiber has one observer for them, and one that leaves moves none",
+    "for one task: all resume; they are no observers of its fiber, and one that leaves moves none",
     () =>
       Effect.gen(function* () {
         const gate = yield* Deferred.make<string>()
@@ -417,10 +419,12 @@ describe("ten thousand who wait", () => {
         const joins = yield* Effect.forEach(many, (i) =>
           forked<unknown, never, never>(i % 2 === 0 ? task.join : task.exit)
         )
-        expect(observed).toHaveBeenCalledTimes(1)
+        expect(observed).not.toHaveBeenCalled()
+        expect(waits(task)).toBe(count)
         yield* Fiber.interrupt(joins[0] as Fiber.Fiber<unknown>)
         yield* Fiber.interrupt(joins[count / 2] as Fiber.Fiber<unknown>)
         expect(removed).not.toHaveBeenCalled()
+        expect(waits(task)).toBe(count - 2)
         yield* Deferred.succeed(gate, "done")
         const exits = yield* Effect.forEach(joins, (join) => Fiber.await(join))
         expect(exits.filter(Exit.isSuccess)).toHaveLength(count - 2)
@@ -429,15 +433,45 @@ describe("ten thousand who wait", () => {
       })
   )
 
-  it.effect("for one task: the last one that leaves takes the observer with it", () =>
+  it.effect("for one task: those that leave leave nothing behind, and the others stay", () =>
     Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
       const tasks = yield* TaskScope.make()
-      const task = yield* tasks.spawn(Effect.never)
-      const { fiber } = task as unknown as { readonly fiber: Fiber.Fiber<string> }
+      const task = yield* tasks.spawn(Deferred.await(gate))
+      const [first, second, third] = yield* Effect.all([
+        forked(task.join),
+        forked(task.join),
+        forked(task.join)
+      ])
+      const seen = [waits(task)]
+      for (const join of [second, first]) {
+        yield* Fiber.interrupt(join)
+        seen.push(waits(task))
+      }
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(third)
+      const other = yield* tasks.spawn(Effect.never)
+      const only = yield* forked(other.join)
+      seen.push(waits(other))
+      yield* Fiber.interrupt(only)
+      expect([...seen, waits(other), waits(task)]).toEqual([3, 2, 1, 1, 0, 0])
+    })
+  )
+
+  it.effect("for one fiber: it has one observer for them, which the last one that leaves takes with it", () =>
+    Effect.gen(function* () {
+      const fiber = yield* forked(Effect.never)
+      const observed = vi.spyOn(fiber, "addObserver")
       const removed = vi.spyOn(fiber as never as { removeObserver: () => void }, "removeObserver")
-      const joins = yield* Effect.forEach([1, 2, 3], () => forked(task.join))
-      yield* Fiber.interruptAll(joins)
+      const waiters = yield* Effect.forEach(many, () => forked(awaitEnd(fiber)))
+      expect(observed).toHaveBeenCalledTimes(1)
+      yield* Fiber.interrupt(waiters[count / 2] as Fiber.Fiber<void>)
+      expect(removed).not.toHaveBeenCalled()
+      yield* Fiber.interruptAll(waiters)
       expect(removed).toHaveBeenCalledTimes(1)
+      const more = yield* Effect.forEach([1, 2], () => forked(awaitEnd(fiber)))
+      yield* Fiber.interrupt(fiber)
+      for (const waiter of more) yield* Fiber.join(waiter)
     })
   )
 

@@ -165,7 +165,7 @@ class Gathering {
       // The start of one that is in its first steps has not returned yet, but its cell knows the fiber.
       const fiber = running.fiber ?? running.cell.fiber
       if (fiber === undefined || fiber.pollUnsafe() !== undefined) continue
-      if (!TaskScope.adoptUnsafe(owner, running.cell, fiber, running.name)) {
+      if (!TaskScope.adoptUnsafe(owner, running.cell, fiber)) {
         refused = true
         continue
       }

@@ -13,20 +13,23 @@
  * 2. `deliver` wakes a fiber only if the interrupt that `pend` left is still waiting: a fiber that has met it in
  *    the meantime may be suspended in a finalizer, which must not be resumed from here.
  * 3. A fiber is interrupted once per cancel: `deliver` uses `interruptUnsafe` only where `pend` could not.
- * 4. Where the fiber does not look as expected, both steps fall back to the public call, and the order between
+ * 4. The fibers of one cancel share the cause of their interrupt. One that was interrupted before, or that names its
+ *    stack frames in its causes, gets one of its own.
+ * 5. Where the fiber does not look as expected, both steps fall back to the public call, and the order between
  *    the fibers of one cancel is then Effect's.
  */
-import type * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import type { CancelReason } from "../CancelReason.ts"
 
 interface FiberInternals {
   readonly interruptible?: boolean
   _running?: boolean
   _deferredInterrupt?: boolean
-  readonly _interruptedCause?: Cause.Cause<never> | undefined
+  _interruptedCause?: Cause.Cause<never> | undefined
   readonly evaluate?: (effect: unknown) => void
 }
 
@@ -55,27 +58,64 @@ export const tellingBegin = <A, E, R>(
     return typeof primitive[evaluate] === "function" ? primitive[evaluate](fiber) : work
   })
 
+/** What an interrupt says, made once for all the fibers that a cancel reaches. */
+export interface Notice {
+  readonly annotations: Context.Context<never>
+  readonly cause: Cause.Cause<never>
+}
+
+let lastReason: CancelReason | undefined
+let last: Notice | undefined
+
+/** What an interrupt for this reason says. */
+export const noticeOf = <I>(reason: CancelReason, key: Context.Key<I, CancelReason>): Notice => {
+  if (reason === lastReason) return last as Notice
+  const annotations = Context.make(key, reason) as Context.Context<never>
+  const notice = { annotations, cause: Cause.annotate(Cause.interrupt(), annotations) }
+  // Whole programs cancel for one reason; but what a failure holds is not kept for that.
+  if (reason._tag !== "SiblingFailed") {
+    lastReason = reason
+    last = notice
+  }
+  return notice
+}
+
 /** Returns true when `deliver` has to follow. */
-export const pend = (fiber: Fiber.Fiber<unknown, unknown>, annotations: Context.Context<never>): boolean => {
+export const pend = (fiber: Fiber.Fiber<unknown, unknown>, { annotations, cause }: Notice): boolean => {
   const internals = fiber as FiberInternals
-  const suspended =
-    internals._running === false && internals.interruptible === true && fiber.pollUnsafe() === undefined
-  if (!suspended) {
+  const { interruptible } = internals
+  const running = internals._running
+  const ended = fiber.pollUnsafe() !== undefined
+  if (
+    ended ||
+    typeof interruptible !== "boolean" ||
+    typeof running !== "boolean" ||
+    typeof internals._deferredInterrupt !== "boolean" ||
+    typeof internals.evaluate !== "function"
+  ) {
+    if (!ended && running === false && interruptible === true) return true
     fiber.interruptUnsafe(undefined, annotations)
     return false
   }
-  if (internals._deferredInterrupt !== false || typeof internals.evaluate !== "function") return true
+  const suspended = !running && interruptible
+  if (suspended && internals._deferredInterrupt) return true
+  if (internals._interruptedCause === undefined && fiber.cache.stackFrame === undefined) {
+    // What the public call comes to, with a cause that is made once for all: making it costs more than the interrupt.
+    internals._interruptedCause = cause
+    if (interruptible) internals._deferredInterrupt = true
+    return suspended
+  }
   // A running fiber keeps the interrupt for its next operation; a suspended one that claims to run does the same.
-  internals._running = true
+  internals._running = running || suspended
   try {
     fiber.interruptUnsafe(undefined, annotations)
   } finally {
-    internals._running = false
+    internals._running = running
   }
-  return true
+  return suspended
 }
 
-export const deliver = (fiber: Fiber.Fiber<unknown, unknown>, annotations: Context.Context<never>): void => {
+export const deliver = (fiber: Fiber.Fiber<unknown, unknown>, { annotations }: Notice): void => {
   const internals = fiber as FiberInternals
   if (typeof internals.evaluate !== "function" || typeof internals._deferredInterrupt !== "boolean") {
     fiber.interruptUnsafe(undefined, annotations)

@@ -9,35 +9,84 @@
  *    it was cancelled itself: whether it ends by that is known at its end only.
  */
 import * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import type * as Tracer from "effect/Tracer"
 import { attributes } from "../attributes.ts"
-import { cancelledTotal, cleanupMillis } from "../CancelMetrics.ts"
 import type { CancelReason } from "../CancelReason.ts"
 import { seriesOf } from "../seriesOf.ts"
+import { type Witness, witness } from "./witness.ts"
 
-const cancelled = /* @__PURE__ */ seriesOf(cancelledTotal, "kind", "reason")
-const cleanup = /* @__PURE__ */ seriesOf(cleanupMillis, "kind")
+interface Told {
+  readonly cancelled: Metric.Counter<number>
+  readonly cleanup: Metric.Histogram<number>
+}
 
-/** Work of this kind was signalled. */
-export const signalled = (kind: string, reason: CancelReason, context: Context.Context<never>): void =>
-  cancelled(kind, reason._tag).updateUnsafe(1, context)
+let told: Told | undefined
 
-/** Signalled work, or clean-up, of this kind ended after so many milliseconds. */
-export const ended = (kind: string, millis: number, context: Context.Context<never>): void =>
-  cleanup(kind).updateUnsafe(millis, context)
+/** The metrics, which are counted and with which spans are told from their first mention on. */
+const metrics = (): Told => {
+  if (told !== undefined) return told
+  told = {
+    cancelled: Metric.counter("curfew_cancelled_total", {
+      description: "Running work that was told to stop.",
+      incremental: true
+    }),
+    cleanup: Metric.histogram("curfew_cleanup_milliseconds", {
+      description: "From the cancel of work to its end.",
+      boundaries: [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000]
+    })
+  }
+  witness.current = telling(told)
+  return told
+}
 
-/** Adds the event `cancelled` to the span that the fiber is in, unless it has been told already. */
-export const tellSpan = (
-  told: Set<Tracer.Span>,
+export const cancelledMetric = (): Metric.Counter<number> => metrics().cancelled
+
+export const cleanupMetric = (): Metric.Histogram<number> => metrics().cleanup
+
+const telling = (told: Told): Witness => {
+  const cancelled = seriesOf(told.cancelled, "kind", "reason")
+  const cleanup = seriesOf(told.cleanup, "kind")
+  // Work that is cancelled after other work is mostly of the same kind, for the same reason.
+  let kindOf: string | undefined
+  let tagOf: string | undefined
+  let series!: ReturnType<typeof cancelled>
+  const count = (kind: string, tag: string, fiber: Fiber.Fiber<unknown, unknown>): void => {
+    if (kind !== kindOf || tag !== tagOf) {
+      series = cancelled(kind, tag)
+      kindOf = kind
+      tagOf = tag
+    }
+    series.updateUnsafe(1, fiber.context)
+  }
+  return {
+    cancel: (reason, scope) => {
+      let told: Set<Tracer.Span> | undefined
+      const tell = (kind: string, fiber: Fiber.Fiber<unknown, unknown>): void => {
+        const { span } = fiber.cache
+        if (span?._tag === "Span" && span.status._tag !== "Ended" && told?.has(span) !== true) {
+          told ??= new Set()
+          told.add(span)
+          try {
+            tellSpan(span, fiber, reason, scope.cancelledBy)
+          } finally {
+            count(kind, reason._tag, fiber)
+          }
+        } else count(kind, reason._tag, fiber)
+      }
+      return tell
+    },
+    ended: (kind, millis, fiber) => cleanup(kind).updateUnsafe(millis, fiber.context)
+  }
+}
+
+const tellSpan = (
+  span: Tracer.Span,
   fiber: Fiber.Fiber<unknown, unknown>,
   reason: CancelReason,
   scope: string | undefined
 ): void => {
-  const { span } = fiber.cache
-  if (span?._tag !== "Span" || span.status._tag === "Ended" || told.has(span)) return
-  told.add(span)
   const at = fiber.getRef(Clock.Clock).currentTimeNanosUnsafe()
   span.event("cancelled", at, attributes(reason, scope))
 }

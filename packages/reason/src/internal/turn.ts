@@ -7,33 +7,39 @@
  * 3. What is thrown keeps no other from being told; it comes out at the end, several as an `AggregateError`.
  */
 
+/** Makes a call whose error is kept for the end of the turn. */
+export type Attempt = <A, B>(call: (a: A, b: B) => void, a: A, b: B) => void
+
+type Tell = (attempt: Attempt) => void
+
 // One cancel inside another takes a few dozen frames of the engine's stack.
 const maxNested = 64
 let nested = 0
-const waiting: Array<() => void> = []
+const waiting: Array<Tell> = []
 
 /** Tells a cancel, or leaves that to the cancel it stands in when the stack is deep: still the same turn. */
-export const inTurn = (tell: () => void): void => {
+export const takeTurn = (tell: Tell): void => {
   if (nested >= maxNested) {
     waiting.push(tell)
     return
   }
   nested++
-  const thrown: Array<unknown> = []
-  // At the deepest level the stack is as deep for each that was put off as it was for the first.
-  for (let next: (() => void) | undefined = tell; next !== undefined; ) {
+  let thrown: Array<unknown> | undefined
+  const attempt: Attempt = (call, a, b) => {
     try {
-      next()
+      call(a, b)
     } catch (error) {
-      thrown.push(error)
+      if (thrown === undefined) thrown = [error]
+      else thrown.push(error)
     }
-    next = nested === maxNested ? waiting.shift() : undefined
   }
+  tell(attempt)
+  // At the deepest level the stack is as deep for each that was put off as it was for the first.
+  if (nested === maxNested)
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) next(attempt)
   nested--
-  rethrow(thrown)
-}
-
-export const rethrow = (thrown: ReadonlyArray<unknown>): void => {
-  if (thrown.length === 1) throw thrown[0]
-  if (thrown.length > 1) throw new AggregateError(thrown, "Several listeners of one cancel have thrown.")
+  if (thrown === undefined) return
+  throw thrown.length === 1
+    ? thrown[0]
+    : new AggregateError(thrown, "Several listeners of one cancel have thrown.")
 }

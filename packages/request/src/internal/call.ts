@@ -52,7 +52,8 @@ export class CallState<A, E> implements Call {
   readonly #release: Effect.Effect<void> | undefined
   readonly #cell: CancelCell
   readonly #undo: Array<() => void> = []
-  readonly #ears = new Set<() => void>()
+  // One, and a second while an edge that was interrupted waits.
+  readonly #ears: Array<() => void> = []
   #fiber!: Fiber.Fiber<A, E>
   #exit: Exit.Exit<A, E> | undefined
   #disarm: (() => void) | undefined
@@ -119,9 +120,8 @@ export class CallState<A, E> implements Call {
     this.#fiber = Child.forkUnsafe(Context.add(context, CurrentCall, this), cell, work)
     if (this.#fiber.pollUnsafe() === undefined) {
       const { place } = this.#options
-      place?.adopt(cell, this.#fiber, this.method)
-      this.#adopted =
-        place !== undefined || TaskScope.adoptUnsafe(this.#owner, cell, this.#fiber, this.method)
+      place?.adopt(cell, this.#fiber)
+      this.#adopted = place !== undefined || TaskScope.adoptUnsafe(this.#owner, cell, this.#fiber)
       if (!this.#adopted && this.policy !== "cancel") ownerClosedTotal.updateUnsafe(1, context)
     }
     this.#fiber.addObserver((exit) => this.#end(exit))
@@ -153,28 +153,32 @@ export class CallState<A, E> implements Call {
     this.#disarm = undefined
   }
 
-  readonly observe: Effect.Effect<boolean, never, Scope.Scope> = Effect.acquireRelease(
-    Effect.sync(() => {
-      if (this.#exit !== undefined || this.#ended || this.#cell.reason !== undefined) return false
-      this.#observers++
-      this.#stopGrace()
-      return true
-    }),
-    (observing) =>
+  get observe(): Effect.Effect<boolean, never, Scope.Scope> {
+    return Effect.acquireRelease(
       Effect.sync(() => {
-        if (!observing) return
-        this.#observers--
-        this.#armGrace()
-      })
-  )
+        if (this.#exit !== undefined || this.#ended || this.#cell.reason !== undefined) return false
+        this.#observers++
+        this.#stopGrace()
+        return true
+      }),
+      (observing) =>
+        Effect.sync(() => {
+          if (!observing) return
+          this.#observers--
+          this.#armGrace()
+        })
+    )
+  }
 
   /** The handler's last finalizer: here it is known who takes the exit. */
   #settle(exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined {
     this.#exit = exit
     const unheard =
       this.#left || this.#gone !== undefined || (this.#cell.reason !== undefined && exit._tag === "Failure")
-    const drop = unheard ? this.#drop(exit) : Effect.void
-    return this.#release === undefined ? drop : Effect.andThen(drop, this.#release)
+    const release = this.#release
+    if (!unheard) return release
+    const drop = this.#drop(exit)
+    return release === undefined ? drop : Effect.andThen(drop, release)
   }
 
   #drop(exit: Exit.Exit<A, E>): Effect.Effect<void> {
@@ -212,22 +216,25 @@ export class CallState<A, E> implements Call {
 
   #notify(): void {
     if (!this.#ready) return
-    for (const ear of [...this.#ears]) ear()
+    for (const ear of this.#ears.slice()) ear()
   }
 
   /** Calls back when the edge can go on, maybe more than once. Returns the removal. */
   listen(ear: () => void): () => void {
-    this.#ears.add(ear)
+    this.#ears.push(ear)
     return () => {
-      this.#ears.delete(ear)
+      const at = this.#ears.indexOf(ear)
+      if (at >= 0) this.#ears.splice(at, 1)
     }
   }
 
-  readonly #awaitReady: Effect.Effect<void> = Effect.callback((resume) => {
-    if (this.#ready) resume(Effect.void)
-    else return Effect.sync(this.listen(() => resume(Effect.void)))
-    return undefined
-  })
+  get #awaitReady(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      if (this.#ready) resume(Effect.void)
+      else return Effect.sync(this.listen(() => resume(Effect.void)))
+      return undefined
+    })
+  }
 
   /** What the edge is told. To be run by the edge's fiber once the call is ready. */
   conclude(): Effect.Effect<Answer<A, E>> {

@@ -7,44 +7,52 @@
  * 3. After the value stands nobody is kept: listeners are let go of, later ones are not taken.
  */
 import * as Effect from "effect/Effect"
+import * as Fn from "effect/Function"
+
+type Listener<T> = (value: T) => void
 
 export class Once<T> {
   value: T | undefined = undefined
-  #listeners: Set<(value: T) => void> | undefined = undefined
+  // Most have one listener.
+  #listeners: Listener<T> | Set<Listener<T>> | undefined = undefined
 
   /** True iff this call was the first. */
   fire(value: T): boolean {
     if (this.value !== undefined) return false
     this.value = value
     const listeners = this.#listeners
+    if (listeners instanceof Set) for (const listener of listeners) listener(value)
+    else listeners?.(value)
     this.#listeners = undefined
-    if (listeners !== undefined) {
-      for (const listener of listeners) listener(value)
-    }
     return true
   }
 
   /** Never calls back when the value stands already: look at `value` first. Returns the removal. */
-  listen(listener: (value: T) => void): () => void {
-    if (this.value !== undefined) return () => {}
-    if (this.#listeners === undefined) this.#listeners = new Set()
+  listen(listener: Listener<T>): () => void {
+    if (this.value !== undefined) return Fn.constVoid
     const listeners = this.#listeners
-    listeners.add(listener)
+    if (listeners === undefined) this.#listeners = listener
+    else if (listeners instanceof Set) listeners.add(listener)
+    else this.#listeners = new Set([listeners, listener])
     return () => {
-      listeners.delete(listener)
+      if (this.#listeners instanceof Set) this.#listeners.delete(listener)
+      else if (this.#listeners === listener) this.#listeners = undefined
     }
   }
 
   get listenerCount(): number {
-    return this.#listeners?.size ?? 0
+    const listeners = this.#listeners
+    return listeners instanceof Set ? listeners.size : listeners === undefined ? 0 : 1
   }
 
   /** Waits for the value; an interrupted wait leaves no listener behind. */
-  readonly await: Effect.Effect<T> = Effect.callback((resume) => {
-    if (this.value !== undefined) {
-      resume(Effect.succeed(this.value))
-      return
-    }
-    return Effect.sync(this.listen((value) => resume(Effect.succeed(value))))
-  })
+  get await(): Effect.Effect<T> {
+    return Effect.callback((resume) => {
+      if (this.value !== undefined) {
+        resume(Effect.succeed(this.value))
+        return
+      }
+      return Effect.sync(this.listen((value) => resume(Effect.succeed(value))))
+    })
+  }
 }

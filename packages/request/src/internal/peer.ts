@@ -19,19 +19,30 @@ export class Peer implements PeerSignal {
   /** A dropped write has been logged. */
   logged = false
 
-  readonly goneUnsafe = (reason: CancelReason): boolean =>
-    this.completedOnce.value === undefined && this.goneOnce.fire(reason)
+  // Functions of their own, so that they can be handed on as callbacks; made when somebody asks.
+  get goneUnsafe(): PeerSignal["goneUnsafe"] {
+    return (reason) => this.completedOnce.value === undefined && this.goneOnce.fire(reason)
+  }
 
-  readonly completeUnsafe = (): boolean => this.goneOnce.value === undefined && this.completedOnce.fire(true)
+  get completeUnsafe(): PeerSignal["completeUnsafe"] {
+    return () => this.goneOnce.value === undefined && this.completedOnce.fire(true)
+  }
 
-  readonly stopUnsafe = (reason: CancelReason): boolean =>
-    this.completedOnce.value === undefined && this.stopOnce.fire(reason)
+  get stopUnsafe(): PeerSignal["stopUnsafe"] {
+    return (reason) => this.completedOnce.value === undefined && this.stopOnce.fire(reason)
+  }
 
-  readonly gone = (reason: CancelReason): Effect.Effect<boolean> => Effect.sync(() => this.goneUnsafe(reason))
+  get gone(): PeerSignal["gone"] {
+    return (reason) => Effect.sync(() => this.goneUnsafe(reason))
+  }
 
-  readonly complete: Effect.Effect<boolean> = Effect.sync(() => this.completeUnsafe())
+  get complete(): PeerSignal["complete"] {
+    return Effect.sync(this.completeUnsafe)
+  }
 
-  readonly stop = (reason: CancelReason): Effect.Effect<boolean> => Effect.sync(() => this.stopUnsafe(reason))
+  get stop(): PeerSignal["stop"] {
+    return (reason) => Effect.sync(() => this.stopUnsafe(reason))
+  }
 
   get state(): PeerState {
     if (this.goneOnce.value !== undefined) return "gone"

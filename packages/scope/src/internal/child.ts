@@ -16,7 +16,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import * as Fn from "effect/Function"
 
 // A synchronous start or end takes about ten frames of the engine's own and whatever the user's program adds; the
 // engine's default stack holds about a thousand such steps.
@@ -29,23 +28,36 @@ export const forkUnsafe = <A, E, R>(
   cell: CancelCell,
   work: Effect.Effect<A, E, R>,
   /** Put around the work and around the turn of the dispatcher that a deep start takes first. */
-  around: (work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = Fn.identity
+  around?: (work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Fiber.Fiber<A, E> => {
+  const entered = entering(cell, work)
+  const running = startUnder(context, cell, around === undefined ? entered : around(entered))
+  if (running.pollUnsafe() === undefined) running.addObserver(() => cell.unlink())
+  else cell.unlink()
+  return running
+}
+
+/** The work, whose first operation makes its fiber known to the cell; for a fiber that starts at once. */
+export const entering = <A, E, R>(cell: CancelCell, work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
   const deep = isDeep()
-  const entered = Effect.withFiber<A, E, R>((fiber) => {
+  return Effect.withFiber((fiber) => {
     cell.fiber = fiber
     // A scheduler may hold the fiber up before this operation; a cancel that came meanwhile found no fiber.
     if (cell.reason !== undefined)
       fiber.interruptUnsafe(undefined, Interruption.context(cell.reason) as never)
     return deep ? Effect.andThen(Effect.yieldNow, work) : work
   })
-  const running = startUnsafe(Context.add(context, CurrentCell, cell) as Context.Context<R>, around(entered))
-  running.addObserver(() => cell.unlink())
-  return running
 }
 
 /** Whether a start would come too deep on the stack to run its work at once. */
 export const isDeep = (): boolean => nested >= maxNested
+
+/** Starts what `entering` gave. Whoever starts it takes the cell out of the tree when the fiber has ended. */
+export const startUnder = <A, E, R>(
+  context: Context.Context<R>,
+  cell: CancelCell,
+  entered: Effect.Effect<A, E, R>
+): Fiber.Fiber<A, E> => startUnsafe(Context.add(context, CurrentCell, cell) as Context.Context<R>, entered)
 
 /** Starts an effect at once in a fiber of its own that nothing interrupts: for clean-up and for timers. */
 export const startUnsafe = <A, E, R>(
@@ -113,19 +125,21 @@ export const startAndAwait = <A, E, B, E2, R2>(
 /** Waits until the fiber has ended, whatever its exit. One that leaves does so in O(1), however many wait. */
 export const awaitEnd = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
   Effect.withFiber((waiter) =>
-    Effect.callback<void>((resume) => {
-      if (fiber.pollUnsafe() !== undefined) {
-        resume(Effect.void)
-        return
-      }
-      const { waiters, forget } = waiting.get(fiber) ?? waitFor(fiber)
-      const ended = () => resumeWith(waiter, resume, Exit.void)
-      waiters.add(ended)
-      return Effect.sync(() => {
-        waiters.delete(ended)
-        if (waiters.size === 0) forget()
-      })
-    })
+    fiber.pollUnsafe() === undefined
+      ? Effect.callback<void>((resume) => {
+          if (fiber.pollUnsafe() !== undefined) {
+            resume(Effect.void)
+            return
+          }
+          const { waiters, forget } = waiting.get(fiber) ?? waitFor(fiber)
+          const ended = () => resumeWith(waiter, resume, Exit.void)
+          waiters.add(ended)
+          return Effect.sync(() => {
+            waiters.delete(ended)
+            if (waiters.size === 0) forget()
+          })
+        })
+      : Effect.void
   )
 
 interface Waiting {
@@ -151,7 +165,3 @@ const waitFor = (fiber: Fiber.Fiber<unknown, unknown>): Waiting => {
   waiting.set(fiber, entry)
   return entry
 }
-
-/** Waits until the fiber has ended and ends like it. */
-export const join = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E> =>
-  Effect.flatMap(awaitEnd(fiber), () => fiber.pollUnsafe() as Exit.Exit<A, E>)

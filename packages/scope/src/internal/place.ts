@@ -45,15 +45,15 @@ export class Place {
   start<A, E, R>(context: Context.Context<R>, work: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> {
     const cell = this.show()
     const fiber = child.forkUnsafe(context, cell, work)
-    this.#set.takeUnsafe(cell, fiber, this.name)
+    this.#set.takeUnsafe(cell, fiber)
     this.#set.givenBack(this)
     return fiber
   }
 
   /** Puts work that runs already beside it, as its holder's, whatever becomes of the place. */
-  adopt(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>, name: string | undefined): void {
+  adopt(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void {
     if (this.#set.cell.reason === undefined) cell.moveTo(this.#set.cell)
-    this.#set.takeUnsafe(cell, fiber, name)
+    this.#set.takeUnsafe(cell, fiber)
   }
 
   /** Gives it back unfilled. */

@@ -14,11 +14,12 @@ import {
   type CancelCell,
   cancelledAboveUnsafe,
   forkCellUnsafe,
-  Interruption
+  Interruption,
+  startsApartUnsafe
 } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -41,16 +42,14 @@ const deadlineReason = (clock: Clock.Clock, at: number, name: string | undefined
 /** The cell with the clock and the context that its timer needs. */
 export class ScopeState {
   readonly cell: CancelCell
-  readonly clock: Clock.Clock
   readonly context: Context.Context<never>
   #disarm: (() => void) | undefined = undefined
   #controller: AbortController | undefined = undefined
   #ended = false
 
-  constructor(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) {
+  constructor(cell: CancelCell, context: Context.Context<never>) {
     this.cell = cell
-    this.clock = fiber.getRef(Clock.Clock)
-    this.context = fiber.context
+    this.context = context
   }
 
   setDeadline(at: number): void {
@@ -59,8 +58,9 @@ export class ScopeState {
     this.disarm()
     this.cell.deadline = at
     if (at === Number.POSITIVE_INFINITY) return
-    this.#disarm = armUnsafe(this.context, this.clock, at - nowOf(this.clock), () => {
-      this.cell.cancel(deadlineReason(this.clock, at, this.cell.name))
+    const clock = Context.get(this.context, Clock.Clock)
+    this.#disarm = armUnsafe(this.context, clock, at - nowOf(clock), () => {
+      this.cell.cancel(deadlineReason(clock, at, this.cell.name))
     })
   }
 
@@ -118,7 +118,8 @@ export const runBody = <A, E, R, B, E2, R2>(
     const { signal } = limits
     const deadline =
       limits.deadline === undefined ? undefined : instantUnsafe("the deadline of the scope", limits.deadline)
-    const ancestor = cancelledAboveUnsafe(fiber)
+    const apart = startsApartUnsafe(fiber)
+    const ancestor = cancelledAboveUnsafe(fiber, apart)
     if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
     if (signal?.aborted === true) return settle({ _tag: "NotStarted", reason: fromAbort(signal.reason) })
     if (deadline !== undefined && deadline <= nowUnsafe(fiber)) {
@@ -141,48 +142,59 @@ export const runBody = <A, E, R, B, E2, R2>(
       const inTime = beaten || (reached !== undefined && exit._tag === reached._tag)
       return { _tag: "Ended", exit: beaten ? (reached as Exit.Exit<A, E>) : exit, cell, inTime }
     }
-    return child.startAndAwait(
-      () => {
-        cell = forkCellUnsafe(fiber, "scope", limits.name)
-        return startBody(fiber, cell, (state) => Effect.onExitPrimitive(body(state), reach), limits)
-      },
-      (exit) =>
-        Effect.suspend(() => {
-          told = true
-          return settle(end(exit))
-        }),
-      (running): Effect.Effect<void, unknown, R | R2> => {
+    const outcome = (exit: Exit.Exit<A, E>): Effect.Effect<B, E2, R2> =>
+      // A value that nobody takes late is of no use to a caller that is interrupted before it is told.
+      exit._tag === "Success" && leave === undefined
+        ? settle(end(exit))
+        : Effect.suspend(() => {
+            told = true
+            return settle(end(exit))
+          })
+    return Effect.callback<B, E2, R | R2>((resume) => {
+      cell = forkCellUnsafe(fiber, "scope", limits.name, apart)
+      const context = fiber.context as Context.Context<R>
+      const state = new ScopeState(cell, context as Context.Context<never>)
+      if (deadline !== undefined) state.setDeadline(deadline)
+      const forget = signal && forwardAbort(signal, cell)
+      const running = child.startUnder(
+        limits.keepLate === true ? holdBack(context, cell) : context,
+        cell,
+        child.entering(
+          cell,
+          Effect.onExitPrimitive(
+            Effect.suspend(() => body(state)),
+            reach
+          )
+        )
+      )
+      const takeDown = (): void => {
+        cell.unlink()
+        state.end()
+        forget?.()
+      }
+      const ended = running.pollUnsafe()
+      if (ended !== undefined) {
+        takeDown()
+        resume(outcome(ended))
+        return
+      }
+      running.addObserver((exit) => {
+        takeDown()
+        child.resumeWith(fiber, resume, outcome(exit))
+      })
+      // What fails here joins the caller's interrupt in its cause; the signature of `callback` has no room for it.
+      return Effect.suspend((): Effect.Effect<void, unknown, R | R2> => {
         const left = () => leave?.(end(running.pollUnsafe() as Exit.Exit<A, E>))
         return told ? (left() ?? Effect.void) : takeOver(running, cell, left)
-      }
-    )
+      }) as Effect.Effect<void>
+    })
   })
 
-const startBody = <A, E, R>(
-  fiber: Fiber.Fiber<unknown, unknown>,
-  cell: CancelCell,
-  body: (state: ScopeState) => Effect.Effect<A, E, R>,
-  { deadline, keepLate, signal }: Limits
-): Fiber.Fiber<A, E> => {
-  const state = new ScopeState(cell, fiber)
-  if (deadline !== undefined) state.setDeadline(deadline)
-  let forget: (() => void) | undefined
-  if (signal !== undefined) {
-    const abort = () => cell.cancel(fromAbort(signal.reason))
-    signal.addEventListener("abort", abort, { once: true })
-    forget = () => signal.removeEventListener("abort", abort)
-  }
-  const context = fiber.context as Context.Context<R>
-  const running = child.forkUnsafe(
-    keepLate === true ? holdBack(context, cell) : context,
-    cell,
-    Effect.suspend(() => body(state))
-  )
-  running.addObserver(() => {
-    state.end()
-    forget?.()
-  })
-  return running
+/** Cancels the cell when the signal aborts; gives the removal of that ear. */
+const forwardAbort = (signal: AbortSignal, cell: CancelCell): (() => void) => {
+  const abort = () => cell.cancel(fromAbort(signal.reason))
+  signal.addEventListener("abort", abort, { once: true })
+  return () => signal.removeEventListener("abort", abort)
 }
 
 /** The caller was interrupted: hand its reason down, wait for the body, and let only a real failure through. */

@@ -52,7 +52,11 @@ export class TaskSet {
   readonly #onFirstFailure: ((cause: Cause.Cause<unknown>) => void) | undefined
   readonly #onUnhandled: ((unhandled: Unhandled) => Effect.Effect<unknown>) | undefined
   readonly #onTask: ((cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) => void) | undefined
-  readonly #tasks = new Set<TaskState<unknown, unknown>>()
+  #first: AnyTask | undefined = undefined
+  #last: AnyTask | undefined = undefined
+  #size = 0
+  /** How many of the tasks are no daemons. */
+  #working = 0
   readonly #observers = new Set<() => void>()
   /** Places that nothing has filled; made with the first, since most sets have none. */
   #places: Set<Place> | undefined
@@ -82,7 +86,7 @@ export class TaskSet {
   }
 
   get size(): number {
-    return this.#tasks.size + (this.#places?.size ?? 0)
+    return this.#size + (this.#places?.size ?? 0)
   }
 
   /** How many waits have not been answered, or were for its end. */
@@ -103,39 +107,79 @@ export class TaskSet {
     daemon: boolean
   ): TaskState<A, E> | undefined {
     if (!this.open) return undefined
-    const name = options?.name
-    const cell = new CancelCell(options?.kind ?? "task", { name, parent: this.cell, outer: options?.outer })
+    const cell = new CancelCell(options?.kind ?? "task", {
+      name: options?.name,
+      parent: this.cell,
+      outer: options?.outer
+    })
     cell.daemon = daemon
-    const task = new TaskState<A, E>(name, cell, daemon)
-    this.#tasks.add(task as TaskState<unknown, unknown>)
-    let started = options?.onNeverStarted === undefined
+    const task = new TaskState<A, E>(cell, options?.observed)
+    const own = task as unknown as AnyTask
+    this.#enter(own)
+    const onNeverStarted = options?.onNeverStarted
+    let started = onNeverStarted === undefined
+    let settled = false
     const body = started
       ? work
       : tellingBegin(work, () => {
           started = true
         })
-    let settled = false
     const settle = (exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined => {
       settled = true
-      if (!started) return options?.onNeverStarted && this.#neverStarted(options.onNeverStarted, name)
-      if (exit._tag === "Success") return undefined
-      const failure = this.#failure(task, exit.cause)
-      if (failure === undefined) return undefined
-      if (options?.observed?.() !== true) return this.#tell(task, failure)
-      task.settled = true
-      task.untold = failure
-      return undefined
+      if (!started) return this.#neverStarted(onNeverStarted as Effect.Effect<unknown>, cell.name)
+      return exit._tag === "Success" ? undefined : this.#settle(own, exit.cause)
     }
-    task.fiber = child.forkUnsafe(context, cell, body, (inner) => Effect.onExitPrimitive(inner, settle))
-    task.fiber.addObserver((exit) => {
+    const fiber = child.startUnder(context, cell, Effect.onExitPrimitive(child.entering(cell, body), settle))
+    task.fiber = fiber
+    const ended = (exit: Exit.Exit<A, E>): void => {
+      cell.unlink()
       // A fiber that was held up before its first operation and interrupted there has run no finalizer.
       const rest = settled ? undefined : settle(exit)
-      const ended = () => this.#ended(task as TaskState<unknown, unknown>, exit, options?.observed)
-      if (rest === undefined) ended()
-      else child.startUnsafe(context, rest).addObserver(ended)
-    })
-    this.#onTask?.(cell, task.fiber)
+      if (rest === undefined) this.#ended(own, exit)
+      else child.startUnsafe(context, rest).addObserver(() => this.#ended(own, exit))
+      task.tellWaiters()
+    }
+    const exit = fiber.pollUnsafe()
+    if (exit === undefined) fiber.addObserver(ended)
+    else ended(exit)
+    this.#onTask?.(cell, fiber)
     return task
+  }
+
+  #enter(task: AnyTask): void {
+    task.listed = true
+    task.previous = this.#last
+    if (this.#last === undefined) this.#first = task
+    else this.#last.next = task
+    this.#last = task
+    this.#size++
+    if (!task.cell.daemon) this.#working++
+  }
+
+  /** Takes a task out; false when it has been taken out before. */
+  #remove(task: AnyTask): boolean {
+    if (!task.listed) return false
+    task.listed = false
+    const { next, previous } = task
+    if (previous === undefined) this.#first = next
+    else previous.next = next
+    if (next === undefined) this.#last = previous
+    else next.previous = previous
+    task.next = undefined
+    task.previous = undefined
+    this.#size--
+    if (!task.cell.daemon) this.#working--
+    return true
+  }
+
+  /** The body of the task has failed, or was cancelled. */
+  #settle(task: AnyTask, cause: Cause.Cause<unknown>): Effect.Effect<void> | undefined {
+    const failure = this.#failure(task, cause)
+    if (failure === undefined) return undefined
+    if (task.observed?.() !== true) return this.#tell(task, failure)
+    task.settled = true
+    task.untold = failure
+    return undefined
   }
 
   /** Tells a failure to whom the policy says; under `failFast` that cancels the siblings at once. */
@@ -167,26 +211,30 @@ export class TaskSet {
       budget,
       (ended) => task.fiber.addObserver(() => ended(Effect.void)),
       (startedAt) => {
-        const left = this.leaveBehind(task as TaskState<unknown, unknown>, startedAt)
+        const left = this.leaveBehind(task, startedAt)
         return left === undefined ? Effect.void : logStuck(left)
       }
     )
   }
 
   /** Takes over work that already runs, with its cell; false when the set takes none. Failures are the giver's. */
-  adoptUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>, name: string | undefined): boolean {
+  adoptUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): boolean {
     if (!this.open) return false
     cell.moveTo(this.cell)
-    this.takeUnsafe(cell, fiber, name)
+    this.takeUnsafe(cell, fiber)
     return true
   }
 
   /** Counts work that runs already as a task, whether the set takes new ones or not. */
-  takeUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>, name: string | undefined): void {
-    const task = new TaskState<unknown, unknown>(name, cell, false)
+  takeUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void {
+    cell.daemon = false
+    const task = new TaskState<unknown, unknown>(cell, always)
     task.fiber = fiber
-    this.#tasks.add(task)
-    fiber.addObserver((exit) => this.#ended(task, exit, always))
+    this.#enter(task)
+    fiber.addObserver((exit) => {
+      this.#ended(task, exit)
+      task.tellWaiters()
+    })
     this.#onTask?.(cell, fiber)
   }
 
@@ -238,16 +286,11 @@ export class TaskSet {
     return Cause.die(new InterruptedElsewhere({ task: task.name }))
   }
 
-  #ended(
-    task: TaskState<unknown, unknown>,
-    exit: Exit.Exit<unknown, unknown>,
-    observed?: (() => boolean) | undefined
-  ): void {
-    this.#tasks.delete(task)
-    const applies = this.policy === "failFast" && !task.settled && !task.cell.stuck && observed?.() !== true
-    if (exit._tag === "Failure" && applies) {
+  #ended(task: AnyTask, exit: Exit.Exit<unknown, unknown>): void {
+    this.#remove(task)
+    if (exit._tag === "Failure" && this.policy === "failFast" && !task.settled && !task.cell.stuck) {
       // An interrupt that met it only after its body, while its children cleaned up, or before its first operation.
-      const cause = this.#failure(task, exit.cause)
+      const cause = task.observed?.() === true ? undefined : this.#failure(task, exit.cause)
       if (cause !== undefined) this.fail(cause, task.name)
     }
     this.#notify()
@@ -260,15 +303,13 @@ export class TaskSet {
 
   #notify(): void {
     // Nobody waits for less than that: with ten thousand who drain, asking each at each end would be a square.
-    if (this.cell.reason === undefined && !this.idle) return
+    if (this.#working > 0 || this.#observers.size === 0) return
     for (const observer of [...this.#observers]) observer()
   }
 
   /** No task is left but daemons. */
   get idle(): boolean {
-    if (this.#places !== undefined && this.#places.size > 0) return false
-    for (const task of this.#tasks) if (!task.daemon) return false
-    return true
+    return this.#working === 0 && (this.#places === undefined || this.#places.size === 0)
   }
 
   /** Waits until no task is left but daemons, or, with `orCancelled`, until the set is cancelled. */
@@ -316,7 +357,9 @@ export class TaskSet {
   }
 
   #abandon(startedAt: number): ReadonlyArray<Omit<StuckRecord, "id">> {
-    const left = [...this.#tasks].map((task) => this.#leave(task, startedAt))
+    const left: Array<Omit<StuckRecord, "id">> = []
+    for (let task = this.#first; task !== undefined; task = this.#first)
+      left.push(this.#leave(task, startedAt))
     // Their holders were told, and have filled them or given them back. One that did neither has no work to wait for.
     for (const place of [...(this.#places ?? [])]) place.leave()
     this.#notify()
@@ -325,15 +368,15 @@ export class TaskSet {
 
   /** Gives a task up before the set itself ends: it is stuck from now on, and nobody waits for it. */
   leaveBehind(task: Task<unknown, unknown>, startedAt: number): Omit<StuckRecord, "id"> | undefined {
-    const own = task as TaskState<unknown, unknown>
-    if (!this.#tasks.has(own)) return undefined
+    const own = task as AnyTask
+    if (!own.listed) return undefined
     const left = this.#leave(own, startedAt)
     this.#notify()
     return left
   }
 
-  #leave(task: TaskState<unknown, unknown>, startedAt: number): Omit<StuckRecord, "id"> {
-    this.#tasks.delete(task)
+  #leave(task: AnyTask, startedAt: number): Omit<StuckRecord, "id"> {
+    this.#remove(task)
     task.cell.abandon()
     const record = {
       kind: "task",

@@ -3,8 +3,9 @@
  *
  * Invariants
  * 1. The fiber is set before anybody else can see the task.
- * 2. Waiting for a task leaves no observer behind, and gives the task's exit as it is: a joiner is never interrupted
- *    by what interrupted the task, unless it asks for that.
+ * 2. Waiting for a task leaves nothing behind, and gives the task's exit as it is: a joiner is never interrupted by
+ *    what interrupted the task, unless it asks for that.
+ * 3. Who waits is told after the set is: a set that has no task left is idle when a joiner of the last one goes on.
  */
 import { CancelReason, fromCause } from "@curfew/reason"
 import type { CancelCell } from "@curfew/reason/CancelCell"
@@ -18,31 +19,79 @@ import * as child from "./child.ts"
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
 
+type Waiter = () => void
+
 export class TaskState<A, E> implements Task<A, E> {
-  readonly name: string | undefined
   readonly cell: CancelCell
-  readonly daemon: boolean
+  /** Asked when the body fails. True: somebody else is told the failure. */
+  readonly observed: (() => boolean) | undefined
   /** What it failed with, when that was left to somebody else to tell. */
-  untold: Cause.Cause<unknown> | undefined
+  untold: Cause.Cause<unknown> | undefined = undefined
   /** Its failure has been told, or left to somebody else. */
   settled = false
   // Set by the scope right after the fork, before anyone else can see the task.
   fiber!: Fiber.Fiber<A, E>
+  /** The neighbours in the set. */
+  next: AnyTask | undefined = undefined
+  previous: AnyTask | undefined = undefined
+  /** It stands in the set. */
+  listed = false
+  // Few tasks are waited for by more than one.
+  #waiters: Waiter | Set<Waiter> | undefined = undefined
 
-  constructor(name: string | undefined, cell: CancelCell, daemon: boolean) {
-    this.name = name
+  constructor(cell: CancelCell, observed: (() => boolean) | undefined) {
     this.cell = cell
-    this.daemon = daemon
-    cell.daemon = daemon
+    this.observed = observed
+  }
+
+  get name(): string | undefined {
+    return this.cell.name
+  }
+
+  #await<B, E2>(as: (exit: Exit.Exit<A, E>) => Effect.Effect<B, E2>): Effect.Effect<B, E2> {
+    return Effect.withFiber((waiter) => {
+      const ended = this.fiber.pollUnsafe()
+      if (ended !== undefined) return as(ended)
+      return Effect.callback((resume) => {
+        const exit = this.fiber.pollUnsafe()
+        if (exit !== undefined) {
+          resume(as(exit))
+          return
+        }
+        const told = () => child.resumeWith(waiter, resume, as(this.fiber.pollUnsafe() as Exit.Exit<A, E>))
+        const waiters = this.#waiters
+        if (waiters === undefined) this.#waiters = told
+        else if (waiters instanceof Set) waiters.add(told)
+        else this.#waiters = new Set([waiters, told])
+        return Effect.sync(() => {
+          if (this.#waiters instanceof Set) this.#waiters.delete(told)
+          else if (this.#waiters === told) this.#waiters = undefined
+        })
+      })
+    })
+  }
+
+  /** How many wait. */
+  get waits(): number {
+    const waiters = this.#waiters
+    return waiters instanceof Set ? waiters.size : waiters === undefined ? 0 : 1
+  }
+
+  /** To be called once, when the fiber has ended. */
+  tellWaiters(): void {
+    const waiters = this.#waiters
+    if (waiters === undefined) return
+    if (waiters instanceof Set) for (const told of waiters) told()
+    else waiters()
+    this.#waiters = undefined
   }
 
   get join(): Effect.Effect<A, E> {
-    return child.join(this.fiber)
+    return this.#await(itself)
   }
 
   get joinOrCancelled(): Effect.Effect<A, E | TaskCancelled> {
-    return Effect.flatMap(child.awaitEnd(this.fiber), (): Effect.Effect<A, E | TaskCancelled> => {
-      const exit = this.fiber.pollUnsafe() as Exit.Exit<A, E>
+    return this.#await((exit): Effect.Effect<A, E | TaskCancelled> => {
       if (exit._tag === "Success" || !Cause.hasInterruptsOnly(exit.cause)) return exit
       const reason = this.cell.reason ?? Option.getOrElse(fromCause(exit.cause), CancelReason.Unknown)
       return Effect.fail(new TaskCancelled({ task: this.name, reason }))
@@ -50,21 +99,28 @@ export class TaskState<A, E> implements Task<A, E> {
   }
 
   get exit(): Effect.Effect<Exit.Exit<A, E>> {
-    return Effect.map(child.awaitEnd(this.fiber), () => this.fiber.pollUnsafe() as Exit.Exit<A, E>)
+    return this.#await(Effect.succeed)
   }
 
-  readonly cancelUnsafe = (reason: CancelReason = requested): boolean =>
-    this.fiber.pollUnsafe() === undefined && this.cell.cancel(reason)
+  // Functions of their own, so that they can be handed on as callbacks; made when somebody asks.
+  get cancelUnsafe(): (reason?: CancelReason) => boolean {
+    return (reason = requested) => this.fiber.pollUnsafe() === undefined && this.cell.cancel(reason)
+  }
 
-  readonly cancel = (reason?: CancelReason): Effect.Effect<boolean> =>
-    Effect.sync(() => this.cancelUnsafe(reason))
+  get cancel(): (reason?: CancelReason) => Effect.Effect<boolean> {
+    return (reason) => Effect.sync(() => this.cancelUnsafe(reason))
+  }
 
-  readonly status: Effect.Effect<TaskStatus> = Effect.sync(() => {
-    if (this.fiber.pollUnsafe() !== undefined) return "ended"
-    if (this.cell.stuck) return "stuck"
-    return this.cell.reason === undefined ? "running" : "cancelled"
-  })
+  get status(): Effect.Effect<TaskStatus> {
+    return Effect.sync(() => {
+      if (this.fiber.pollUnsafe() !== undefined) return "ended"
+      if (this.cell.stuck) return "stuck"
+      return this.cell.reason === undefined ? "running" : "cancelled"
+    })
+  }
 }
 
+const itself = <A>(value: A): A => value
+
 /** A task of any scope, where only what becomes of it matters. */
-export type AnyTask = TaskState<never, never> | TaskState<unknown, unknown>
+export type AnyTask = TaskState<unknown, unknown>

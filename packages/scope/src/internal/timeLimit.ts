@@ -95,10 +95,11 @@ const timeLimit = <A, E, R, R2, B, E2>(
         return Exit.isSuccess(late) ? onTime(late.value) : Effect.failCause(late.cause)
       },
       // The caller was interrupted after its deadline: the result is no less late.
-      (ended) => {
-        const late = received ? undefined : lateResult(ended)
-        return late && hand(late)
-      }
+      onLate &&
+        ((ended) => {
+          const late = received ? undefined : lateResult(ended)
+          return late && hand(late)
+        })
     )
   })
 }
