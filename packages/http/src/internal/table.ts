@@ -8,6 +8,7 @@
  */
 import type { CancelReason } from "@curfew/reason"
 import * as Effect from "effect/Effect"
+import { endTurn } from "./turn.ts"
 
 /** One exchange, or one socket that was upgraded. */
 export interface Entry {
@@ -36,8 +37,19 @@ export class Table {
   #ids = 0
 
   nextId(): string {
+    return `http-${this.nextNumber()}`
+  }
+
+  /** The number in an id, for whom mostly nobody asks for the whole of it. */
+  nextNumber(): number {
     this.#ids++
-    return `http-${this.#ids}`
+    return this.#ids
+  }
+
+  /** How much is under way now. */
+  get size(): number {
+    endTurn()
+    return this.entries.size
   }
 
   enter(entry: Entry): void {
@@ -47,6 +59,8 @@ export class Table {
   /** Nothing is let in any more. */
   refuse(): void {
     if (this.refusing) return
+    // What has ended in this very turn is not under way any more.
+    endTurn()
     this.refusing = true
     for (const entry of this.entries) {
       this.atStop.add(entry)
@@ -56,8 +70,8 @@ export class Table {
 
   leave(entry: Entry): void {
     if (!this.entries.delete(entry)) return
-    for (const watcher of this.#watchers) watcher()
-    if (this.entries.size === 0) for (const waiter of [...this.#waiters]) waiter()
+    if (this.#watchers.size > 0) for (const watcher of this.#watchers) watcher()
+    if (this.entries.size === 0 && this.#waiters.size > 0) for (const waiter of [...this.#waiters]) waiter()
   }
 
   /** Calls back each time something leaves. Returns the removal. */

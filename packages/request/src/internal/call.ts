@@ -119,7 +119,9 @@ export class CallState<A, E> implements Call {
     const work = Effect.onExitPrimitive(own, (exit) => this.#settle(exit))
     this.#fiber = Child.forkUnsafe(Context.add(context, CurrentCall, this), cell, work)
     if (this.#fiber.pollUnsafe() === undefined) {
-      this.#adopted = TaskScope.adoptUnsafe(this.#owner, cell, this.#fiber)
+      const { place } = this.#options
+      place?.adopt(cell, this.#fiber)
+      this.#adopted = place !== undefined || TaskScope.adoptUnsafe(this.#owner, cell, this.#fiber)
       if (!this.#adopted && this.policy !== "cancel") ownerClosedTotal.updateUnsafe(1, context)
     }
     this.#fiber.addObserver((exit) => this.#end(exit))
