@@ -10,7 +10,7 @@
  * 3. Rule `updates-gathered`: updates are gathered up to half a window. Since `owed` stays below that, a peer whose
  *    bytes are all consumed always has credit, so gathering cannot stall it.
  * 4. Rule `window-grows`, towards a peer that agreed: a stream that has moved a whole window, and whose reader keeps up, gets a larger one: up to
- *    256 KiB, and beyond that where it moved the window within two round trips, up to a limit. More would not be faster,
+ *    256 KiB, and beyond that where it moved the window within four round trips, up to a limit. More would not be faster,
  *    and would stand before others on the way. Windows grow as long as the streams of the tunnel have not grown by too much together. What a stream has grown by
  *    is given back once, when it closes.
  * 5. Without flow control (revision zero) a sender has credit without end, and nothing is announced. Rule
@@ -207,7 +207,7 @@ const nearWindow = 262_144
 const farRoundTrip = 5
 
 /** A window that was moved in fewer of them was waited for. */
-const roundTripsToWaitFor = 2
+const roundTripsToWaitFor = 4
 
 /** So many methods have what they came to need remembered. */
 const methodsKept = 256
