@@ -11,7 +11,7 @@ import { Metadata } from "@grpc/grpc-js"
 import type * as Tracer from "effect/Tracer"
 import { GrpcError } from "../../GrpcError.ts"
 import { fieldLength } from "../../HeaderFields.ts"
-import { copyUnsafe, type MetadataInput } from "../metadata.ts"
+import { addUnsafe, copyUnsafe, type MetadataInput } from "../metadata.ts"
 
 /**
  * Node breaks off the whole connection at a block of more than 65,536 bytes, with every call on it. What the transport
@@ -44,11 +44,7 @@ export const callMetadata = (
   try {
     const first = given === undefined ? usual : (usual ?? given)
     metadata = first === undefined ? new Metadata() : copyUnsafe(first)
-    if (usual !== undefined && given !== undefined) {
-      const own = copyUnsafe(given)
-      metadata.merge(own)
-      metadata.setOptions({ ...metadata.getOptions(), ...own.getOptions() })
-    }
+    if (usual !== undefined && given !== undefined) addUnsafe(metadata, given)
   } catch (error) {
     return GrpcError.make(
       "INVALID_ARGUMENT",

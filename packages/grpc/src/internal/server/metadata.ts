@@ -32,7 +32,9 @@ export const checked = (input: MetadataInput): Metadata | BadMetadata => {
     return new BadMetadata(error instanceof Error ? error.message : String(error))
   }
   let size = 0
-  for (const [key, values] of Object.entries(metadata.toJSON())) {
+  const json = metadata.toJSON()
+  for (const key in json) {
+    const values = json[key] ?? []
     if (key.startsWith(":") || ofTransport.has(key)) {
       return new BadMetadata(`Metadata key "${key}" belongs to the transport`)
     }
