@@ -1,4 +1,4 @@
-/** Many of a thing at once, in a process of its own: tasks, waiters, scopes. */
+/** Many of a thing at once, in a process of its own: tasks, waiters, scopes, and fibers of raw Effect as a yardstick. */
 import { CancelScope, Owner, TaskScope } from "@curfew/scope"
 import { SharedMap } from "@curfew/singleflight"
 import * as Effect from "effect/Effect"
@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { answer, collect, cpuMicros } from "../harness/child.ts"
 
-export type Thing = "tasks" | "waiters" | "scopes"
+export type Thing = "tasks" | "waiters" | "scopes" | "fibers"
 
 type Close = () => Promise<void>
 
@@ -87,7 +87,29 @@ const scopes = async (count: number): Promise<Close> => {
   }
 }
 
-const things: Readonly<Record<Thing, (count: number) => Promise<Close>>> = { tasks, waiters, scopes }
+const fibers = async (count: number): Promise<Close> => {
+  let cleaned = 0
+  const work = Effect.ensuring(
+    Effect.never,
+    Effect.sync(() => {
+      cleaned++
+    })
+  )
+  const forked = await Effect.runPromise(
+    Effect.gen(function* () {
+      const all: Array<Fiber.Fiber<never>> = []
+      for (let i = 0; i < count; i++) all.push(yield* Effect.forkDetach(work, now))
+      return all
+    })
+  )
+  return async () => {
+    for (const fiber of forked) fiber.interruptUnsafe()
+    await Effect.runPromise(Fiber.awaitAll(forked))
+    if (cleaned !== count) wrong(`${cleaned} fibers of ${count} were cleaned up`)
+  }
+}
+
+const things: Readonly<Record<Thing, (count: number) => Promise<Close>>> = { tasks, waiters, scopes, fibers }
 
 interface Asked {
   readonly thing: Thing

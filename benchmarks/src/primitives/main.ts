@@ -3,7 +3,7 @@ import { Child } from "../harness/child.ts"
 import { compare } from "../harness/compare.ts"
 import { type Options, type Run, wanted } from "../harness/options.ts"
 import { progress } from "../harness/progress.ts"
-import type { Row } from "../harness/row.ts"
+import { type Row, reached } from "../harness/row.ts"
 import { figure } from "../harness/table.ts"
 import { groups } from "./groups.ts"
 import type { Primitive } from "./primitive.ts"
@@ -13,6 +13,18 @@ const file = new URL("./contestEnd.ts", import.meta.url)
 const times = (forks: number): string => {
   const rounded = Math.round(forks * 100) / 100
   return `${rounded} ${rounded === 1 ? "fork" : "forks"}`
+}
+
+const isRaw = ({ peerName }: Row): boolean => peerName.startsWith("Effect: ")
+
+/** Where a library is faster than raw Effect, that is the limit of whatever is built on Effect. */
+const withLimit = (rows: ReadonlyArray<Row>): ReadonlyArray<Row> => {
+  const raw = rows.find(isRaw)
+  return rows.map((row) => {
+    if (raw === undefined || isRaw(row) || reached(row) || raw.peer <= row.peer / row.target) return row
+    const limit = `the limit: raw Effect itself takes ${figure(raw.peer)} ${row.unit}`
+    return { ...row, note: row.note === undefined ? limit : `${limit}; ${row.note}` }
+  })
 }
 
 const measure = async (group: string, primitive: Primitive, rounds: number): Promise<ReadonlyArray<Row>> => {
@@ -32,7 +44,7 @@ const measure = async (group: string, primitive: Primitive, rounds: number): Pro
       measure: () => (children[place] as Child).ask<number>("measure")
     })
     const forks = (place: number): string => times(warm[place]?.forks ?? 0)
-    return await compare({
+    const rows = await compare({
       row,
       unit: `µs/${per}`,
       better: "lower",
@@ -51,6 +63,7 @@ const measure = async (group: string, primitive: Primitive, rounds: number): Pro
         }
       }))
     })
+    return withLimit(rows)
   } finally {
     for (const child of children) await child.stop()
   }
