@@ -4,7 +4,14 @@
  * many callers, and the library's own two programs.
  */
 
-import { openForward, Services, serveReverse, type TunnelChannel, TunnelService } from "@curfew/tunnel"
+import {
+  type Endpoint,
+  openForward,
+  Services,
+  serveReverse,
+  type TunnelChannel,
+  TunnelService
+} from "@curfew/tunnel"
 import {
   type ChannelInterface,
   Client,
@@ -33,11 +40,16 @@ import {
 
 type Flow = "both" | "not at the dialled end" | "not at the dialling end"
 
+/** How a Curfew end dials. */
+type Over = "own" | "grpc-js"
+
 interface Row {
   readonly dials: "Go" | "Curfew"
   readonly listens: "Go" | "Curfew"
   readonly direction: "forward" | "reverse"
   readonly flow: Flow
+  /** Absent where Go dials. */
+  readonly over: Over | undefined
 }
 
 const options = (on: boolean) => ({ flowControl: on, maxMessageSize: 16 << 20 })
@@ -124,7 +136,18 @@ const goPort = (peer: GoProcess) =>
     (match) => Number(match[1])
   )
 
-const to = (port: number) => ({ address: `127.0.0.1:${port}`, credentials: credentials.createInsecure() })
+/** What is dialled: over a connection of the tunnel's own, or over a grpc-js client. */
+const to = (port: number, over: Over | undefined): Effect.Effect<Endpoint, never, Scope.Scope> => {
+  const address = `127.0.0.1:${port}`
+  if (over !== "grpc-js") return Effect.succeed({ address, tls: false })
+  const client = Effect.acquireRelease(
+    Effect.sync(
+      () => new Client(address, credentials.createInsecure(), { "grpc.use_local_subchannel_pool": 1 })
+    ),
+    (it) => Effect.sync(() => it.close())
+  )
+  return Effect.map(client, (client) => ({ client }))
+}
 
 /** What a Go end found that was asked to call back; it stops for that. */
 const foundInside = (peer: GoProcess): Effect.Effect<Counted> =>
@@ -230,7 +253,7 @@ const again = (work: Effect.Effect<Counted, unknown>): Effect.Effect<Counted, un
       : Effect.succeed(counted)
   })
 
-const run = (programs: Programs, { dials, direction, flow, listens }: Row) => {
+const run = (programs: Programs, { dials, direction, flow, listens, over }: Row) => {
   const dialled = flow !== "not at the dialled end"
   const dialling = flow !== "not at the dialling end"
   const serves = direction === "forward" ? listens : dials
@@ -272,10 +295,10 @@ const run = (programs: Programs, { dials, direction, flow, listens }: Row) => {
           return sum([asked, yield* foundInside(agent)])
         }
         if (direction === "forward")
-          return yield* Effect.flatMap(openForward(to(port), options(dialling)), (tunnel) =>
+          return yield* Effect.flatMap(openForward(yield* to(port, over), options(dialling)), (tunnel) =>
             ask(tunnel, dialling, wanted)
           )
-        yield* serveReverse(to(port), yield* agentServices, options(dialling))
+        yield* serveReverse(yield* to(port, over), yield* agentServices, options(dialling))
         return yield* Effect.flatMap(service.reverse.awaitReverse(), (tunnel) => ask(tunnel, dialled, wanted))
       }
       if (direction === "forward") {
@@ -283,7 +306,7 @@ const run = (programs: Programs, { dials, direction, flow, listens }: Row) => {
         const port = yield* goPort(server)
         const asked =
           dials === "Curfew"
-            ? yield* Effect.flatMap(openForward(to(port), options(dialling)), (tunnel) =>
+            ? yield* Effect.flatMap(openForward(yield* to(port, over), options(dialling)), (tunnel) =>
                 ask(tunnel, dialling, wanted)
               )
             : yield* Effect.flatMap(
@@ -295,7 +318,7 @@ const run = (programs: Programs, { dials, direction, flow, listens }: Row) => {
       const inviting = yield* go(programs, "invite", dialled, stall)
       const port = yield* goPort(inviting)
       if (dials === "Curfew") {
-        yield* serveReverse(to(port), yield* agentServices, options(dialling))
+        yield* serveReverse(yield* to(port, over), yield* agentServices, options(dialling))
         return yield* found(inviting)
       }
       const agent = yield* go(programs, "agent", dialling, {
@@ -353,7 +376,7 @@ const upstreamClient = (programs: Programs, on: boolean) =>
   )
 
 /** Our client against the Go library's own server program, in both directions. */
-const upstreamServer = (programs: Programs, on: boolean) =>
+const upstreamServer = (programs: Programs, on: boolean, over: Over) =>
   Effect.scoped(
     Effect.gen(function* () {
       const args = ["-port", "0", ...(on ? [] : ["-no-flow-control"])]
@@ -362,11 +385,12 @@ const upstreamServer = (programs: Programs, on: boolean) =>
         (server) => Effect.sync(() => server.kill())
       )
       const [, port] = yield* Effect.promise(() => server.said(/Listening on \S+:(\d+)/))
-      const tunnel = yield* openForward(to(Number(port)), options(true))
+      const endpoint = yield* to(Number(port), over)
+      const tunnel = yield* openForward(endpoint, options(true))
       yield* Effect.promise(() => batch(stubOf(tunnel, definition), 1_000))
       const metadata = new Metadata()
       metadata.set("test-client-key", "curfew")
-      yield* serveReverse(to(Number(port)), offered, { ...options(true), metadata })
+      yield* serveReverse(endpoint, offered, { ...options(true), metadata })
       const direct = yield* Effect.acquireRelease(
         Effect.sync(() => new Client(`127.0.0.1:${port}`, credentials.createInsecure())),
         (client) => Effect.sync(() => client.close())
@@ -388,18 +412,23 @@ interface Trigger {
 const rows: ReadonlyArray<Row> = (["forward", "reverse"] as const).flatMap((direction) =>
   (["Curfew", "Go"] as const).flatMap((listens) =>
     (["Curfew", "Go"] as const).flatMap((dials) =>
-      (["both", "not at the dialled end", "not at the dialling end"] as const).map((flow) => ({
-        direction,
-        listens,
-        dials,
-        flow
-      }))
+      (["both", "not at the dialled end", "not at the dialling end"] as const).flatMap((flow) =>
+        (dials === "Go" ? [undefined] : (["own", "grpc-js"] as const)).map((over) => ({
+          direction,
+          listens,
+          dials,
+          over,
+          flow
+        }))
+      )
     )
   )
 )
 
-const line = (direction: string, dials: string, listens: string, flow: string, rest: string) =>
-  console.log(`${direction.padEnd(9)} ${dials.padEnd(8)} ${listens.padEnd(8)} ${flow.padEnd(24)} ${rest}`)
+const line = (...[direction, dials, over, listens, flow, rest]: readonly [...Work["columns"], string]) =>
+  console.log(
+    `${direction.padEnd(9)} ${dials.padEnd(8)} ${over.padEnd(8)} ${listens.padEnd(8)} ${flow.padEnd(24)} ${rest}`
+  )
 
 const programs = build()
 if (typeof programs === "string") {
@@ -416,17 +445,17 @@ if (process.argv.includes("--rates")) {
 
 interface Work {
   readonly name: string
-  readonly columns: readonly [direction: string, dials: string, listens: string, flow: string]
+  readonly columns: readonly [direction: string, dials: string, over: string, listens: string, flow: string]
   readonly note: string
   readonly run: Effect.Effect<Counted, unknown>
 }
 
 const works: ReadonlyArray<Work> = [
   ...rows.map((row): Work => {
-    const { dials, direction, flow, listens } = row
+    const { dials, direction, flow, listens, over = "" } = row
     return {
-      name: `${direction}, ${dials} to ${listens}, flow control ${flow}`,
-      columns: [direction, dials, listens, flow],
+      name: `${direction}, ${dials} ${over} to ${listens}, flow control ${flow}`,
+      columns: [direction, dials, over, listens, flow],
       note: "",
       run: dials === "Go" || listens === "Go" ? again(run(programs, row)) : run(programs, row)
     }
@@ -438,16 +467,18 @@ const works: ReadonlyArray<Work> = [
     return [
       {
         name: client,
-        columns: ["both", "Go", "Curfew", flow],
+        columns: ["both", "Go", "", "Curfew", flow],
         note: client,
         run: upstreamClient(programs, on)
       },
-      {
-        name: server,
-        columns: ["both", "Curfew", "Go", flow],
-        note: server,
-        run: upstreamServer(programs, on)
-      }
+      ...(["own", "grpc-js"] as const).map(
+        (over): Work => ({
+          name: `${server}, ${over}`,
+          columns: ["both", "Curfew", over, "Go", flow],
+          note: server,
+          run: upstreamServer(programs, on, over)
+        })
+      )
     ]
   })
 ]
@@ -471,7 +502,7 @@ const leavingNothing = (work: Effect.Effect<Counted, unknown>): Effect.Effect<Co
 
 let passed = 0
 const failures: Array<string> = []
-line("direction", "dials", "listens", "flow control", "passed failed     time")
+line("direction", "dials", "over", "listens", "flow control", "passed failed     time")
 
 /** Rows run side by side, since they mostly wait, and are printed in their order. */
 const began = works.map(() => 0)

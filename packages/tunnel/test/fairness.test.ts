@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { decodeClientFrame } from "../src/internal/decode.ts"
 import { Encoder } from "../src/internal/encode.ts"
-import { type ClientFrame, maxChunk, type ServerFrame } from "../src/internal/frame.ts"
+import { type ClientFrame, longPiece, maxChunk, type ServerFrame } from "../src/internal/frame.ts"
 import { SendWindow } from "../src/internal/window.ts"
 import { Outbound, Outbox } from "../src/internal/writer.ts"
 import { type BidiHandler, metadata, type ServerStreamHandler } from "./support/echo.ts"
@@ -116,6 +116,61 @@ describe("a small message behind streams with megabytes", () => {
       expect(bytesOf(ahead)).toBeLessThanOrEqual(batch + maxChunk)
     }).pipe(Effect.scoped)
   )
+})
+
+describe("between ends that agreed on long pieces", () => {
+  const wideOpen = (id: number): Outbound => new Outbound(new SendWindow(wide, 1), id)
+  const sizes = (outbox: Outbox): ReadonlyArray<string> =>
+    fill(outbox).map((frame) => `${frame.id}: ${payload(frame)}`)
+
+  it("a stream that is alone sends long ones, and ends them with the turn in which another comes", () => {
+    const outbox = new Outbox()
+    outbox.alone = longPiece
+    outbox.message(wideOpen(1), Buffer.alloc(megabytes), () => undefined)
+    expect(sizes(outbox)).toEqual([`1: ${longPiece}`])
+    outbox.message(wideOpen(2), Buffer.alloc(10), () => undefined)
+    expect(sizes(outbox)).toEqual([`1: ${maxChunk}`, "2: 10", `1: ${longPiece}`])
+  })
+
+  it("a batch holds no more than without", () => {
+    const outbox = new Outbox()
+    outbox.alone = longPiece
+    outbox.message(wideOpen(1), Buffer.alloc(megabytes), () => undefined)
+    for (let count = 0; count < 10; count++)
+      expect(bytesOf(fill(outbox))).toBeLessThanOrEqual(batch + maxChunk)
+  })
+})
+
+describe("a message that is lent to the carrier", () => {
+  it("is copied from where its last piece begins, and is its sender's again when that has left", () => {
+    const outbox = new Outbox()
+    outbox.alone = longPiece
+    const encoder = new Encoder(4096, "messages")
+    const message = Buffer.alloc(3 * longPiece + 100)
+    let sent = 0
+    outbox.message(new Outbound(new SendWindow(wide, 1), 1), message, () => sent++)
+    const lent = (): boolean => {
+      const callbacks: Array<() => void> = []
+      outbox.fill(encoder, callbacks)
+      const chunks = encoder.take()
+      encoder.reset()
+      for (const callback of callbacks) callback()
+      return chunks.some((chunk) => chunk.buffer === message.buffer)
+    }
+    expect([lent(), sent]).toEqual([true, 0])
+    expect([lent(), sent]).toEqual([true, 0])
+    expect([lent(), sent]).toEqual([true, 0])
+    expect([lent(), sent]).toEqual([false, 1])
+  })
+
+  it("is not lent while its last piece fits into the same batch", () => {
+    const outbox = new Outbox()
+    const encoder = new Encoder(4096, "messages")
+    const message = Buffer.alloc(maxChunk * 2)
+    outbox.message(new Outbound(new SendWindow(wide, 1), 1), message, () => undefined)
+    outbox.fill(encoder, [])
+    expect(encoder.take().some((chunk) => chunk.buffer === message.buffer)).toBe(false)
+  })
 })
 
 describe("urgent frames", () => {
