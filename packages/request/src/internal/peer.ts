@@ -20,16 +20,43 @@ export interface Ear {
 
 export class Peer implements PeerSignal {
   readonly goneOnce = new Once<CancelReason>()
-  readonly completedOnce = new Once<true>()
-  readonly stopOnce = new Once<CancelReason>()
-  ear: Ear | undefined
+  // Most calls are not stopped, and nobody waits for their completion.
+  #stopOnce: Once<CancelReason> | undefined = undefined
+  #completedOnce: Once<true> | undefined = undefined
+  #completed = false
+  ear: Ear | undefined = undefined
   /** A dropped write has been logged. */
   logged = false
+
+  get stopOnce(): Once<CancelReason> {
+    if (this.#stopOnce === undefined) this.#stopOnce = new Once()
+    return this.#stopOnce
+  }
+
+  get stopReason(): CancelReason | undefined {
+    return this.#stopOnce?.value
+  }
+
+  get completedOnce(): Once<true> {
+    if (this.#completedOnce === undefined) {
+      this.#completedOnce = new Once()
+      if (this.#completed) this.#completedOnce.fire(true)
+    }
+    return this.#completedOnce
+  }
+
+  /** `completeUnsafe` without a function of its own. */
+  noteCompleted(): boolean {
+    if (this.#completed || this.goneOnce.value !== undefined) return false
+    this.#completed = true
+    this.#completedOnce?.fire(true)
+    return true
+  }
 
   // Functions of their own, so that they can be handed on as callbacks; made when somebody asks.
   get goneUnsafe(): PeerSignal["goneUnsafe"] {
     return (reason) => {
-      if (this.completedOnce.value !== undefined || !this.goneOnce.set(reason)) return false
+      if (this.#completed || !this.goneOnce.set(reason)) return false
       this.ear?.peerGone(reason)
       this.goneOnce.tell(reason)
       return true
@@ -37,12 +64,12 @@ export class Peer implements PeerSignal {
   }
 
   get completeUnsafe(): PeerSignal["completeUnsafe"] {
-    return () => this.goneOnce.value === undefined && this.completedOnce.fire(true)
+    return () => this.noteCompleted()
   }
 
   get stopUnsafe(): PeerSignal["stopUnsafe"] {
     return (reason) => {
-      if (this.completedOnce.value !== undefined || !this.stopOnce.set(reason)) return false
+      if (this.#completed || !this.stopOnce.set(reason)) return false
       this.ear?.stopped(reason)
       this.stopOnce.tell(reason)
       return true
@@ -63,6 +90,6 @@ export class Peer implements PeerSignal {
 
   get state(): PeerState {
     if (this.goneOnce.value !== undefined) return "gone"
-    return this.completedOnce.value === undefined ? "waiting" : "completed"
+    return this.#completed ? "completed" : "waiting"
   }
 }

@@ -186,8 +186,8 @@ export class RequestState implements RequestContext {
     if (this.#finishedAfter === undefined || this.#holder !== undefined) return undefined
     if (this.#others !== undefined && this.#others.size > 0) return undefined
     this.#ended = true
-    const { onEnd, onEnded } = this.#options
-    onEnded?.()
+    this.#options.onEnded?.()
+    const { onEnd } = this.#options
     if (onEnd === undefined) return undefined
     const record: RequestRecord = {
       id: this.id,

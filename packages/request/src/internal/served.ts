@@ -10,7 +10,7 @@
  * 2. An exit that the edge no longer takes, or that nobody is there for, goes to `dropped`.
  * 3. The peer's leaving reaches the handler by the policy alone; every other cancel is a cancel of its cell.
  * 4. After a cancel the edge waits for the handler within the clean-up budget; what overruns it is stuck, and named.
- * 5. Timers and the hold on the request end with the handler. A fiber that was interrupted before its first operation
+ * 5. The handler's scope closes before the edge is told. Timers and the hold on the request end with the handler. A fiber that was interrupted before its first operation
  *    has run no handler, and its edge is told that.
  * 6. What the edge gives back is run masked, in the handler's fiber or in one that the owner waits for.
  */
@@ -20,15 +20,16 @@ import { failureOf, type Owner, TaskScope } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import * as Child from "@curfew/scope/Child"
 import { receive } from "@curfew/scope/LateResult"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { Answer, Call } from "../Endpoint.ts"
 import type { CallInfo, OnDisconnect } from "../OnDisconnect.ts"
 import type { PeerSignal } from "../PeerSignal.ts"
@@ -53,6 +54,11 @@ const after = (first: Told, next: () => Told): Told =>
         Effect.suspend(() => next() ?? Effect.void)
       )
 
+const withFailure = <A, E>(exit: Exit.Exit<A, E>, closed: Exit.Exit<void>): Exit.Exit<A, E> => {
+  if (closed._tag === "Success") return exit
+  return Exit.failCause(exit._tag === "Success" ? closed.cause : Cause.combine(exit.cause, closed.cause))
+}
+
 export class ServedCall<A, E> implements Call, Ear {
   readonly method: string
   readonly kind: CallInfo["kind"]
@@ -64,6 +70,9 @@ export class ServedCall<A, E> implements Call, Ear {
   readonly #context: Context.Context<never>
   readonly #clock: Clock.Clock
   readonly #request: RequestState | undefined
+  /** The handler's own. It closes before the edge is told. */
+  readonly #scope = Scope.makeUnsafe()
+  readonly #inside: Context.Context<never>
   readonly #deadline: number
   #holder: Holder | undefined
   #cell: CancelCell | undefined
@@ -97,7 +106,9 @@ export class ServedCall<A, E> implements Call, Ear {
       context = Context.addUnsafe(context, requestKeys.request, request)
       context = Context.add(context, CurrentCaller, request)
     }
-    this.#context = Context.add(context, CurrentCall, this)
+    context = Context.add(context, CurrentCall, this)
+    this.#context = context
+    this.#inside = Context.add(context, Scope.Scope, this.#scope) as Context.Context<never>
     this.#peer.ear = this
   }
 
@@ -120,10 +131,10 @@ export class ServedCall<A, E> implements Call, Ear {
   start(handler: Effect.Effect<A, E>): boolean {
     const work = Effect.onExitPrimitive(
       Effect.withFiber((fiber: Fiber.Fiber<unknown, unknown>) => this.#begin(fiber, handler)),
-      (exit) => this.#settle(exit)
+      (exit) => (this.#scope.state._tag === "Empty" ? this.#settle(exit) : this.#closed(exit))
     )
     const { method: name } = this
-    const task = TaskScope.spawnUnsafe(this.#owner, this.#context, work, {
+    const task = TaskScope.spawnUnsafe(this.#owner, this.#inside, work, {
       kind: "call",
       name,
       observed: always
@@ -170,8 +181,8 @@ export class ServedCall<A, E> implements Call, Ear {
   }
 
   #overBefore(): Answer<never, never> | undefined {
-    const { goneOnce, stopOnce } = this.#peer
-    if (stopOnce.value !== undefined) return { _tag: "Cancelled", reason: stopOnce.value }
+    const { goneOnce, stopReason } = this.#peer
+    if (stopReason !== undefined) return { _tag: "Cancelled", reason: stopReason }
     if (this.policy === "cancel" && goneOnce.value !== undefined) {
       return { _tag: "Dropped", reason: goneOnce.value, exit: Option.none() }
     }
@@ -279,6 +290,14 @@ export class ServedCall<A, E> implements Call, Ear {
   }
 
   // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The scope's finalizers run first; what they fail with belongs to the handler's exit. */
+  #closed(exit: Exit.Exit<A, E>): Effect.Effect<void> {
+    return Effect.flatMap(
+      Effect.exit(Scope.close(this.#scope, exit)),
+      (closed) => this.#settle(withFailure(exit, closed)) ?? Effect.void
+    )
+  }
 
   /** The handler's last finalizer: the edge goes on from here, unless it has gone on already. */
   #settle(exit: Exit.Exit<A, E>): Told {

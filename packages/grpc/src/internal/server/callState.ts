@@ -79,7 +79,8 @@ export class CallState implements ServerCall, Entry {
   readonly raw: RawCall
   readonly signal = PeerSignal.makeUnsafe()
   readonly limits: ResolvedLimits
-  readonly deadline: Option.Option<number>
+  /** Milliseconds since 1970, or infinity. */
+  readonly deadlineAt: number
   place = -1
   /** A status was handed over. */
   answered = false
@@ -114,12 +115,16 @@ export class CallState implements ServerCall, Entry {
     this.transport = transportOf(raw)
     this.peer = raw.getPeer()
     const deadline = Number(raw.getDeadline())
-    this.deadline = Number.isFinite(deadline) ? Option.some(deadline) : Option.none()
+    this.deadlineAt = Number.isFinite(deadline) ? deadline : Number.POSITIVE_INFINITY
     const { signal } = this as { signal: PeerSignal.PeerSignal & { [callKey]?: CallState } }
     signal[callKey] = this
     raw.on("error", ignore)
     raw.on("cancelled", (reason: unknown) => this.#onCancelled(reason))
     if (raw.cancelled) this.#onCancelled(undefined)
+  }
+
+  get deadline(): Option.Option<number> {
+    return this.deadlineAt === Number.POSITIVE_INFINITY ? Option.none() : Option.some(this.deadlineAt)
   }
 
   get metadata(): Metadata {
@@ -142,8 +147,8 @@ export class CallState implements ServerCall, Entry {
 
   /** grpc-js says nothing: past the deadline it was the deadline, and otherwise the peer. */
   #guessed(): CancelReason {
-    const at = Option.getOrUndefined(this.deadline)
-    return at !== undefined && this.#clock.currentTimeMillisUnsafe() >= at
+    const at = this.deadlineAt
+    return at !== Number.POSITIVE_INFINITY && this.#clock.currentTimeMillisUnsafe() >= at
       ? CancelReason.Deadline({ at, origin: "remote", scope: this.method })
       : CancelReason.ClientGone({ transport: this.transport })
   }

@@ -15,7 +15,14 @@ import { type CancelReason, describe } from "@curfew/reason"
 import { type OnDisconnect, policyOf, statusOf } from "@curfew/request"
 import type { Answer } from "@curfew/request/Endpoint"
 import type { CallInfo } from "@curfew/request/OnDisconnect"
-import { type Edge, policyUnsafe, requestUnsafe, startUnsafe } from "@curfew/request/Served"
+import {
+  type Edge,
+  policyUnsafe,
+  requestUnsafe,
+  type ServedOptions,
+  type StateOptions,
+  startUnsafe
+} from "@curfew/request/Served"
 import { failureOf, Instant, Owner, reportUnhandled, TaskScope } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import {
@@ -29,7 +36,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
 import { GrpcError } from "../../GrpcError.ts"
@@ -154,61 +160,88 @@ const limitCode = ({ options, table }: MethodSpec, limit: LimitName): number =>
   table.statusOf(limit, options.limitStatus)
 
 /** A call that was let in, from its start to its answer: what its handler's fiber does for the edge. */
-class Serving implements Edge<unknown, unknown> {
+class Serving implements Edge<unknown, unknown>, ServedOptions<unknown, unknown>, StateOptions {
+  readonly method: string
+  readonly kind: CallInfo["kind"]
+  readonly transport: CallInfo["transport"]
+  readonly policy: OnDisconnect
+  readonly deadline: Instant.Instant | undefined
+  readonly request: ReturnType<typeof requestUnsafe>
   readonly #spec: MethodSpec
   readonly #call: CallState
   readonly #metrics: MethodMetrics
-  readonly #policy: OnDisconnect
-  readonly #request: ReturnType<typeof requestUnsafe>
   #span: Tracer.Span | undefined
   #disarm: (() => void) | undefined
 
   constructor(spec: MethodSpec, call: CallState, metrics: MethodMetrics) {
+    this.method = call.method
+    this.kind = streams(spec.kind) ? "stream" : "request"
+    this.transport = call.transport
     this.#spec = spec
     this.#call = call
     this.#metrics = metrics
-    this.#policy = policyUnsafe(spec.policy, spec.context, this.#info)
-    this.#request = requestUnsafe(
-      {
-        id: call.id,
-        name: call.method,
-        onEnded: () => {
-          metrics.left()
-          spec.table.leave(call)
-        },
-        onEnd: spec.options.onRequestEnd
-      },
-      spec.context
-    )
+    this.policy = policyUnsafe(spec.policy, spec.context, this)
+    this.request = requestUnsafe(this, spec.context)
+    const { deadlineAt } = call
+    this.deadline =
+      deadlineAt === Number.POSITIVE_INFINITY
+        ? undefined
+        : ((Instant.nowOf(spec.clock) + this.#left) as Instant.Instant)
   }
 
-  get #info(): CallInfo {
-    const { method, transport } = this.#call
-    return { method, kind: streams(this.#spec.kind) ? "stream" : "request", transport }
+  /** Milliseconds until the client's deadline. */
+  get #left(): number {
+    const { deadlineAt } = this.#call
+    return deadlineAt === Number.POSITIVE_INFINITY
+      ? deadlineAt
+      : deadlineAt - this.#spec.clock.currentTimeMillisUnsafe()
   }
 
   start(): boolean {
-    const { clock, context, limits, owner } = this.#spec
-    const { deadline, method, signal, transport } = this.#call
-    const at = Option.getOrUndefined(deadline)
-    const left = at === undefined ? Number.POSITIVE_INFINITY : at - clock.currentTimeMillisUnsafe()
-    const started = startUnsafe(this.#traced(handling(this.#spec, this.#call)), {
-      method,
-      kind: streams(this.#spec.kind) ? "stream" : "request",
-      transport,
-      edge: this,
-      peer: signal,
-      policy: this.#policy,
-      owner,
-      context,
-      deadline: at === undefined ? undefined : ((Instant.nowOf(clock) + left) as Instant.Instant),
-      request: this.#request
-    })
+    const { clock, context, limits } = this.#spec
+    const call = this.#call
+    const started = startUnsafe(this.#traced(handling(this.#spec, call)), this)
+    if (!started || call.answered || call.over) return started
     // The earlier of the two ends the call; with both at hand a timer would stand for nothing.
-    if (started && limits.time < left && !this.#call.answered && !this.#call.over) {
-      this.#disarm = Child.armUnsafe(context, clock, limits.time, () => this.#call.exceeded("time"))
+    if (limits.time < this.#left) {
+      this.#disarm = Child.armUnsafe(context, clock, limits.time, () => call.exceeded("time"))
     }
-    return started
+    return true
+  }
+
+  // ── what the call and its request are made with ────────────────────────────────────────────────────────────
+
+  get edge(): this {
+    return this
+  }
+
+  get peer(): CallState["signal"] {
+    return this.#call.signal
+  }
+
+  get owner(): MethodSpec["owner"] {
+    return this.#spec.owner
+  }
+
+  get context(): MethodSpec["context"] {
+    return this.#spec.context
+  }
+
+  get id(): string {
+    return this.#call.id
+  }
+
+  get name(): string {
+    return this.method
+  }
+
+  get onEnd(): StateOptions["onEnd"] {
+    return this.#spec.options.onRequestEnd
+  }
+
+  onEnded(): void {
+    this.#metrics.left()
+    this.#spec.table.leave(this.#call)
   }
 
   // ── what the call is told ──────────────────────────────────────────────────────────────────────────────────
@@ -244,7 +277,7 @@ class Serving implements Edge<unknown, unknown> {
       call.noteEnd(answer.reason)
       this.#metrics.cancelled(answer.reason._tag)
       // The edge waited for the handler's clean-up, which has overrun its budget.
-      if (early && (this.#policy === "cancel" || typeof this.#policy === "object")) this.#metrics.abandoned()
+      if (early && (this.policy === "cancel" || typeof this.policy === "object")) this.#metrics.abandoned()
     } else {
       this.#metrics.completed(status.code)
       if (told.unforeseen === undefined && thrown === undefined && call.observerFailure === undefined) {
@@ -281,7 +314,7 @@ class Serving implements Edge<unknown, unknown> {
   #end(): Effect.Effect<void> | undefined {
     this.#disarm?.()
     this.#disarm = undefined
-    return this.#request.finishUnsafe()
+    return this.request.finishUnsafe()
   }
 
   // ── the span ───────────────────────────────────────────────────────────────────────────────────────────────

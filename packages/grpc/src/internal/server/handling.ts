@@ -2,7 +2,7 @@
  * The handler of a call as one effect, which reads the request and writes the messages of a stream.
  *
  * Invariants
- * 1. It has a scope of its own, inside the call's.
+ * 1. It runs in the call's scope, which is its own.
  * 2. What the handler throws, or gives in place of an effect or a stream, is a defect of it.
  * 3. Messages go out in order, each when the peer has taken the one before.
  */
@@ -16,9 +16,9 @@ import type { CallState } from "./callState.ts"
 import { type MethodSpec, streams } from "./method.ts"
 import { decoded, requestsOf } from "./requests.ts"
 
-/** The handler as one effect, in a scope of its own. The value is what a single answer is. */
+/** The handler as one effect. The value is what a single answer is. */
 export const handling = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknown> =>
-  Effect.scoped(Effect.suspend(() => begun(spec, call)))
+  Effect.suspend(() => begun(spec, call))
 
 const begun = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknown> => {
   const { definition, kind } = spec
