@@ -57,6 +57,9 @@ export interface Start {
 const late = /^(ERR_HTTP_HEADERS_SENT|ERR_STREAM_|ERR_HTTP2_|ECONNRESET|EPIPE)/
 
 export class Call implements Entry {
+  entered = false
+  before: Entry | undefined = undefined
+  after: Entry | undefined = undefined
   readonly id: string
   readonly method: string
   readonly url: string

@@ -9,6 +9,7 @@ import { Instant } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import { afterTurn } from "./turn.ts"
 
 /** What has a limit. */
 export interface Limited {
@@ -39,12 +40,26 @@ export class Deadlines {
     this.#clock = Context.get(context, Clock.Clock)
   }
 
-  /** Takes a limit in, later than all that were taken in before. */
+  /** Takes a limit in: of those with the same length it is the last to end. */
   enter(limited: Limited): void {
     const row = this.#rowOf(limited.limit)
     limited.row = row
     row.waiting.add(limited)
     if (row.disarm === undefined) this.#arm(row)
+  }
+
+  /** The same for a call that has a fiber, from the end of the turn on. */
+  arm(limit: number, at: number, expire: () => void): () => void {
+    let over = false
+    const limited: Limited = { limit, at, expire, row: undefined }
+    const turned = (): void => {
+      if (!over) this.enter(limited)
+    }
+    afterTurn({ turned })
+    return () => {
+      over = true
+      this.leave(limited)
+    }
   }
 
   /** Takes it out again: what it limits has ended, or has a timer of its own. */

@@ -64,6 +64,9 @@ export interface Plain {
 const ignore = (): void => {}
 
 export class Light implements Entry, Limited, HalfCloseEar, Turned {
+  entered = false
+  before: Entry | undefined = undefined
+  after: Entry | undefined = undefined
   readonly place: TaskScope.Place
   readonly limit: number
   row: Limited["row"] = undefined

@@ -10,8 +10,58 @@ import type { CancelReason } from "@curfew/reason"
 import * as Effect from "effect/Effect"
 import { endTurn } from "./turn.ts"
 
+/**
+ * Entries, linked through themselves. A `Set` that is always in use grows old, and each table that it has grown out of keeps
+ * the requests that stood in it until the collector looks at old objects.
+ */
+export class Entries implements Iterable<Entry> {
+  #first: Entry | undefined
+  #last: Entry | undefined
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  add(entry: Entry): void {
+    entry.before = this.#last
+    if (this.#last === undefined) this.#first = entry
+    else this.#last.after = entry
+    this.#last = entry
+    entry.entered = true
+    this.#size++
+  }
+
+  /** True iff it stood here. */
+  delete(entry: Entry): boolean {
+    if (!entry.entered) return false
+    const { after, before } = entry
+    if (before === undefined) this.#first = after
+    else before.after = after
+    if (after === undefined) this.#last = before
+    else after.before = before
+    // A dead entry must not keep its neighbours.
+    entry.before = undefined
+    entry.after = undefined
+    entry.entered = false
+    this.#size--
+    return true
+  }
+
+  /** Those that stand here now, whatever leaves meanwhile. */
+  [Symbol.iterator](): Iterator<Entry> {
+    const all: Array<Entry> = []
+    for (let entry = this.#first; entry !== undefined; entry = entry.after) all.push(entry)
+    return all[Symbol.iterator]()
+  }
+}
+
 /** One exchange, or one socket that was upgraded. */
 export interface Entry {
+  /** Where it stands, for `Entries` alone. */
+  entered: boolean
+  before: Entry | undefined
+  after: Entry | undefined
   readonly id: string
   readonly method: string
   readonly url: string
@@ -25,7 +75,7 @@ export interface Entry {
 }
 
 export class Table {
-  readonly entries = new Set<Entry>()
+  readonly entries = new Entries()
   refusing = false
   /** The servers whose requests these are, and that have not ended. */
   servers = 0

@@ -7,8 +7,8 @@
  * 3. Its holder is told a cancel of the set in the turn of that cancel, after everything is marked, and once.
  */
 import type { CancelReason } from "@curfew/reason"
-import { CancelCell } from "@curfew/reason/CancelCell"
-import type * as Context from "effect/Context"
+import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as child from "./child.ts"
@@ -26,6 +26,10 @@ export class Place {
   readonly name: string | undefined
   /** What the live tree shows of it; the cell of the work that fills it. */
   #cell: CancelCell | undefined
+  /** Where it stands, for `Places` alone. */
+  before: Place | undefined = undefined
+  after: Place | undefined = undefined
+  held = false
   /** To be set by whoever takes it, at once. */
   holder: PlaceHolder | undefined = undefined
   readonly #set: TaskSet
@@ -41,12 +45,30 @@ export class Place {
     return this.#cell
   }
 
-  /** Fills it, with the only task of this name from now on. What fails in it is its holder's. */
+  /**
+   * Fills it, with the only task of this name from now on. What fails in it is its holder's. In a set that is cancelled
+   * the work is masked: it was let in before that, and ends by what its holder was told.
+   */
   start<A, E, R>(context: Context.Context<R>, work: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> {
     const cell = this.show()
-    const fiber = child.forkUnsafe(context, cell, work)
+    const fiber =
+      cell.reason === undefined
+        ? child.forkUnsafe(context, cell, work)
+        : this.#startMasked(context, cell, work)
     this.#set.takeUnsafe(cell, fiber)
     this.#set.givenBack(this)
+    return fiber
+  }
+
+  #startMasked<A, E, R>(
+    context: Context.Context<R>,
+    cell: CancelCell,
+    work: Effect.Effect<A, E, R>
+  ): Fiber.Fiber<A, E> {
+    const fiber = child.startUnsafe(Context.add(context, CurrentCell, cell) as Context.Context<R>, work, {
+      uninterruptible: true
+    })
+    fiber.addObserver(() => cell.unlink())
     return fiber
   }
 
@@ -60,5 +82,51 @@ export class Place {
   leave(): void {
     this.#cell?.unlink()
     this.#set.givenBack(this)
+  }
+}
+
+/**
+ * The places of a set that nothing has filled, linked through themselves: a `Set` in steady use leaves tables behind that
+ * keep what stood in them until the collector looks at old objects.
+ */
+export class Places {
+  #first: Place | undefined
+  #last: Place | undefined
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  add(place: Place): void {
+    place.before = this.#last
+    if (this.#last === undefined) this.#first = place
+    else this.#last.after = place
+    this.#last = place
+    place.held = true
+    this.#size++
+  }
+
+  /** True iff it stood here. */
+  delete(place: Place): boolean {
+    if (!place.held) return false
+    const { after, before } = place
+    if (before === undefined) this.#first = after
+    else before.after = after
+    if (after === undefined) this.#last = before
+    else after.before = before
+    // A dead place must not keep its neighbours.
+    place.before = undefined
+    place.after = undefined
+    place.held = false
+    this.#size--
+    return true
+  }
+
+  /** Calls back with each that stands here now and still does when its turn comes. */
+  each(call: (place: Place) => void): void {
+    const all: Array<Place> = []
+    for (let place = this.#first; place !== undefined; place = place.after) all.push(place)
+    for (const place of all) if (place.held) call(place)
   }
 }

@@ -25,7 +25,7 @@ import { InterruptedElsewhere, type Task } from "../Task.ts"
 import * as child from "./child.ts"
 import { endedWithin } from "./endedWithin.ts"
 import { Failures } from "./failures.ts"
-import { Place } from "./place.ts"
+import { Place, Places } from "./place.ts"
 import { type AnyTask, TaskState } from "./taskState.ts"
 
 export type Policy = "failFast" | "supervise"
@@ -59,7 +59,7 @@ export class TaskSet {
   #working = 0
   readonly #observers = new Set<() => void>()
   /** Places that nothing has filled; made with the first, since most sets have none. */
-  #places: Set<Place> | undefined
+  #places: Places | undefined
   #open = true
   /** What failed under `failFast`. */
   readonly failures = new Failures()
@@ -242,11 +242,9 @@ export class TaskSet {
   reserveUnsafe(name: string | undefined): Place | undefined {
     if (!this.open) return undefined
     if (this.#places === undefined) {
-      const places = new Set<Place>()
+      const places = new Places()
       this.#places = places
-      this.cell.listen((reason) => {
-        for (const place of [...places]) if (places.has(place)) place.holder?.stop(reason)
-      })
+      this.cell.listen((reason) => places.each(({ holder }) => holder?.stop(reason)))
     }
     const place = new Place(this, name)
     this.#places.add(place)
@@ -255,9 +253,7 @@ export class TaskSet {
 
   /** From here on each task has a fiber. */
   fillPlaces(): void {
-    const places = this.#places
-    if (places === undefined) return
-    for (const place of [...places]) if (places.has(place)) place.holder?.fill()
+    this.#places?.each(({ holder }) => holder?.fill())
   }
 
   givenBack(place: Place): void {
@@ -361,7 +357,7 @@ export class TaskSet {
     for (let task = this.#first; task !== undefined; task = this.#first)
       left.push(this.#leave(task, startedAt))
     // Their holders were told, and have filled them or given them back. One that did neither has no work to wait for.
-    for (const place of [...(this.#places ?? [])]) place.leave()
+    this.#places?.each((place) => place.leave())
     this.#notify()
     return left
   }
