@@ -294,7 +294,7 @@ export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
   })
 
 /** Decides the end as this end's own, unless it is decided already. */
-export const closeHere = (link: Link): Effect.Effect<void> =>
+const closeHere = (link: Link): Effect.Effect<void> =>
   Effect.map(currentReason, (reason) => {
     if (link.end !== undefined) return
     link.close({ _tag: "ClosedHere", reason: Option.getOrElse(reason, () => link.reason) })
