@@ -10,7 +10,7 @@ import { slopeOf } from "./slope.ts"
 
 const samples = 80
 /**
- * A heap also grows while code is compiled and tables take their size: by 22 B a call over the first ten thousand calls, by
+ * A heap also grows while code is compiled and tables take their size: by 22 B a call over the first twelve thousand, by
  * 2.6 over the first sixty thousand. Only what comes after this part of the calls counts; what leaks does so there too.
  */
 const settling = 0.5
