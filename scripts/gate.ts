@@ -70,6 +70,13 @@ const steps = (): ReadonlyArray<Step> =>
         { name: "public API", command: "npm run api:check", after: "types" },
         { name: "packages", command: "npm run packages:check", after: "types" },
         { name: "sizes", command: "npm run size:check" },
+        { name: "speed and size", command: "npm run bench:gate" },
+        {
+          name: "a planted slow-down is noticed",
+          command: "npm run bench:gate -- --plant=spawn --only spawn",
+          status: 1,
+          after: "speed and size"
+        },
         { name: "interoperability", command: "npm run interop -- --required" },
         { name: "start", command: start },
         { name: "reference tunnel", command: reference },

@@ -34,6 +34,12 @@ const exceptions: ReadonlyArray<Exception> = [
     reason: "The one place where a fiber starts; whoever starts it waits for it, or hands it to an owner."
   },
   {
+    file: "packages/scope/src/internal/timer.ts",
+    what: "setTimeout",
+    reason:
+      "Most timers are disarmed before they fire: without a fiber each costs a tenth. A clock of the program's is asked."
+  },
+  {
     file: "packages/reason/src/internal/age.ts",
     what: "performance.now",
     reason: "The age of a live thing is read for display only; no behaviour depends on it."

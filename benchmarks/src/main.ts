@@ -1,7 +1,8 @@
 /**
  * `npm run bench [-- part…] [--rounds N] [--only text] [--calls N] [--seconds N] [--quick]` measures the named parts, or
- * all of them, prints a table each, and writes `benchmarks/results/<part>.json`. It ends with another status than 0 when a
- * result was wrong, not when a target is missed.
+ * all of them, prints a table each, and writes `benchmarks/results/<part>.json`; not with `--only`, nor with `--quick`, since
+ * the file stands for the whole part as it is meant to be measured. It ends with another status than 0 when a result was
+ * wrong, not when a target is missed.
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -55,8 +56,9 @@ const read = (args: ReadonlyArray<string>): { names: ReadonlyArray<string>; opti
 /** Whether every result was right. */
 const measure = async (name: string, options: Options): Promise<boolean> => {
   const file = join(results, `${name}.json`)
+  const whole = options.only === undefined && options.quick !== true
   // Figures of a former run must not stand for one that failed.
-  rmSync(file, { force: true })
+  if (whole) rmSync(file, { force: true })
   console.log(`\n${name}\n${machine()}\n`)
   const began = performance.now()
   try {
@@ -66,7 +68,7 @@ const measure = async (name: string, options: Options): Promise<boolean> => {
     const seconds = Math.round((performance.now() - began) / 1_000)
     console.log(table(rows))
     console.log(`\n${rows.filter(reached).length} of ${rows.length} reached, ${seconds} s`)
-    writeFileSync(file, `${JSON.stringify(rows, undefined, 2)}\n`)
+    if (whole) writeFileSync(file, `${JSON.stringify(rows, undefined, 2)}\n`)
     return true
   } catch (error) {
     progressEnd()

@@ -20,7 +20,7 @@ export interface Peer extends Contestant {
   /** What the ratio to this one has to reach; default: the comparison's. */
   readonly target?: number
   /** Replaces the comparison's note in the row of this peer. */
-  readonly note?: string | ((ours: number, peer: number) => string)
+  readonly note?: string | ((ours: number, peer: number) => string | undefined)
 }
 
 export interface Comparison {

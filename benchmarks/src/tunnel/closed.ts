@@ -20,7 +20,7 @@ export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> 
   const chosen = all.filter(({ row }) => wanted(options, row))
   if (chosen.length === 0) return []
   const kinds = [...new Set<Kind>(["direct", ...chosen.map(({ kind }) => kind)])]
-  return withPairs(kinds, async (pairs) => {
+  return withPairs(options, kinds, async (pairs) => {
     const rows: Array<Row> = []
     for (const { callers, kind, row, target } of chosen) {
       const cpu: Record<Kind, Array<number>> = { direct: [], stubs: [], effect: [] }

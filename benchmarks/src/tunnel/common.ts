@@ -1,4 +1,5 @@
 /** What the kinds of row share. */
+import type { Options } from "../harness/options.ts"
 import { type Kind, Pair } from "./pair.ts"
 
 /** What is on in each row, at both ends. */
@@ -29,6 +30,7 @@ export const withAllOf = async <K extends string, P extends AsyncDisposable, A>(
 
 /** Runs with a pair of each kind that has been called for a while. */
 export const withPairs = <A>(
+  { quick = false }: Options,
   kinds: ReadonlyArray<Kind>,
   run: (pairs: Readonly<Record<Kind, Pair>>) => Promise<A>
 ): Promise<A> =>
@@ -36,7 +38,7 @@ export const withPairs = <A>(
     kinds,
     async (kind) => {
       const pair = await Pair.start(kind)
-      await pair.closed({ callers: 64, millis: 1_500 })
+      await pair.closed({ callers: 64, millis: quick ? 300 : 1_500 })
       return pair
     },
     run

@@ -17,7 +17,7 @@ export interface Driver {
   readonly releases?: (count: number) => Promise<Releases>
 }
 
-export interface Releases {
+interface Releases {
   readonly releasedMicros: ReadonlyArray<number>
   readonly roundTripMicros: ReadonlyArray<number>
 }

@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import type { Driver, Releases } from "./driver.ts"
+import type { Driver } from "./driver.ts"
 import {
   caller,
   checkHeaders,
@@ -48,7 +48,11 @@ const echo = cancellable((request: Buffer, call: ServerCall.ServerCall) => Effec
 
 /** For a tunnel's `Services.add`; needs an `Owner`. */
 export const service = Effect.gen(function* () {
-  const released = yield* Queue.unbounded<Buffer>()
+  const listeners = new Set<Queue.Queue<Buffer>>()
+  const listening = Effect.acquireRelease(
+    Effect.tap(Queue.unbounded<Buffer>(), (queue) => Effect.sync(() => listeners.add(queue))),
+    (queue) => Effect.sync(() => listeners.delete(queue))
+  )
   return yield* Server.make(definition, {
     Echo: echo,
     EchoWrapped: echo,
@@ -74,12 +78,20 @@ export const service = Effect.gen(function* () {
     ),
     Hold: cancellable((request, call) =>
       Effect.gen(function* () {
-        yield* Effect.addFinalizer(() => Queue.offer(released, request))
+        yield* Effect.addFinalizer(() => Effect.forEach(listeners, (queue) => Queue.offer(queue, request)))
         yield* received(call)
         return yield* Effect.never
       })
     ),
-    Releases: cancellable((_, call) => Stream.unwrap(Effect.as(received(call), Stream.fromQueue(released))))
+    Releases: cancellable((_, call) =>
+      Stream.unwrap(
+        Effect.gen(function* () {
+          const queue = yield* listening
+          yield* call.sendHeaders({})
+          return Stream.fromQueue(queue)
+        })
+      )
+    )
   })
 })
 
@@ -193,7 +205,7 @@ export const effectDriver = (channel: ChannelInterface) =>
           )
         )
       },
-      releases: (count) => run(Effect.scoped(cancelAndHear(count)))
+      releases: (count) => run(cancelAndHear(count))
     }
 
     /**
@@ -204,45 +216,46 @@ export const effectDriver = (channel: ChannelInterface) =>
       Effect.gen(function* () {
         const heard = new Map<number, (at: number) => void>()
         const open = yield* Deferred.make<void>()
-        yield* Effect.forkScoped(
-          Stream.runForEach(
-            client.Releases(Buffer.alloc(4), {
-              metadata: { [requestKey]: requestId(0) },
-              onHeaders: () => Deferred.doneUnsafe(open, Effect.void)
-            }),
-            (message) =>
-              Effect.sync(() => {
-                heard.get(message.readUInt32BE(0))?.(performance.now())
-              })
-          )
+        const releases = client.Releases(Buffer.alloc(4), {
+          timeout: "5 minutes",
+          onHeaders: () => Deferred.doneUnsafe(open, Effect.void)
+        })
+        const hearing = Stream.runForEach(releases, (message) =>
+          Effect.sync(() => heard.get(message.readUInt32BE(0))?.(performance.now()))
         )
-        yield* Deferred.await(open)
-        const releases: { -readonly [K in keyof Releases]: Array<number> } = {
-          releasedMicros: [],
-          roundTripMicros: []
-        }
+        const cancelling = Effect.andThen(Deferred.await(open), cancelEach(count, heard))
+        const ended = Effect.fail(new Error("The stream of what was released has ended."))
+        return yield* Effect.raceFirst(cancelling, Effect.andThen(hearing, ended))
+      })
+
+    const cancelEach = (count: number, heard: Map<number, (at: number) => void>) =>
+      Effect.gen(function* () {
+        const releasedMicros: Array<number> = []
+        const roundTripMicros: Array<number> = []
         for (let number = 1; number <= count; number++) {
-          const holding = yield* Deferred.make<void>()
-          const released = yield* Deferred.make<number>()
+          const holding = yield* Deferred.make<void, unknown>()
+          const released = yield* Deferred.make<number, unknown>()
           heard.set(number, (at) => Deferred.doneUnsafe(released, Effect.succeed(at)))
-          const held = yield* Effect.forkScoped(
-            client.Hold(payload(unaryBytes, number), {
-              metadata: { [requestKey]: requestId(number) },
-              onHeaders: () => Deferred.doneUnsafe(holding, Effect.void)
-            })
+          const hold = client.Hold(payload(unaryBytes, number), {
+            metadata: { [requestKey]: requestId(number) },
+            onHeaders: () => Deferred.doneUnsafe(holding, Effect.void)
+          })
+          const held = yield* Effect.forkChild(
+            Effect.tapError(hold, (error) =>
+              Effect.andThen(Deferred.fail(holding, error), Deferred.fail(released, error))
+            )
           )
           yield* Deferred.await(holding)
           const cancelled = performance.now()
           held.interruptUnsafe()
-          const at = yield* Deferred.await(released)
-          releases.releasedMicros.push((at - cancelled) * 1_000)
+          releasedMicros.push(((yield* Deferred.await(released)) - cancelled) * 1_000)
           heard.delete(number)
           yield* Fiber.await(held)
           const began = performance.now()
           yield* call("Echo", number)
-          releases.roundTripMicros.push((performance.now() - began) * 1_000)
+          roundTripMicros.push((performance.now() - began) * 1_000)
         }
-        return releases
+        return { releasedMicros, roundTripMicros }
       })
 
     return driver

@@ -115,7 +115,7 @@ export const goRows = async (options: Options): Promise<ReadonlyArray<Row>> => {
       const used = result.cpuMicros + (await server.cpu()) - before
       return { rate: result.callsPerSecond, cpu: used / result.calls }
     }
-    await load(1_000)
+    await load(options.quick ? 300 : 1_000)
     contestants[row] = () => load((options.seconds ?? 1) * 1_000)
   }
   const results = await inRounds("unary, 64 callers, beside Go", options.rounds ?? 5, contestants)

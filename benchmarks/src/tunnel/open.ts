@@ -40,10 +40,10 @@ export const openRows = async (options: Options): Promise<ReadonlyArray<Row>> =>
     .filter(({ kinds }) => kinds.length > 0)
   if (chosen.length === 0) return []
   const kinds = [...new Set<Kind>(["direct", ...chosen.flatMap(({ kinds }) => kinds)])]
-  return withPairs(kinds, async (pairs) => {
+  return withPairs(options, kinds, async (pairs) => {
     const rows: Array<Row> = []
     for (const { kinds, rate } of chosen) {
-      const open = { rate, millis: (options.seconds ?? 1.2) * 1_000, cap, patience: 10_000 }
+      const open = { rate, millis: (options.seconds ?? 1) * 1_000, cap, patience: 10_000 }
       const results = (await inRounds(
         text(rate),
         options.rounds ?? 5,

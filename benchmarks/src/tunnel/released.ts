@@ -14,7 +14,7 @@ const shares = [
 export const releasedRows = async (options: Options): Promise<ReadonlyArray<Row>> => {
   const chosen = shares.filter(({ name }) => wanted(options, row(name)))
   if (chosen.length === 0) return []
-  return withPairs(["effect"], async ({ effect }) => {
+  return withPairs(options, ["effect"], async ({ effect }) => {
     await effect.releases(200)
     const { released } = await inRounds("client cancel until released", options.rounds ?? 5, {
       released: () => effect.releases(options.calls ?? 1_000)

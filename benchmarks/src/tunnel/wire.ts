@@ -98,7 +98,7 @@ export const checkTotals = (encoded: Buffer, messages: number, bytes: number): v
 
 /** A payload that can be told from others. */
 export const payload = (size: number, number: number): Buffer => {
-  const bytes = Buffer.alloc(size, 0x78)
+  const bytes = Buffer.allocUnsafe(size).fill(0x78)
   stamp(bytes, number)
   return bytes
 }

@@ -21,7 +21,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { GrpcError } from "./GrpcError.ts"
 import { type AnyMethod, interceptorsOf } from "./internal/client/channelCall.ts"
-import { openCall, type Requests, type Settings } from "./internal/client/open.ts"
+import { openCall, type Requests, type Settings, settingsOf, unaryCall } from "./internal/client/open.ts"
 import * as telemetry from "./internal/client/telemetry.ts"
 import type { MetadataInput } from "./internal/metadata.ts"
 import type { ClientMethodOf, Method, MethodOfHandler } from "./Service.ts"
@@ -291,12 +291,8 @@ export const make: {
     const ofStub = "client" in to ? interceptorsOf(to.client) : undefined
     const methods: Record<string, unknown> = {}
     for (const [name, method] of Object.entries(definition)) {
-      methods[name] = methodOf({
-        method,
-        channel,
-        defaults: options,
-        interceptors: options.interceptors ?? ofStub?.(method) ?? []
-      })
+      const interceptors = options.interceptors ?? ofStub?.(method) ?? []
+      methods[name] = methodOf(settingsOf(method, channel, options, interceptors))
     }
     return methods
   })
@@ -367,8 +363,11 @@ const channelTo = (to: ClientTo): Effect.Effect<ChannelInterface, GrpcError, Sco
 
 const methodOf = (settings: Settings): unknown => {
   const { requestStream, responseStream } = settings.method
+  if (!requestStream && !responseStream) {
+    return (request: unknown, options?: CallOptions) => unaryCall(settings, request, options)
+  }
   const call = responseStream ? streamed : single
-  return (request: unknown, options: CallOptions = {}) =>
+  return (request: unknown, options?: CallOptions) =>
     call(
       settings,
       requestStream ? { stream: request as Stream.Stream<unknown, unknown, unknown> } : { message: request },
@@ -379,7 +378,7 @@ const methodOf = (settings: Settings): unknown => {
 const single = <E, R>(
   settings: Settings,
   requests: Requests<unknown, E, R>,
-  options: CallOptions
+  options: CallOptions | undefined
 ): Effect.Effect<unknown, GrpcError | E, R> =>
   Effect.scoped(
     Effect.flatMap(openCall<unknown, unknown, E, R>(settings, requests, options), (call) => call.answer)
@@ -388,7 +387,7 @@ const single = <E, R>(
 const streamed = <E, R>(
   settings: Settings,
   requests: Requests<unknown, E, R>,
-  options: CallOptions
+  options: CallOptions | undefined
 ): Stream.Stream<unknown, GrpcError | E, R> =>
   Stream.unwrap(
     Effect.map(openCall<unknown, unknown, E, R>(settings, requests, options), (call) =>

@@ -15,6 +15,7 @@ const programs: Record<
 > = {
   "a unary call": (echo) => echo.Unary("hello"),
   "a unary call with a deadline": (echo) => CancelScope.run(() => echo.Unary("hello", { timeout: "1 hour" })),
+  "a unary call with a span": (echo) => Effect.withSpan(echo.Unary("hello", { timeout: "1 hour" }), "order"),
   "a server stream": (echo) => Stream.runCollect(echo.ServerStream("40")),
   "a server stream that is left early": (echo) => Stream.runCollect(Stream.take(echo.ServerStream("40"), 3)),
   "a client stream": (echo, requests) => echo.ClientStream(requests),
@@ -50,7 +51,8 @@ describe("L8, L24: cancelled at every step, nothing is left", () => {
         const once = yield* sweep(subject, { modes: ["root"] })
         expect(once.ok, formatSweep(once)).toBe(true)
         expect(once.complete, formatSweep(once)).toBe(true)
-        expect(once.runs).toBeGreaterThan(50)
+        // A call without streams is one operation, and has few steps at which a cancel could fall.
+        expect(once.runs).toBeGreaterThan(name.includes("unary") ? 15 : 50)
         // Two cancels, in strides.
         const twice = yield* sweep(subject, { modes: ["twice", "finalizers"], maxRuns: runs(300).numRuns })
         expect(twice.ok, formatSweep(twice)).toBe(true)

@@ -2,7 +2,6 @@ import type { Handler } from "@curfew/request"
 import type { NextFunction, Request, RequestHandler, Response } from "express"
 import type { HandlerOptions } from "./EdgeOptions.ts"
 import { mechanismOf } from "./internal/edges.ts"
-import { promiseHandler } from "./internal/handling.ts"
 import type { NodeEdge, PlainHandler } from "./NodeEdge.ts"
 
 /**
@@ -49,9 +48,13 @@ export const route = (
   const spec = mechanism.specify(handler as Handler, options)
   const name = options?.route ?? (handler.name || undefined)
   return (request: Request, response: Response, next: NextFunction): void => {
-    mechanism.startNode(request, response, spec, (port) => ({
-      handler: promiseHandler(port, response, name, (exchange) => handler(request, response, exchange)),
+    mechanism.startPlain({
+      request,
+      response,
+      spec,
+      name,
+      handle: (exchange) => handler(request, response, exchange),
       hooks: { failure: next }
-    }))
+    })
   }
 }

@@ -4,7 +4,6 @@ import type { HandlerOptions } from "./EdgeOptions.ts"
 import type { Exchange } from "./Exchange.ts"
 import { deferred } from "./internal/bridge.ts"
 import { mechanismOf } from "./internal/edges.ts"
-import { promiseHandler } from "./internal/handling.ts"
 import type { NodeEdge } from "./NodeEdge.ts"
 
 /**
@@ -55,8 +54,12 @@ export const route = (
   const name = options?.route ?? (handler.name || undefined)
   return (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const { promise, reject, resolve } = deferred<unknown>()
-    mechanism.startNode(request.raw, reply.raw, spec, (port) => ({
-      handler: promiseHandler(port, reply.raw, name, (exchange) => handler(request, reply, exchange)),
+    mechanism.startPlain({
+      request: request.raw,
+      response: reply.raw,
+      spec,
+      name,
+      handle: (exchange) => handler(request, reply, exchange),
       hooks: {
         value: resolve,
         failure: reject,
@@ -66,7 +69,7 @@ export const route = (
           resolve(undefined)
         }
       }
-    }))
+    })
     return promise
   }
 }

@@ -6,7 +6,6 @@ import type { HandlerOptions } from "./EdgeOptions.ts"
 import type { Exchange } from "./Exchange.ts"
 import { deferred } from "./internal/bridge.ts"
 import { mechanismOf } from "./internal/edges.ts"
-import { promiseHandler } from "./internal/handling.ts"
 import type { NodeEdge } from "./NodeEdge.ts"
 
 /** What `@hono/node-server` puts into the environment of a request. */
@@ -66,14 +65,18 @@ export const route = <E extends Env = Env, P extends string = string>(
     const { incoming, outgoing } = (context.env ?? {}) as Bindings
     if (incoming === undefined || outgoing === undefined) throw new TypeError(notNode)
     const { promise, reject, resolve } = deferred<Response>()
-    mechanism.startNode(incoming, outgoing, spec, (port) => ({
-      handler: promiseHandler(port, outgoing, name, (exchange) => handler(context, exchange)),
+    mechanism.startPlain({
+      request: incoming,
+      response: outgoing,
+      spec,
+      name,
+      handle: (exchange) => handler(context, exchange),
       hooks: {
         value: (response) => resolve(response as Response),
         failure: reject,
         withhold: () => resolve(alreadySent())
       }
-    }))
+    })
     return promise
   }
 }

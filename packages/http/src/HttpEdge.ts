@@ -1,5 +1,6 @@
 import type { OnDisconnect } from "@curfew/request"
 import { Owner } from "@curfew/scope"
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpMethod from "effect/http/HttpMethod"
@@ -154,7 +155,7 @@ export const edge = (
       Layer.effect(
         HttpRouter.HttpRouter,
         Effect.gen(function* () {
-          return edgeOf(yield* HttpRouter.HttpRouter, yield* Owner, options)
+          return edgeOf(yield* HttpRouter.HttpRouter, yield* Owner, options, yield* Effect.context<never>())
         })
       )
     ) as never
@@ -195,7 +196,9 @@ export const routesOf = <A, E, R>(
     const owner = yield* Owner
     const listing = Layer.effect(
       HttpRouter.HttpRouter,
-      Effect.map(HttpRouter.make, (router) => edgeOf(router, owner, {}, (route) => found.push(route)))
+      Effect.map(HttpRouter.make, (router) =>
+        edgeOf(router, owner, {}, Context.empty(), (route) => found.push(route))
+      )
     )
     yield* Layer.build(Layer.provide(app as Layer.Layer<A, E, never>, listing))
     return found

@@ -10,7 +10,7 @@ import type { EdgeOptions, HandlerOptions } from "./EdgeOptions.ts"
 import type { Exchange } from "./Exchange.ts"
 import { Edge } from "./internal/edge.ts"
 import { knownAs } from "./internal/edges.ts"
-import { exchangeOf, promiseHandler } from "./internal/handling.ts"
+import { exchangeOf } from "./internal/handling.ts"
 import { attach as attachTo, type NodeServer, type StopReport } from "./internal/listening.ts"
 import type { NodeRequest, NodeResponse } from "./internal/peer.ts"
 
@@ -122,17 +122,19 @@ export const make = (options: EdgeOptions = {}): Effect.Effect<EffectEdge, never
     const made: EffectEdge = {
       name: edge.name,
       get inFlight() {
-        return edge.table.entries.size
+        return edge.table.size
       },
       handle: (handler, given) => {
         const spec = edge.specify(handler as Handler, given)
         const name = given?.route ?? (handler.name || undefined)
         return (request: NodeRequest, response: NodeResponse) =>
-          edge.startNode(request, response, spec, (port) => ({
-            handler: promiseHandler(port, response, name, (exchange) =>
-              handler(request as IncomingMessage, response as ServerResponse, exchange)
-            )
-          }))
+          edge.startPlain({
+            request,
+            response,
+            spec,
+            name,
+            handle: (exchange) => handler(request as IncomingMessage, response as ServerResponse, exchange)
+          })
       },
       handleEffect: (handler, given) => {
         const spec = edge.specify(handler as Handler, given)

@@ -48,6 +48,10 @@ export interface EndpointOptions<A, E, R2 = never> extends CallInfo {
   readonly policy?: OnDisconnect | undefined
   /** Answers for the handler. Default: the surrounding {@link Owner}. */
   readonly owner?: TaskScope.TaskScope | undefined
+  /** For authors of edges: the place that the owner has given the call already, for which it answers in any case. */
+  readonly place?: TaskScope.Place | undefined
+  /** For authors of edges: calls back at an instant unless it was disarmed, in place of a timer for this call alone. */
+  readonly timer?: ((at: number, fire: () => void) => () => void) | undefined
   /** When the handler is cancelled with `Deadline`. Default: never. */
   readonly deadline?: Instant.Instant | undefined
   /** Whose the deadline is. Default: `local`. */

@@ -136,7 +136,10 @@ export const provide =
     Effect.updateContext(self, (context: Context.Context<R>) =>
       context.pipe(
         Context.add(CurrentRequest, request),
-        Context.add(CurrentCaller, { hold: request.hold, strip })
+        Context.add(
+          CurrentCaller,
+          request instanceof RequestState ? request : { hold: (name) => request.hold(name), strip }
+        )
       )
     ) as Effect.Effect<A, E, R>
 

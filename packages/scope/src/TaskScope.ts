@@ -16,6 +16,7 @@ import { CleanupBudget } from "./CleanupBudget.ts"
 import { failureOf } from "./failureOf.ts"
 import { standsIn } from "./internal/cancelling.ts"
 import * as child from "./internal/child.ts"
+import type { Place } from "./internal/place.ts"
 import { startReady } from "./internal/startReady.ts"
 import { type SpawnOptions, TaskSet } from "./internal/taskScope.ts"
 import { moveOnAfter } from "./moveOnAfter.ts"
@@ -515,6 +516,25 @@ export const adoptUnsafe = (
 ): boolean => setOf(scope).adoptUnsafe(cell, fiber)
 
 /**
+ * Takes a place in a scope for what a callback begins and the next one mostly ends, without a fiber; `undefined` when
+ * the scope takes nothing. It counts as a task until it is given back. Should it need a fiber after all, it is filled,
+ * although the scope may be closed or cancelled by then; its `holder` is told when it is cancelled.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const reserveUnsafe = (scope: TaskScope, name: string | undefined): Place | undefined =>
+  setOf(scope).reserveUnsafe(name)
+
+/**
+ * Has each place that was taken in a scope filled or given back, for whoever is about to look at its tasks one by one.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const fillPlacesUnsafe = (scope: TaskScope): void => setOf(scope).fillPlaces()
+
+/**
  * Gives a task up as stuck before its scope ends: one record, and nobody waits for it any more. `startedAt` is the wall
  * clock, milliseconds since 1970, at which its clean-up began.
  *
@@ -529,5 +549,6 @@ export const leaveBehindUnsafe = (
   setOf(scope).leaveBehind(task, startedAt)
 }
 
+export type { Place } from "./internal/place.ts"
 export type { Task, TaskStatus } from "./Task.ts"
 export { ForeignTaskScope, InterruptedElsewhere, NeverReady, TaskCancelled, TaskScopeClosed } from "./Task.ts"

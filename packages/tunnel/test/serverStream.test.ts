@@ -1,6 +1,6 @@
 import { CancelReason } from "@curfew/reason"
 import { describe, expect, it } from "@effect/vitest"
-import { status as Code, Metadata } from "@grpc/grpc-js"
+import { status as Code } from "@grpc/grpc-js"
 import * as fc from "fast-check"
 import { makeStatus } from "../src/internal/rpcStatus.ts"
 import {
@@ -51,7 +51,7 @@ const events: Readonly<Record<string, Event>> = {
   Deadline: { _tag: "Deadline", reason },
   Fault: { _tag: "Fault", status: failed, reason },
   TunnelGone: { _tag: "TunnelGone", status: failed, reason },
-  Headers: { _tag: "Headers", metadata: new Metadata() },
+  Headers: { _tag: "Headers", headers: Buffer.alloc(0) },
   Reply: { _tag: "Reply", message: request },
   "Status(OK)": { _tag: "Status", status: ok },
   "Status(error)": { _tag: "Status", status: failed },

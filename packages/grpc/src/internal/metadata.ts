@@ -13,16 +13,27 @@ type Value = string | Uint8Array
 export type MetadataInput = Metadata | Readonly<Record<string, Value | ReadonlyArray<Value>>>
 
 /** A copy. Throws what grpc-js throws at keys and values that are not legal. */
-export const copyUnsafe = (input: MetadataInput): Metadata => {
-  if (isMetadata(input)) return input.clone()
-  const metadata = new Metadata()
-  for (const [key, values] of Object.entries(input)) {
-    for (const value of isValue(values) ? [values] : values) {
-      metadata.add(key, typeof value === "string" || Buffer.isBuffer(value) ? value : Buffer.from(value))
-    }
+export const copyUnsafe = (input: MetadataInput): Metadata =>
+  isMetadata(input) ? input.clone() : addUnsafe(new Metadata(), input)
+
+/** Adds the values of the second to the first, which the caller owns. Throws as `copyUnsafe` does. */
+export const addUnsafe = (metadata: Metadata, input: MetadataInput): Metadata => {
+  if (isMetadata(input)) {
+    // Merged values are shared between the two otherwise.
+    metadata.merge(input.clone())
+    metadata.setOptions({ ...metadata.getOptions(), ...input.getOptions() })
+    return metadata
+  }
+  for (const key of Object.keys(input)) {
+    const values = input[key] as Value | ReadonlyArray<Value>
+    if (typeof values === "string") metadata.add(key, values)
+    else for (const value of isValue(values) ? [values] : values) metadata.add(key, written(value))
   }
   return metadata
 }
+
+const written = (value: Value): string | Buffer =>
+  typeof value === "string" || Buffer.isBuffer(value) ? value : Buffer.from(value)
 
 const isValue = (values: Value | ReadonlyArray<Value>): values is Value => !Array.isArray(values)
 

@@ -10,6 +10,8 @@
  * 2. No more than the limit of the buffer waits there. Over it node's own back pressure holds, or the body is refused.
  * 3. A body over its limit is told once, from its declared length before a byte of it came, or by counting.
  * 4. Over HTTP/2 a body has a window of its own, and hides nothing: there it is only counted.
+ * 5. Nothing is put around a request that has no body, or one whose length was said and can neither break the limit nor
+ *    fill what node buffers: its parser holds clients to what they said.
  */
 import type { NodeRequest } from "./peer.ts"
 
@@ -39,16 +41,43 @@ export interface BodyOptions {
 
 const readAhead = 1024 * 1024
 
-export const watchBody = (request: NodeRequest, options: BodyOptions): BodyWatch => {
+/** Of a body that needs no watch. */
+export const unwatched: BodyWatch = { received: 0, tooLarge: false, unwatch: () => {} }
+
+/** The bytes that the head of a request promises: none without a word of them, and any number in chunks. */
+export const promised = (request: NodeRequest): number => {
+  if (request.httpVersionMajor >= 2) {
+    const length = request.headers["content-length"]
+    if (length !== undefined) return Number(length)
+    return "stream" in request && request.stream?.endAfterHeaders === true ? 0 : Number.POSITIVE_INFINITY
+  }
+  // Node makes its table of headers when somebody asks for it, and mostly nobody does.
+  const { rawHeaders } = request
+  let length = 0
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string
+    if (name.length === 14 && name.toLowerCase() === "content-length") length = Number(rawHeaders[i + 1])
+    else if (name.length === 17 && name.toLowerCase() === "transfer-encoding") return Number.POSITIVE_INFINITY
+  }
+  return length
+}
+
+export const watchBody = (
+  request: NodeRequest,
+  options: BodyOptions,
+  length = promised(request)
+): BodyWatch => {
   const { body = { buffer: readAhead }, bodyBytes = Number.POSITIVE_INFINITY } = options
   const http1 = request.httpVersionMajor < 2
+  const fits = !http1 || body === "ignore" || length < request.readableHighWaterMark
+  if (length <= bodyBytes && fits && length !== Number.POSITIVE_INFINITY) return unwatched
   const state = { received: 0, tooLarge: false, unwatch: (): void => {} }
   const refuse = (): void => {
     if (state.tooLarge) return
     state.tooLarge = true
     options.onTooLarge?.()
   }
-  if (Number(request.headers["content-length"] ?? 0) > bodyBytes) {
+  if (length !== Number.POSITIVE_INFINITY && length > bodyBytes) {
     refuse()
     return state
   }

@@ -46,6 +46,16 @@ export const mapped = <A, B>(promise: Promise<A>, map: (value: A) => B): Promise
 const isThenable = (given: unknown): given is PromiseLike<unknown> =>
   typeof given === "object" && given !== null && "then" in given && typeof given.then === "function"
 
+/** Tells what a function of either kind gave: at once, or when its promise has settled. */
+export const told = (
+  given: unknown,
+  fulfilled: (value: unknown) => void,
+  failed: (error: unknown) => void
+): void => {
+  if (isThenable(given)) given.then(fulfilled, failed)
+  else fulfilled(given)
+}
+
 /** What a function of either kind gives, or nothing where it throws what may be thrown. */
 export const caughtIf = (call: () => unknown, expected: (error: unknown) => boolean): unknown => {
   const look = (error: unknown): void => {

@@ -24,8 +24,9 @@ import type * as Exit from "effect/Exit"
 import type { EdgeRecord, EdgeRequest, Outcome } from "../EdgeRecord.ts"
 import { errorAnswer, httpStatus, notATime, type Refusal, stopped, tooMany } from "./answers.ts"
 import { beating } from "./beating.ts"
-import { countEnd, countStart, pathOf } from "./counting.ts"
+import { pathOf, seriesOf } from "./counting.ts"
 import type { Edge } from "./edge.ts"
+import type { Light } from "./light.ts"
 import { clientMillis, type Resolved } from "./options.ts"
 import { awaitOver, type Port } from "./port.ts"
 import type { Entry } from "./table.ts"
@@ -48,12 +49,17 @@ export interface Start {
   readonly policy: OnDisconnect | undefined
   readonly handler: Effect.Effect<unknown, unknown>
   readonly hooks?: Hooks | undefined
+  /** What the request was before it needed all this. It stands in the table, was counted, and has run its handler. */
+  readonly light?: Light | undefined
 }
 
 /** What node says of writes to a response that was answered, or is gone. Expected once the edge has answered. */
 const late = /^(ERR_HTTP_HEADERS_SENT|ERR_STREAM_|ERR_HTTP2_|ECONNRESET|EPIPE)/
 
 export class Call implements Entry {
+  entered = false
+  before: Entry | undefined = undefined
+  after: Entry | undefined = undefined
   readonly id: string
   readonly method: string
   readonly url: string
@@ -70,8 +76,8 @@ export class Call implements Entry {
   constructor(edge: Edge, start: Start) {
     this.#edge = edge
     this.#start = start
-    const { options, port } = start
-    this.id = edge.table.nextId()
+    const { light, options, port } = start
+    this.id = light?.id ?? edge.table.nextId()
     this.method = options.route === undefined ? port.method : `${port.method} ${options.route}`
     this.url = port.url
     this.transport = port.transport
@@ -95,6 +101,11 @@ export class Call implements Entry {
   })
 
   begin(): void {
+    const { light } = this.#start
+    if (light !== undefined) {
+      light.place.start(this.#edge.context, this.#life(undefined))
+      return
+    }
     const { table } = this.#edge
     const refusal = this.#refusal()
     if (table.refusing) this.stopping()
@@ -148,7 +159,8 @@ export class Call implements Entry {
       onEnd: (record) => this.#ended(record)
     }
     const told = Effect.suspend(() => {
-      countStart(this.known, this.#edge.context)
+      if (this.#start.light !== undefined) return body
+      seriesOf(this.method, this.transport).start(this.#edge.context)
       return Effect.andThen(this.#call("onStart", this.#edge.options.onStart, this.known), body)
     })
     const run = Effect.flatMap(RequestContext.make(request), (context) => {
@@ -198,6 +210,7 @@ export class Call implements Entry {
         policy,
         deadline,
         deadlineOrigin,
+        place: this.#start.light?.place,
         onDropped: (exit) => this.#dropped(exit)
       }) as Effect.Effect<Endpoint.Answer<unknown, unknown>, never, never>
       return Effect.ensuring(
@@ -212,7 +225,8 @@ export class Call implements Entry {
     readonly deadline: Instant.Instant | undefined
     readonly deadlineOrigin: "local" | "remote"
   } {
-    const { options, port } = this.#start
+    const { light, options, port } = this.#start
+    if (light !== undefined) return light.remaining
     const { clientDeadline } = options
     const wish = clientDeadline && clientMillis(port.header(clientDeadline.header))
     const own =
@@ -285,9 +299,10 @@ export class Call implements Entry {
 
   #ended(record: RequestContext.RequestRecord): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.#edge.table.leave(this)
-      const told = this.#recorded(record)
-      countEnd(told, this.#edge.context)
+      const { light } = this.#start
+      this.#edge.table.leave(light ?? this)
+      const told = this.#recorded(light === undefined ? record : light.since(record))
+      seriesOf(this.method, this.transport).end(told, this.#edge.context)
       return this.#call("onRecord", this.#edge.options.onRecord, told)
     })
   }
@@ -320,4 +335,5 @@ export class Call implements Entry {
   }
 }
 
-const handedOver: unique symbol = /* @__PURE__ */ Symbol("handed over") as never
+/** In the place of a value that its framework was given already. */
+export const handedOver: unique symbol = /* @__PURE__ */ Symbol("handed over") as never

@@ -3,32 +3,112 @@
  *
  * Invariants
  * 1. A request is counted once as started and once as ended, and is in flight between the two.
+ * 2. A series is made once, as a metric of its own with the name of the public one: the registry knows them as the same,
+ *    and neither a context nor a key is made for each request.
  */
-import { seriesOf } from "@curfew/reason/seriesOf"
 import type * as Context from "effect/Context"
+import * as Metric from "effect/Metric"
 import * as Metrics from "../EdgeMetrics.ts"
-import type { EdgeRecord, EdgeRequest } from "../EdgeRecord.ts"
+import type { EdgeRecord, EdgeRequest, Outcome } from "../EdgeRecord.ts"
 
-const startedOf = /* @__PURE__ */ seriesOf(Metrics.started, "route", "transport")
-const endedOf = /* @__PURE__ */ seriesOf(Metrics.ended, "route", "transport", "outcome", "status")
-const cancelledOf = /* @__PURE__ */ seriesOf(Metrics.cancelled, "route", "transport", "reason")
-const outlivedOf = /* @__PURE__ */ seriesOf(Metrics.outlived, "route")
-const inFlightOf = /* @__PURE__ */ seriesOf(Metrics.inFlight, "route", "transport")
+const counterOf = (metric: Metric.Counter<number>, attributes: Metric.Metric.AttributeSet) =>
+  Metric.counter(metric.id, { description: metric.description, incremental: true, attributes })
 
-export const countStart = (
-  { route, transport }: Pick<EdgeRequest, "route" | "transport">,
-  services: Context.Context<never>
-): void => {
-  startedOf(route, transport).updateUnsafe(1, services)
-  inFlightOf(route, transport).modifyUnsafe(1, services)
+type Counter = ReturnType<typeof counterOf>
+
+/** The series of one route on one transport. */
+export class Series {
+  /** `GET /orders/:id`, or a method alone. */
+  readonly route: string
+  readonly transport: EdgeRequest["transport"]
+  readonly #started: Counter
+  readonly #inFlight: Metric.Gauge<number>
+  readonly #answered = new Map<number, Counter>()
+  readonly #ended = new Map<string, Counter>()
+  readonly #cancelled = new Map<string, Counter>()
+  #outlived: Counter | undefined
+
+  constructor(route: string, transport: EdgeRequest["transport"]) {
+    this.route = route
+    this.transport = transport
+    this.#started = counterOf(Metrics.started, { route, transport })
+    const { description, id } = Metrics.inFlight
+    this.#inFlight = Metric.gauge(id, { description, attributes: { route, transport } })
+  }
+
+  start(services: Context.Context<never>): void {
+    this.#started.updateUnsafe(1, services)
+    this.#inFlight.modifyUnsafe(1, services)
+  }
+
+  /** The whole life of a request that nobody could have seen in flight. */
+  quick(status: number, services: Context.Context<never>): void {
+    this.#started.updateUnsafe(1, services)
+    this.#endedBy(status).updateUnsafe(1, services)
+  }
+
+  /** The end that nearly all requests have. */
+  answered(status: number, services: Context.Context<never>): void {
+    this.#inFlight.modifyUnsafe(-1, services)
+    this.#endedBy(status).updateUnsafe(1, services)
+  }
+
+  #endedBy(status: number): Counter {
+    let counter = this.#answered.get(status)
+    if (counter === undefined) {
+      counter = this.#endedAs("answered", status)
+      this.#answered.set(status, counter)
+    }
+    return counter
+  }
+
+  end(
+    record: Pick<EdgeRecord, "outcome" | "outlived" | "reason" | "status">,
+    services: Context.Context<never>
+  ): void {
+    const { outcome, outlived, reason, status } = record
+    const { route, transport } = this
+    if (outcome === "answered") this.answered(status, services)
+    else {
+      this.#inFlight.modifyUnsafe(-1, services)
+      const key = `${outcome} ${status}`
+      const counter = this.#ended.get(key) ?? this.#endedAs(outcome, status)
+      this.#ended.set(key, counter)
+      counter.updateUnsafe(1, services)
+    }
+    if (reason !== undefined) {
+      const { _tag } = reason
+      const counter =
+        this.#cancelled.get(_tag) ?? counterOf(Metrics.cancelled, { route, transport, reason: _tag })
+      this.#cancelled.set(_tag, counter)
+      counter.updateUnsafe(1, services)
+    }
+    if (outlived.length > 0) {
+      this.#outlived ??= counterOf(Metrics.outlived, { route })
+      this.#outlived.updateUnsafe(1, services)
+    }
+  }
+
+  #endedAs(outcome: Outcome, status: number): Counter {
+    const { route, transport } = this
+    return counterOf(Metrics.ended, { route, transport, outcome, status: String(status) })
+  }
 }
 
-export const countEnd = (record: EdgeRecord, services: Context.Context<never>): void => {
-  const { outcome, outlived, reason, route, status, transport } = record
-  inFlightOf(route, transport).modifyUnsafe(-1, services)
-  endedOf(route, transport, outcome, String(status)).updateUnsafe(1, services)
-  if (reason !== undefined) cancelledOf(route, transport, reason._tag).updateUnsafe(1, services)
-  if (outlived.length > 0) outlivedOf(route).updateUnsafe(1, services)
+const known = /* @__PURE__ */ new Map<string, Map<string, Series>>()
+
+export const seriesOf = (route: string, transport: EdgeRequest["transport"]): Series => {
+  let routes = known.get(transport)
+  if (routes === undefined) {
+    routes = new Map()
+    known.set(transport, routes)
+  }
+  let series = routes.get(route)
+  if (series === undefined) {
+    series = new Series(route, transport)
+    routes.set(route, series)
+  }
+  return series
 }
 
 export const pathOf = (url: string): string => {

@@ -8,11 +8,16 @@
 import { type Handler, type OnDisconnect, policyOf } from "@curfew/request"
 import { Owner, TaskScope } from "@curfew/scope"
 import { countUnsafe } from "@curfew/scope/Argument"
-import type * as Context from "effect/Context"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { EdgeOptions, HandlerOptions } from "../EdgeOptions.ts"
 import { bodyTooLarge } from "./answers.ts"
 import { Call, type Hooks } from "./call.ts"
+import { type Series, seriesOf } from "./counting.ts"
+import { Deadlines } from "./deadlines.ts"
+import { promiseHandler } from "./handling.ts"
+import { Light, type Plain } from "./light.ts"
 import { type Resolved, resolve } from "./options.ts"
 import { type NodeRequest, type NodeResponse, type Watched, watchPeer } from "./peer.ts"
 import { nodePort, type Port } from "./port.ts"
@@ -27,9 +32,18 @@ export class Edge {
   readonly context: Context.Context<Owner>
   readonly spawn: Spawn
   readonly table = new Table()
+  readonly owner: TaskScope.TaskScope
+  readonly clock: Clock.Clock
+  readonly deadlines: Deadlines
+  /** Whether somebody is given the records: otherwise nobody asks when a request came. */
+  readonly records: boolean
 
   private constructor(options: EdgeOptions, context: Context.Context<Owner>, spawn: Spawn) {
     this.options = options
+    this.owner = Context.get(context, Owner)
+    this.clock = Context.get(context, Clock.Clock)
+    this.deadlines = new Deadlines(context as Context.Context<never>)
+    this.records = options.onRecord !== undefined
     this.name = options.name ?? "http"
     this.requests = countUnsafe("requests", options.requests ?? 10_000, 0)
     this.context = context
@@ -49,17 +63,25 @@ export class Edge {
   /** The options of a handler, with its mark. */
   specify(handler: Handler | undefined, options: HandlerOptions | undefined): Spec {
     const mark = handler === undefined ? undefined : policyOf(handler)
-    return {
-      options: resolve(options, this.options),
-      policy: options?.policy ?? mark ?? this.options.policy
-    }
+    return new Spec(resolve(options, this.options), options?.policy ?? mark ?? this.options.policy)
   }
 
   /** Starts a handler for what a port stands for. */
   start(port: Port, spec: Spec, handler: Effect.Effect<unknown, unknown>, hooks?: Hooks): Call {
-    const call = new Call(this, { port, ...spec, handler, hooks })
+    const { options, policy } = spec
+    const call = new Call(this, { port, options, policy, handler, hooks })
     call.begin()
     return call
+  }
+
+  /** Starts a plain handler for a request of node. */
+  startPlain(plain: Plain): void {
+    if (Light.start(this, plain)) return
+    const { handle, hooks, name, request, response, spec } = plain
+    this.startNode(request, response, spec, (port) => ({
+      handler: promiseHandler(port, response, name, handle),
+      ...(hooks && { hooks })
+    }))
   }
 
   /** The same for a request of node. */
@@ -83,7 +105,29 @@ export class Edge {
 }
 
 /** What holds for one handler. */
-export interface Spec {
+export class Spec {
   readonly options: Resolved
   readonly policy: OnDisconnect | undefined
+  /** Nothing is said of it that has to go on beside it from its start. */
+  readonly light: boolean
+  readonly #http1 = new Map<string, Series>()
+  readonly #http2 = new Map<string, Series>()
+
+  constructor(options: Resolved, policy: OnDisconnect | undefined) {
+    this.options = options
+    this.policy = policy
+    this.light = options.heartbeat === undefined
+  }
+
+  /** What is counted of its requests. */
+  seriesOf(method: string, transport: "http1" | "http2"): Series {
+    const known = transport === "http1" ? this.#http1 : this.#http2
+    let series = known.get(method)
+    if (series === undefined) {
+      const { route } = this.options
+      series = seriesOf(route === undefined ? method : `${method} ${route}`, transport)
+      known.set(method, series)
+    }
+    return series
+  }
 }

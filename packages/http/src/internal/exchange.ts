@@ -29,6 +29,29 @@ type Writable = Pick<NodeResponse, "headersSent" | "writableEnded"> & {
   readonly off: (event: "drain", ear: () => void) => unknown
 }
 
+/** Answers by a response of node, unless somebody has: `refused` is what is known to stand against it. */
+export const answerOn = (
+  given: NodeResponse | Writable,
+  refused: Delivery | undefined,
+  ...[status, body, headers]: Parameters<Exchange["answer"]>
+): Delivery => {
+  const response = given as Writable
+  if (refused !== undefined) return refused
+  if (response.writableEnded || response.headersSent) return answered
+  response.writeHead(status, headers === undefined ? undefined : { ...headers })
+  response.end(body)
+  return sent
+}
+
+/** Ends an answer that was sent in parts. */
+export const finishOn = (given: NodeResponse | Writable, refused: Delivery | undefined): Delivery => {
+  const response = given as Writable
+  if (refused !== undefined) return refused
+  if (response.writableEnded) return answered
+  response.end()
+  return sent
+}
+
 export class ExchangeState extends Delegate implements Exchange {
   readonly id: string
   readonly #port: Port
@@ -78,27 +101,16 @@ export class ExchangeState extends Delegate implements Exchange {
   #refused(): Delivery | undefined {
     const reason = this.#gone()
     if (reason !== undefined) return { _tag: "PeerGone", reason }
-    return this.#response.writableEnded || this.#port.peer.state === "completed" ? answered : undefined
+    return this.#port.peer.state === "completed" ? answered : undefined
   }
 
-  readonly answer: Exchange["answer"] = (status, body, headers) => {
-    const refused = this.#refused()
-    if (refused !== undefined) return refused
-    if (this.#response.headersSent) return answered
-    this.#response.writeHead(status, headers === undefined ? undefined : { ...headers })
-    this.#response.end(body)
-    return sent
-  }
+  readonly answer: Exchange["answer"] = (...given) => answerOn(this.#response, this.#refused(), ...given)
 
-  readonly finish: Exchange["finish"] = () => {
-    const refused = this.#refused()
-    if (refused === undefined) this.#response.end()
-    return refused ?? sent
-  }
+  readonly finish: Exchange["finish"] = () => finishOn(this.#response, this.#refused())
 
   readonly write: Exchange["write"] = (part) => {
     const write = Effect.callback<Delivery>((resume) => {
-      const refused = this.#refused()
+      const refused = this.#refused() ?? (this.#response.writableEnded ? answered : undefined)
       if (refused !== undefined || this.#response.write(part)) {
         resume(Effect.succeed(refused ?? sent))
         return undefined

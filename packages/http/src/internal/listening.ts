@@ -19,8 +19,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Edge } from "./edge.ts"
-import type { NodeRequest, NodeResponse } from "./peer.ts"
+import { isOver, type NodeRequest, type NodeResponse } from "./peer.ts"
 import type { Entry } from "./table.ts"
+import { afterTurn, endTurn, type Turned } from "./turn.ts"
 
 /** The servers of node that speak HTTP. */
 export type NodeServer = HttpServer | HttpsServer | Http2Server | Http2SecureServer
@@ -67,7 +68,7 @@ export const attach = (
 /** The edges that have requests of a server: its connections are everybody's. */
 const edgesOf = new WeakMap<NodeServer, Set<Attached>>()
 
-export class Attached {
+export class Attached implements Turned {
   readonly #edge: Pick<Edge, "name" | "table">
   readonly #server: NodeServer
   readonly #options: AttachOptions
@@ -75,6 +76,7 @@ export class Attached {
   readonly #sessions = new Set<ServerHttp2Session>()
   #waiters: Array<() => void> = []
   readonly #open = new Set<NodeResponse>()
+  #fresh: Array<NodeResponse> = []
   #stopped = false
   #ended = false
   #unwatch: () => void = () => {}
@@ -98,12 +100,7 @@ export class Attached {
       session.once("close", () => this.#sessions.delete(session))
     }
     const requested = (_: NodeRequest, response: NodeResponse): void => {
-      this.#open.add(response)
-      const over = (): void => {
-        if (this.#open.delete(response) && this.#stopped) this.#closeIdle()
-      }
-      response.once("finish", over)
-      response.once("close", over)
+      if (this.#fresh.push(response) === 1) afterTurn(this)
     }
     server.on("connection", connected)
     server.on("session", opened)
@@ -115,9 +112,23 @@ export class Attached {
     }
   }
 
+  /** Only answers that outlive their turn can be in the way of a close. */
+  turned(): void {
+    for (const response of this.#fresh.splice(0)) {
+      if (isOver(response)) continue
+      this.#open.add(response)
+      const over = (): void => {
+        if (this.#open.delete(response) && this.#stopped) this.#closeIdle()
+      }
+      response.on("finish", over)
+      response.on("close", over)
+    }
+  }
+
   readonly stop: Effect.Effect<void> = Effect.sync(() => {
     if (this.#stopped) return
     this.#stopped = true
+    endTurn()
     const { table } = this.#edge
     table.refuse()
     // Not the server's own: that closes idle connections at once. It may never have listened.
@@ -139,6 +150,7 @@ export class Attached {
    * is lost when it closes: an answer that somebody still reads puts this off until it is out.
    */
   #closeIdle(): void {
+    if (this.#fresh.length > 0) this.turned()
     for (const { writableEnded, writableFinished } of this.#open) {
       if (writableEnded && !writableFinished) return
     }

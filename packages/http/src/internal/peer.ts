@@ -61,6 +61,24 @@ export const watchPeer = (
   response: NodeResponse,
   options: WatchOptions = {}
 ): Watched => {
+  const watched = prepareWatch(request, response, options, watchBody(request, options))
+  watched.look()
+  return watched
+}
+
+/** A watch that has not begun. */
+export interface PreparedWatch extends Watched {
+  /** Begins: from here on the peer tells what becomes of the client, and at once what has become of it already. */
+  readonly look: () => void
+}
+
+/** The same in two steps, for a request whose handler was there before its watch. */
+export const prepareWatch = (
+  request: NodeRequest,
+  response: NodeResponse,
+  options: Pick<WatchOptions, "halfClose">,
+  body: BodyWatch
+): PreparedWatch => {
   const transport = isHttp2(request) ? "http2" : "http1"
   const peer = PeerSignal.makeUnsafe()
   const ears = new Set<() => void>()
@@ -72,9 +90,8 @@ export const watchPeer = (
     for (const ear of [...ears]) ear()
     ears.clear()
   }
-  const complete = (): boolean => response.writableEnded && response.writableFinished
   const finished = (): void => {
-    if (!complete()) return
+    if (!isComplete(response)) return
     peer.completeUnsafe()
     end()
   }
@@ -86,29 +103,31 @@ export const watchPeer = (
   const gone = (): CancelReason | undefined =>
     peer.state === "gone" ? (left ?? CancelReason.ClientGone({ transport })) : undefined
   const closed = (): void => {
-    if (complete()) peer.completeUnsafe()
+    if (isComplete(response)) peer.completeUnsafe()
     else leave(detailOf(request))
     end()
   }
-  const forget =
-    options.halfClose === "stays" || isHttp2(request)
-      ? ignore
-      : onHalfClose(request.socket, () => {
-          if (!complete()) leave("sent its FIN")
-        })
-  const body = watchBody(request, options)
+  let forget = ignore
   const unwatch = (): void => {
     response.off("finish", finished)
     response.off("close", closed)
     forget()
     body.unwatch()
   }
-  request.on("error", ignore)
-  response.on("error", ignore)
-  if (isOver(response)) closed()
-  else {
-    response.on("finish", finished)
-    response.on("close", closed)
+  const look = (): void => {
+    request.on("error", ignore)
+    response.on("error", ignore)
+    if (options.halfClose !== "stays" && !isHttp2(request)) {
+      const halfClosed = (): void => {
+        if (!isComplete(response)) leave(sentFin)
+      }
+      forget = onHalfClose(request.socket, { halfClosed })
+    }
+    if (isOver(response)) closed()
+    else {
+      response.on("finish", finished)
+      response.on("close", closed)
+    }
   }
   return {
     peer,
@@ -126,13 +145,20 @@ export const watchPeer = (
         ears.delete(ear)
       }
     },
-    unwatch
+    unwatch,
+    look
   }
 }
 
+const sentFin = "sent its FIN"
+
+/** An answer that is out to its last byte. */
+export const isComplete = (response: NodeResponse): boolean =>
+  response.writableEnded && response.writableFinished
+
 /** What closed or finished before anybody watched. */
-const isOver = (response: NodeResponse): boolean => {
-  if (response.writableEnded && response.writableFinished) return true
+export const isOver = (response: NodeResponse): boolean => {
+  if (isComplete(response)) return true
   if ("closed" in response && response.closed === true) return true
   if ("destroyed" in response && response.destroyed === true) return true
   const stream = "stream" in response ? response.stream : undefined
@@ -148,27 +174,35 @@ export const detailOf = (request: NodeRequest): string => {
 
 // ── half-closed connections ──────────────────────────────────────────────────────────────────────────────────
 
-const halfClosing = new WeakMap<Socket, Set<() => void>>()
+/** Whoever wants to hear of it. */
+export interface HalfCloseEar {
+  readonly halfClosed: () => void
+}
+
+const halfClosing = new WeakMap<Socket, Set<HalfCloseEar>>()
+
+/** The ears of a connection, which has one listener for all of them. */
+export const halfCloseEars = (socket: Socket): Set<HalfCloseEar> => {
+  const known = halfClosing.get(socket)
+  if (known !== undefined) return known
+  const ears = new Set<HalfCloseEar>()
+  halfClosing.set(socket, ears)
+  socket.once("end", () => {
+    for (const ear of [...ears]) ear.halfClosed()
+  })
+  return ears
+}
 
 /** A FIN that node itself does not answer by closing: where the server allows connections to stay half open. */
-const onHalfClose = (socket: Socket, tell: () => void): (() => void) => {
+const onHalfClose = (socket: Socket, ear: HalfCloseEar): (() => void) => {
   if (socket.readableEnded) {
-    tell()
+    ear.halfClosed()
     return ignore
   }
-  let ears = halfClosing.get(socket)
-  if (ears === undefined) {
-    const made = new Set<() => void>()
-    ears = made
-    halfClosing.set(socket, made)
-    socket.once("end", () => {
-      for (const ear of [...made]) ear()
-    })
-  }
-  ears.add(tell)
-  const all = ears
+  const ears = halfCloseEars(socket)
+  ears.add(ear)
   return () => {
-    all.delete(tell)
+    ears.delete(ear)
   }
 }
 

@@ -8,9 +8,60 @@
  */
 import type { CancelReason } from "@curfew/reason"
 import * as Effect from "effect/Effect"
+import { endTurn } from "./turn.ts"
+
+/**
+ * Entries, linked through themselves. A `Set` that is always in use grows old, and each table that it has grown out of keeps
+ * the requests that stood in it until the collector looks at old objects.
+ */
+export class Entries implements Iterable<Entry> {
+  #first: Entry | undefined
+  #last: Entry | undefined
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  add(entry: Entry): void {
+    entry.before = this.#last
+    if (this.#last === undefined) this.#first = entry
+    else this.#last.after = entry
+    this.#last = entry
+    entry.entered = true
+    this.#size++
+  }
+
+  /** True iff it stood here. */
+  delete(entry: Entry): boolean {
+    if (!entry.entered) return false
+    const { after, before } = entry
+    if (before === undefined) this.#first = after
+    else before.after = after
+    if (after === undefined) this.#last = before
+    else after.before = before
+    // A dead entry must not keep its neighbours.
+    entry.before = undefined
+    entry.after = undefined
+    entry.entered = false
+    this.#size--
+    return true
+  }
+
+  /** Those that stand here now, whatever leaves meanwhile. */
+  [Symbol.iterator](): Iterator<Entry> {
+    const all: Array<Entry> = []
+    for (let entry = this.#first; entry !== undefined; entry = entry.after) all.push(entry)
+    return all[Symbol.iterator]()
+  }
+}
 
 /** One exchange, or one socket that was upgraded. */
 export interface Entry {
+  /** Where it stands, for `Entries` alone. */
+  entered: boolean
+  before: Entry | undefined
+  after: Entry | undefined
   readonly id: string
   readonly method: string
   readonly url: string
@@ -24,7 +75,7 @@ export interface Entry {
 }
 
 export class Table {
-  readonly entries = new Set<Entry>()
+  readonly entries = new Entries()
   refusing = false
   /** The servers whose requests these are, and that have not ended. */
   servers = 0
@@ -36,8 +87,19 @@ export class Table {
   #ids = 0
 
   nextId(): string {
+    return `http-${this.nextNumber()}`
+  }
+
+  /** The number in an id, for whom mostly nobody asks for the whole of it. */
+  nextNumber(): number {
     this.#ids++
-    return `http-${this.#ids}`
+    return this.#ids
+  }
+
+  /** How much is under way now. */
+  get size(): number {
+    endTurn()
+    return this.entries.size
   }
 
   enter(entry: Entry): void {
@@ -47,6 +109,8 @@ export class Table {
   /** Nothing is let in any more. */
   refuse(): void {
     if (this.refusing) return
+    // What has ended in this very turn is not under way any more.
+    endTurn()
     this.refusing = true
     for (const entry of this.entries) {
       this.atStop.add(entry)
@@ -56,8 +120,8 @@ export class Table {
 
   leave(entry: Entry): void {
     if (!this.entries.delete(entry)) return
-    for (const watcher of this.#watchers) watcher()
-    if (this.entries.size === 0) for (const waiter of [...this.#waiters]) waiter()
+    if (this.#watchers.size > 0) for (const watcher of this.#watchers) watcher()
+    if (this.entries.size === 0 && this.#waiters.size > 0) for (const waiter of [...this.#waiters]) waiter()
   }
 
   /** Calls back each time something leaves. Returns the removal. */

@@ -26,6 +26,17 @@ export const begin = <A>(
   })
 }
 
+/** Tells how a promise settles that is there already. */
+export const follow = <A>(
+  promise: PromiseLike<A>,
+  settled: (result: PromiseSettledResult<A>) => void
+): void => {
+  promise.then(
+    (value) => settled({ status: "fulfilled", value }),
+    (reason: unknown) => settled({ status: "rejected", reason })
+  )
+}
+
 /** What throws at once is told no earlier than what rejects at once: the order of failures is that of the calls. */
 const running = <A>(work: () => A | PromiseLike<A>): Promise<A> => {
   try {

@@ -44,7 +44,7 @@ import {
   startUnsafe
 } from "./place.ts"
 import { runNow } from "./runNow.ts"
-import { settle } from "./settle.ts"
+import { settle, settleRunning } from "./settle.ts"
 import { named, type Spawn, spawn } from "./tasks.ts"
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
@@ -227,15 +227,19 @@ export class ScopeState implements CancelScope {
 
   /** Runs a body as one of the tasks, and gives its value when the scope has ended. */
   around<A>(body: (scope: CancelScope) => A | PromiseLike<A>): Promise<A> {
+    const name = body.name || this.name
+    return this.#around(name, () => settle(() => body(this), { name, failsLate: true }))
+  }
+
+  /** The same for a body that runs already. */
+  aroundRunning<A>(body: PromiseLike<A>): Promise<A> {
+    const { name } = this
+    return this.#around(name, () => settleRunning(body, { name, failsLate: true }))
+  }
+
+  #around<A>(name: string | undefined, work: () => Effect.Effect<A, unknown>): Promise<A> {
     const { context, tasks } = this.#inside()
-    const task = TaskScope.spawnUnsafe(
-      tasks,
-      context,
-      settle(() => body(this), { name: body.name || this.name, failsLate: true }),
-      {
-        name: body.name || this.name
-      }
-    )
+    const task = TaskScope.spawnUnsafe(tasks, context, work(), { name })
     if (task === undefined) throw new TaskScopeClosed({ scope: this.name })
     return toPromise(
       Child.startUnsafe(

@@ -20,7 +20,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { Cancelled } from "../Cancelled.ts"
-import { begin } from "./bridge.ts"
+import { begin, follow } from "./bridge.ts"
 import { exitOf, failCause, isAbort } from "./errors.ts"
 import { rememberUnsafe } from "./place.ts"
 
@@ -52,6 +52,16 @@ class Run<A> {
     this.#name = options?.name ?? (work.name || undefined)
     this.#late = options?.late
     this.#failsLate = options?.failsLate === true
+  }
+
+  /** The same for work that runs already: its promise has nothing to be called, and its signal nobody. */
+  follow(promise: PromiseLike<A>, settled: (result: PromiseSettledResult<A>) => void): void {
+    this.#heard = settled
+    this.#controller = new AbortController()
+    follow(promise, (result) => {
+      this.#result = result
+      this.#heard?.(result)
+    })
   }
 
   begin(settled: (result: PromiseSettledResult<A>) => void): void {
@@ -115,6 +125,19 @@ export const settle = <A>(
     })
   })
 }
+
+/** Ends like a promise that runs already. */
+export const settleRunning = <A>(
+  promise: PromiseLike<A>,
+  options?: SettleOptions<A>
+): Effect.Effect<A, unknown> =>
+  Effect.withFiber((fiber) => {
+    const run = new Run(() => promise, fiber, options)
+    return Effect.callback<A, unknown>((resume) => {
+      run.follow(promise, (result) => resume(exitOf(result)))
+      return run.leave as Effect.Effect<void>
+    })
+  })
 
 const notAFunction = (work: unknown): string => {
   const isPromise = typeof (work as PromiseLike<unknown> | undefined)?.then === "function"

@@ -5,7 +5,8 @@
  * 1. The handler hangs below the owner, and beside the edge: what reaches it from the edge goes through here. It knows
  *    the edge's cell only as the way to ask outwards.
  * 2. The edge goes on when the handler has ended, when its cell was cancelled, or when it was detached; never earlier,
- *    and once. It is told through the dispatcher when that happens while the call starts, so that `abandon` stands.
+ *    and once. When that happens while the call starts it is told at once if a request's handler has ended and nobody
+ *    has interrupted the edge, and otherwise through the dispatcher, so that `abandon` stands.
  * 3. An exit has one receiver: `settle` decides in the handler's last finalizer whether the edge will take it; what the
  *    edge was to take and did not get, because it was interrupted, goes the other way in `abandon`.
  * 4. The peer's leaving reaches the handler by the policy alone; every other cancel is a cancel of its cell.
@@ -110,20 +111,30 @@ export class CallState<A, E> implements Call {
         this.#undo.push(outer.listen((reason) => reason._tag !== "Unknown" && this.#fromOutside(reason)))
     }
     cell.deadline = this.#options.deadline ?? Number.POSITIVE_INFINITY
-    if (cell.deadline !== Number.POSITIVE_INFINITY) {
-      const fire = () => cell.cancel(deadlineReason(this.#clock, this.#options))
-      this.#undo.push(Child.armUnsafe(context, this.#clock, until(this.#clock, cell.deadline), fire))
-    }
     const own =
       this.policy === "detach" ? Effect.scoped(handler as Effect.Effect<A, E, Scope.Scope>) : handler
     const work = Effect.onExitPrimitive(own, (exit) => this.#settle(exit))
     this.#fiber = Child.forkUnsafe(Context.add(context, CurrentCall, this), cell, work)
     if (this.#fiber.pollUnsafe() === undefined) {
-      this.#adopted = TaskScope.adoptUnsafe(this.#owner, cell, this.#fiber)
+      // A handler that has ended at once needs no timer, and no place in the owner.
+      if (cell.deadline !== Number.POSITIVE_INFINITY) this.#undo.push(this.#arm(cell.deadline))
+      const { place } = this.#options
+      place?.adopt(cell, this.#fiber)
+      this.#adopted = place !== undefined || TaskScope.adoptUnsafe(this.#owner, cell, this.#fiber)
       if (!this.#adopted && this.policy !== "cancel") ownerClosedTotal.updateUnsafe(1, context)
     }
     this.#fiber.addObserver((exit) => this.#end(exit))
     if (this.#gone !== undefined) this.#onGone()
+  }
+
+  #arm(deadline: number): () => void {
+    const fire = (): void => {
+      this.#cell.cancel(deadlineReason(this.#clock, this.#options))
+    }
+    const { timer } = this.#options
+    return timer === undefined
+      ? Child.armUnsafe(this.#context, this.#clock, until(this.#clock, deadline), fire)
+      : timer(deadline, fire)
   }
 
   #onGone(): void {
@@ -205,6 +216,10 @@ export class CallState<A, E> implements Call {
       if (this.#release !== undefined) Child.startUnsafe(this.#context, this.#release)
     }
     this.#notify()
+  }
+
+  get ended(): boolean {
+    return this.#ended
   }
 
   get #ready(): boolean {

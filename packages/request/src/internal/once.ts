@@ -18,13 +18,23 @@ export class Once<T> {
 
   /** True iff this call was the first. */
   fire(value: T): boolean {
+    if (!this.set(value)) return false
+    this.tell(value)
+    return true
+  }
+
+  /** Lets the value stand, for who tells somebody else before the listeners. */
+  set(value: T): boolean {
     if (this.value !== undefined) return false
     this.value = value
+    return true
+  }
+
+  tell(value: T): void {
     const listeners = this.#listeners
     if (listeners instanceof Set) for (const listener of listeners) listener(value)
     else listeners?.(value)
     this.#listeners = undefined
-    return true
   }
 
   /** Never calls back when the value stands already: look at `value` first. Returns the removal. */

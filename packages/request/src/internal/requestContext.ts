@@ -7,6 +7,7 @@
  * 3. Each hold counts once, however often its release is run. One that was left behind by `abandon` counts no more.
  * 4. The receiver of the record runs masked, within the clean-up budget, in the fiber that ended last; what it fails
  *    with reaches `OnUnhandled` and nobody else.
+ * 5. A request whose record nobody receives reads no clock, and costs one object beside its holds.
  */
 import { Instant, reportUnhandled } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
@@ -19,90 +20,155 @@ import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import { ContextFinished } from "../ContextFinished.ts"
 import type { RequestContext, RequestOptions, RequestRecord } from "../RequestContext.ts"
+import { strip } from "./caller.ts"
 
 export const usedAfterEnd: Metric.Counter<number> = /* @__PURE__ */ Metric.counter(
   "curfew_request_used_after_end_total",
   { description: "Uses of a request context after its end.", incremental: true }
 )
 
+/** Who holds the request. */
+export interface Holder {
+  readonly name: string | undefined
+}
+
+/** What a request of a mechanism may be made with: its own end, and a record only where somebody receives one. */
+export interface StateOptions extends Omit<RequestOptions, "onEnd"> {
+  readonly onEnd?: RequestOptions["onEnd"] | undefined
+  /** Told at the end, before the record is made. */
+  readonly onEnded?: (() => void) | undefined
+}
+
 export class RequestState implements RequestContext {
   readonly id: string
   readonly name: string | undefined
-  readonly #options: RequestOptions
+  readonly #options: StateOptions
   readonly #clock: Clock.Clock
   readonly #services: Context.Context<never>
   readonly #startedAt: number
   readonly #began: number
+  /** Who holds the request now; most requests have one holder at a time. */
+  #holder: Holder | undefined
+  #others: Set<Holder> | undefined
   #finishedAfter: number | undefined
   #leases = 0
   #ended = false
-  /** Who holds the request now. */
-  readonly #holders = new Set<{ readonly name: string | undefined }>()
-  readonly #outlived = new Set<string>()
+  #outlived: Set<string> | undefined
 
-  constructor(options: RequestOptions, services: Context.Context<never>, clock: Clock.Clock) {
+  constructor(options: StateOptions, services: Context.Context<never>, clock: Clock.Clock) {
     this.id = options.id
     this.name = options.name
     this.#options = options
     this.#services = services
     this.#clock = clock
-    this.#startedAt = clock.currentTimeMillisUnsafe()
-    this.#began = Instant.nowOf(clock)
+    const recorded = options.onEnd !== undefined
+    this.#startedAt = recorded ? clock.currentTimeMillisUnsafe() : 0
+    this.#began = recorded ? Instant.nowOf(clock) : 0
+  }
+
+  /** What a caller's work takes out of its context: a request is its own caller. */
+  get strip(): typeof strip {
+    return strip
   }
 
   get #since(): number {
-    return Instant.nowOf(this.#clock) - this.#began
+    return this.#options.onEnd === undefined ? 0 : Instant.nowOf(this.#clock) - this.#began
   }
 
-  readonly finished = Effect.sync(() => this.#finishedAfter !== undefined)
-  readonly ended = Effect.sync(() => this.#ended)
-  readonly users = Effect.sync(() => this.#holders.size)
+  get finished(): Effect.Effect<boolean> {
+    return Effect.sync(() => this.#finishedAfter !== undefined)
+  }
 
-  readonly finish: Effect.Effect<void> = Effect.uninterruptible(
-    Effect.suspend(() => {
-      if (this.#finishedAfter !== undefined) return Effect.void
-      this.#finishedAfter = this.#since
-      for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
-      return this.#endIfUnused()
-    })
-  )
+  get ended(): Effect.Effect<boolean> {
+    return Effect.sync(() => this.#ended)
+  }
 
-  readonly abandon: Effect.Effect<void> = Effect.uninterruptible(
-    Effect.suspend(() => {
-      if (this.#ended) return Effect.void
-      this.#finishedAfter ??= this.#since
-      for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
-      this.#holders.clear()
-      return this.#endIfUnused()
-    })
-  )
+  get users(): Effect.Effect<number> {
+    return Effect.sync(() => (this.#holder === undefined ? 0 : 1) + (this.#others?.size ?? 0))
+  }
 
-  readonly lease: Effect.Effect<void, ContextFinished, Scope.Scope> = Effect.asVoid(
-    Effect.acquireRelease(
+  get finish(): Effect.Effect<void> {
+    return Effect.uninterruptible(Effect.suspend(() => this.finishUnsafe() ?? Effect.void))
+  }
+
+  /** What it gives has to be run, masked. */
+  finishUnsafe(): Effect.Effect<void> | undefined {
+    if (this.#finishedAfter !== undefined) return undefined
+    this.#finishedAfter = this.#since
+    this.#noteOutlived()
+    return this.#endIfUnused()
+  }
+
+  get abandon(): Effect.Effect<void> {
+    return Effect.uninterruptible(
       Effect.suspend(() => {
-        if (!this.#ended) return Effect.succeed(this.#hold(undefined))
-        this.useUnsafe()
-        return Effect.fail(new ContextFinished({ id: this.id, name: this.name }))
-      }),
-      (release) => release
+        if (this.#ended) return Effect.void
+        this.#finishedAfter ??= this.#since
+        this.#noteOutlived()
+        this.#holder = undefined
+        this.#others = undefined
+        return this.#endIfUnused() ?? Effect.void
+      })
     )
-  )
+  }
+
+  #noteOutlived(): void {
+    if (this.#holder !== undefined) this.#outlives(this.#holder)
+    if (this.#others !== undefined) for (const holder of this.#others) this.#outlives(holder)
+  }
+
+  #outlives({ name }: Holder): void {
+    if (this.#outlived === undefined) this.#outlived = new Set()
+    this.#outlived.add(name ?? "unnamed")
+  }
+
+  get lease(): Effect.Effect<void, ContextFinished, Scope.Scope> {
+    return Effect.asVoid(
+      Effect.acquireRelease(
+        Effect.suspend(() => {
+          if (!this.#ended) return Effect.succeed(this.#release(this.#hold(undefined)))
+          this.useUnsafe()
+          return Effect.fail(new ContextFinished({ id: this.id, name: this.name }))
+        }),
+        (release) => release
+      )
+    )
+  }
 
   /** The lease of a mechanism: after the end it follows the policy and holds nothing. */
-  readonly hold = (name: string | undefined): Effect.Effect<void> => {
-    if (!this.#ended) return this.#hold(name)
-    this.useUnsafe()
-    return Effect.void
+  hold(name: string | undefined): Effect.Effect<void> {
+    const holder = this.holdUnsafe(name)
+    return holder === undefined ? Effect.void : this.#release(holder)
   }
 
-  #hold(name: string | undefined): Effect.Effect<void> {
+  /** The same from a callback; the holder is what `releaseUnsafe` takes. */
+  holdUnsafe(name: string | undefined): Holder | undefined {
+    if (!this.#ended) return this.#hold(name)
+    this.useUnsafe()
+    return undefined
+  }
+
+  /** What it gives has to be run, masked. */
+  releaseUnsafe(holder: Holder): Effect.Effect<void> | undefined {
+    if (this.#holder === holder) this.#holder = undefined
+    else if (this.#others?.delete(holder) !== true) return undefined
+    return this.#endIfUnused()
+  }
+
+  #hold(name: string | undefined): Holder {
     const holder = { name }
-    this.#holders.add(holder)
+    if (this.#holder === undefined) this.#holder = holder
+    else {
+      if (this.#others === undefined) this.#others = new Set()
+      this.#others.add(holder)
+    }
     this.#leases++
-    if (this.#finishedAfter !== undefined) this.#outlived.add(name ?? "unnamed")
-    return Effect.uninterruptible(
-      Effect.suspend(() => (this.#holders.delete(holder) ? this.#endIfUnused() : Effect.void))
-    )
+    if (this.#finishedAfter !== undefined) this.#outlives(holder)
+    return holder
+  }
+
+  #release(holder: Holder): Effect.Effect<void> {
+    return Effect.uninterruptible(Effect.suspend(() => this.releaseUnsafe(holder) ?? Effect.void))
   }
 
   /** Any use of the request: nothing before its end, the policy's after it. */
@@ -116,9 +182,13 @@ export class RequestState implements RequestContext {
   }
 
   /** To be run masked from the step on that calls it: from then on the request counts as ended. */
-  #endIfUnused(): Effect.Effect<void> {
-    if (this.#finishedAfter === undefined || this.#holders.size > 0) return Effect.void
+  #endIfUnused(): Effect.Effect<void> | undefined {
+    if (this.#finishedAfter === undefined || this.#holder !== undefined) return undefined
+    if (this.#others !== undefined && this.#others.size > 0) return undefined
     this.#ended = true
+    this.#options.onEnded?.()
+    const { onEnd } = this.#options
+    if (onEnd === undefined) return undefined
     const record: RequestRecord = {
       id: this.id,
       name: this.name,
@@ -126,11 +196,11 @@ export class RequestState implements RequestContext {
       finishedAfter: Duration.millis(this.#finishedAfter),
       endedAfter: Duration.millis(this.#since),
       leases: this.#leases,
-      outlived: [...this.#outlived]
+      outlived: [...(this.#outlived ?? [])]
     }
     return Effect.catchCause(
       Effect.suspend(() => {
-        const told = this.#options.onEnd(record)
+        const told = onEnd(record)
         // What has ended already needs neither a limit nor a fiber to keep it in.
         return Exit.isExit(told)
           ? Effect.asVoid(told)

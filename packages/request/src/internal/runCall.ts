@@ -6,7 +6,7 @@
  * 2. What was over before it began does not start.
  */
 import { toCause } from "@curfew/reason"
-import { cancelledAboveUnsafe } from "@curfew/reason/CancelCell"
+import { cancelledAboveUnsafe, interruptsOfUnsafe } from "@curfew/reason/CancelCell"
 import { IllegalArgument, Instant, Owner } from "@curfew/scope"
 import { instantUnsafe, millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
@@ -43,7 +43,11 @@ export const runCall = <A, E, R, R2>(
         if (told) return
         told = true
         const conclude = Effect.suspend(() => call.conclude())
-        if (starting) waiter.currentDispatcher.scheduleTask(() => resume(conclude), 0)
+        // An interrupt that the handler sent to its edge would find nobody to abandon the call. And a stream that failed at
+        // once would have its transport broken off in the turn in which its first parts were written, which takes them along.
+        const atOnce = call.kind === "request" && call.ended && interruptsOfUnsafe(waiter) === undefined
+        if (starting && atOnce) resume(call.conclude())
+        else if (starting) waiter.currentDispatcher.scheduleTask(() => resume(conclude), 0)
         else Child.resumeWith(waiter, resume, conclude)
       })
       call.start(handler as Effect.Effect<A, E>)
@@ -53,7 +57,7 @@ export const runCall = <A, E, R, R2>(
   })
 
 /** A policy comes from a mark or a function of the program's; what is none must not be taken for one. */
-const check = (policy: OnDisconnect): void => {
+export const check = (policy: OnDisconnect): void => {
   if (policy === "cancel" || policy === "shield" || policy === "detach") return
   if (typeof policy === "object" && policy !== null && "grace" in policy) {
     millisUnsafe("the grace of the call", policy.grace)

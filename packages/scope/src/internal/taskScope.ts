@@ -25,6 +25,7 @@ import { InterruptedElsewhere, type Task } from "../Task.ts"
 import * as child from "./child.ts"
 import { endedWithin } from "./endedWithin.ts"
 import { Failures } from "./failures.ts"
+import { Place, Places } from "./place.ts"
 import { type AnyTask, TaskState } from "./taskState.ts"
 
 export type Policy = "failFast" | "supervise"
@@ -57,6 +58,8 @@ export class TaskSet {
   /** How many of the tasks are no daemons. */
   #working = 0
   readonly #observers = new Set<() => void>()
+  /** Places that nothing has filled; made with the first, since most sets have none. */
+  #places: Places | undefined
   #open = true
   /** What failed under `failFast`. */
   readonly failures = new Failures()
@@ -83,7 +86,7 @@ export class TaskSet {
   }
 
   get size(): number {
-    return this.#size
+    return this.#size + (this.#places?.size ?? 0)
   }
 
   /** How many waits have not been answered, or were for its end. */
@@ -217,17 +220,44 @@ export class TaskSet {
   /** Takes over work that already runs, with its cell; false when the set takes none. Failures are the giver's. */
   adoptUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): boolean {
     if (!this.open) return false
+    cell.moveTo(this.cell)
+    this.takeUnsafe(cell, fiber)
+    return true
+  }
+
+  /** Counts work that runs already as a task, whether the set takes new ones or not. */
+  takeUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void {
     cell.daemon = false
     const task = new TaskState<unknown, unknown>(cell, always)
     task.fiber = fiber
     this.#enter(task)
-    cell.moveTo(this.cell)
     fiber.addObserver((exit) => {
       this.#ended(task, exit)
       task.tellWaiters()
     })
     this.#onTask?.(cell, fiber)
-    return true
+  }
+
+  /** Takes a place for work that may need no fiber; `undefined` when the set takes none. */
+  reserveUnsafe(name: string | undefined): Place | undefined {
+    if (!this.open) return undefined
+    if (this.#places === undefined) {
+      const places = new Places()
+      this.#places = places
+      this.cell.listen((reason) => places.each(({ holder }) => holder?.stop(reason)))
+    }
+    const place = new Place(this, name)
+    this.#places.add(place)
+    return place
+  }
+
+  /** From here on each task has a fiber. */
+  fillPlaces(): void {
+    this.#places?.each(({ holder }) => holder?.fill())
+  }
+
+  givenBack(place: Place): void {
+    if (this.#places?.delete(place) === true && this.#observers.size > 0) this.#notify()
   }
 
   /** Runs a report with the receiver that was given to this scope, if any. */
@@ -275,7 +305,7 @@ export class TaskSet {
 
   /** No task is left but daemons. */
   get idle(): boolean {
-    return this.#working === 0
+    return this.#working === 0 && (this.#places === undefined || this.#places.size === 0)
   }
 
   /** Waits until no task is left but daemons, or, with `orCancelled`, until the set is cancelled. */
@@ -312,7 +342,7 @@ export class TaskSet {
       budget,
       (ended) => {
         const observer = () => {
-          if (this.#size === 0) ended(Effect.void)
+          if (this.size === 0) ended(Effect.void)
         }
         // It stays until the set itself goes: nothing is waited for in it after this.
         this.#observers.add(observer)
@@ -326,6 +356,8 @@ export class TaskSet {
     const left: Array<Omit<StuckRecord, "id">> = []
     for (let task = this.#first; task !== undefined; task = this.#first)
       left.push(this.#leave(task, startedAt))
+    // Their holders were told, and have filled them or given them back. One that did neither has no work to wait for.
+    this.#places?.each((place) => place.leave())
     this.#notify()
     return left
   }

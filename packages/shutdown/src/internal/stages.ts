@@ -135,6 +135,7 @@ export class Stages {
 
   /** Enters what the owner has now. */
   enterTasks(): void {
+    TaskScope.fillPlacesUnsafe(this.owner)
     for (const cell of this.ownerCell.children) {
       if (cell.fiber !== undefined) this.ledger.enter("task", cell.name, cell.fiber, cell)
     }

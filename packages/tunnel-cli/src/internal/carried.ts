@@ -7,72 +7,14 @@
  * 2. What belongs to one connection stays there: encodings, lengths, the time-out, which goes on as a deadline.
  * 3. Everything else keeps its order, its values and its bytes.
  */
+import { fieldLength, ofTransport, singleValued } from "@curfew/grpc/HeaderFields"
 import { Metadata } from "@grpc/grpc-js"
 
-/** Forbidden in HTTP/2, or written by the transport. */
-const ofTheConnection: ReadonlySet<string> = new Set([
-  "connection",
-  "content-length",
-  "content-type",
-  "date",
-  "grpc-accept-encoding",
-  "grpc-encoding",
-  "grpc-message",
-  "grpc-status",
-  "grpc-timeout",
-  "host",
-  "http2-settings",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade"
-])
-
-/** Of these Node sends one value only, and throws at a second. Of what two peers disagree on the first one counts. */
-const single: ReadonlySet<string> = new Set([
-  "access-control-allow-credentials",
-  "access-control-max-age",
-  "access-control-request-method",
-  "age",
-  "alt-svc",
-  "authorization",
-  "content-encoding",
-  "content-language",
-  "content-location",
-  "content-md5",
-  "content-range",
-  "dnt",
-  "etag",
-  "expires",
-  "from",
-  "if-match",
-  "if-modified-since",
-  "if-none-match",
-  "if-range",
-  "if-unmodified-since",
-  "last-modified",
-  "location",
-  "max-forwards",
-  "proxy-authorization",
-  "range",
-  "referer",
-  "retry-after",
-  "tk",
-  "upgrade-insecure-requests",
-  "user-agent",
-  "x-content-type-options"
-])
+/** What each connection says for itself. */
+const ofTheConnection = (key: string): boolean => ofTransport.has(key) || key === "date"
 
 /** Below Node's 65,536 for a block, with room for what the transport adds. */
 const largest = 60_000
-
-/** What HTTP/2 counts for each field beside its name and value. */
-const perField = 32
-
-const sentLength = (value: string | Buffer): number =>
-  typeof value === "string" ? value.length : Math.ceil(value.length / 3) * 4
 
 /** What a status may say in any case, in bytes as they are sent. */
 const leastSaid = 4_000
@@ -89,7 +31,7 @@ export const sayable = (text: string, metadata: Metadata = new Metadata()): stri
   if (text.length * 9 <= leastSaid) return text
   let room = largestStatus
   for (const [key, values] of Object.entries(metadata.toJSON()))
-    for (const value of values) room -= key.length + sentLength(value) + perField
+    for (const value of values) room -= fieldLength(key, value)
   let end = 0
   for (const letter of text) {
     room -= bare.test(letter) ? 1 : 3 * Buffer.byteLength(letter)
@@ -104,9 +46,9 @@ export const carried = (metadata: Metadata): Metadata | undefined => {
   const copy = new Metadata()
   let size = 0
   for (const [key, values] of Object.entries(metadata.toJSON())) {
-    if (key.startsWith(":") || ofTheConnection.has(key)) continue
-    for (const value of single.has(key) ? values.slice(0, 1) : values) {
-      size += key.length + sentLength(value) + perField
+    if (key.startsWith(":") || ofTheConnection(key)) continue
+    for (const value of singleValued.has(key) ? values.slice(0, 1) : values) {
+      size += fieldLength(key, value)
       copy.add(key, value)
     }
   }

@@ -234,7 +234,9 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     }
   }
 
-  protected readonly finalizers = finalizers
+  protected get finalizers(): ReadonlyArray<StreamFinalizer> {
+    return finalizers
+  }
 
   protected finalize(
     name: StreamFinalizer,
@@ -268,7 +270,11 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     const { answer, listener } = this
     this.answer = undefined
     if (answer === undefined || listener === undefined) return
-    this.link.guard(`status listener of ${this.outgoing.method}`, () => listener.onReceiveStatus(answer))
+    try {
+      listener.onReceiveStatus(answer)
+    } catch (error) {
+      this.threw("status listener", error)
+    }
   }
 
   private unregister(): void {
@@ -280,7 +286,9 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
 
-  protected step = Machine.step
+  protected step(state: Machine.State, event: Machine.Event): Machine.Transition {
+    return Machine.step(state, event)
+  }
 
   protected get takesData(): boolean {
     return Machine.takesData(this.state)
@@ -305,9 +313,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         link.outbox.halfClose(outbound)
         return
       case "DeliverHeaders":
-        link.guard(`metadata listener of ${this.outgoing.method}`, () =>
-          this.listener?.onReceiveMetadata(action.metadata)
-        )
+        this.deliverHeaders(action.metadata)
         return
       case "Abort":
         link.outbox.discard(outbound)
@@ -352,7 +358,25 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private written(): void {
     const callback = this.writeCallback
     this.writeCallback = undefined
-    if (callback !== undefined) this.link.guard(`write callback of ${this.outgoing.method}`, () => callback())
+    if (callback === undefined) return
+    try {
+      callback()
+    } catch (error) {
+      this.threw("write callback", error)
+    }
+  }
+
+  private deliverHeaders(metadata: Metadata): void {
+    try {
+      this.listener?.onReceiveMetadata(metadata)
+    } catch (error) {
+      this.threw("metadata listener", error)
+    }
+  }
+
+  /** What a listener of the stub's threw is reported, and goes no further. */
+  private threw(what: string, error: unknown): void {
+    this.link.failed(`${what} of ${this.outgoing.method}`, error)
   }
 
   private late(what: Machine.LateWrite): void {
@@ -429,8 +453,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   protected take(message: Buffer): void {
-    this.link.guard(`message listener of ${this.outgoing.method}`, () =>
+    try {
       this.listener?.onReceiveMessage(message)
-    )
+    } catch (error) {
+      this.threw("message listener", error)
+    }
   }
 }

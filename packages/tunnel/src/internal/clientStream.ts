@@ -71,12 +71,35 @@ export const initial: State = { _tag: "Idle", halfClosed: false }
 
 const none: ReadonlyArray<Action> = []
 
+// What every call goes through is made once: states and actions without contents are shared by all streams.
+const idleClosed: State = { _tag: "Idle", halfClosed: true }
+const closed: State = { _tag: "Closed" }
+const opened = (headersSeen: boolean, halfClosed: boolean): State => ({
+  _tag: "Open",
+  headersSeen,
+  halfClosed
+})
+const openStates: ReadonlyArray<State> = [
+  opened(false, false),
+  opened(false, true),
+  opened(true, false),
+  opened(true, true)
+]
+const openState = (headersSeen: boolean, halfClosed: boolean): State =>
+  openStates[(headersSeen ? 2 : 0) + (halfClosed ? 1 : 0)] as State
+const sendNewStream: ReadonlyArray<Action> = [{ _tag: "SendNewStream" }]
+const queueHalfClose: ReadonlyArray<Action> = [{ _tag: "QueueHalfClose" }]
+const finished: ReadonlyArray<Action> = [{ _tag: "Finish", reason: undefined }]
+
 const ended = (
   by: EndedBy,
   status: RpcStatus,
   reason: CancelReason | undefined,
   serverOpen: boolean
-): Transition => [{ _tag: "Ended", by, status, reason, serverOpen }, [{ _tag: "Finish", reason }]]
+): Transition => [
+  { _tag: "Ended", by, status, reason, serverOpen },
+  reason === undefined ? finished : [{ _tag: "Finish", reason }]
+]
 
 /** The events that end a stream from this side, wherever it stands. */
 const interrupted = (state: State, event: Event, serverOpen: boolean): Transition => {
@@ -102,13 +125,11 @@ const interrupted = (state: State, event: Event, serverOpen: boolean): Transitio
 const idle = (state: Extract<State, { _tag: "Idle" }>, event: Event): Transition => {
   switch (event._tag) {
     case "Start":
-      return [{ _tag: "Open", headersSeen: false, halfClosed: state.halfClosed }, [{ _tag: "SendNewStream" }]]
+      return [openState(false, state.halfClosed), sendNewStream]
     case "Send":
       return [state, state.halfClosed ? none : [{ _tag: "QueueMessage", message: event.message }]]
     case "HalfClose":
-      return state.halfClosed
-        ? [state, none]
-        : [{ _tag: "Idle", halfClosed: true }, [{ _tag: "QueueHalfClose" }]]
+      return state.halfClosed ? [state, none] : [idleClosed, queueHalfClose]
     default:
       return interrupted(state, event, false)
   }
@@ -119,11 +140,11 @@ const open = (state: Extract<State, { _tag: "Open" }>, event: Event): Transition
     case "Send":
       return [state, state.halfClosed ? none : [{ _tag: "QueueMessage", message: event.message }]]
     case "HalfClose":
-      return state.halfClosed ? [state, none] : [{ ...state, halfClosed: true }, [{ _tag: "QueueHalfClose" }]]
+      return state.halfClosed ? [state, none] : [openState(state.headersSeen, true), queueHalfClose]
     case "Headers":
       return state.headersSeen
         ? [state, none]
-        : [{ ...state, headersSeen: true }, [{ _tag: "DeliverHeaders", metadata: event.metadata }]]
+        : [openState(true, state.halfClosed), [{ _tag: "DeliverHeaders", metadata: event.metadata }]]
     case "Close":
       // Rule `no-partial-end`.
       if (event.truncated && event.status.code === Code.OK) {
@@ -167,7 +188,7 @@ export const step = (state: State, event: Event): Transition => {
   if (state._tag === "Ended") {
     if (event._tag !== "Finalize") return over(state, event)
     return [
-      { _tag: "Closed" },
+      closed,
       [
         { _tag: "Abort", cancel: state.serverOpen, reason: state.reason },
         { _tag: "DeliverStatus", status: state.status }

@@ -327,10 +327,10 @@ export abstract class StreamDriver<State, Event, Action> implements Holder {
   }
 
   protected noteClosed(): void {
-    if (!this.opened) return
+    if (!this.opened || this.link.observe === undefined) return
     const { code, details } = this.replaced ?? this.outcome ?? makeStatus(Code.UNKNOWN, "")
     const duration = Duration.millis(this.link.now() - this.openedAt)
-    this.link.observe?.({
+    this.link.observe({
       _tag: "StreamClosed",
       duration,
       code,

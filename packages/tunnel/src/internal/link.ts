@@ -81,6 +81,11 @@ export class Link {
   /** Completes when one of the ends has announced that it drains. */
   readonly drained: Deferred.Deferred<DrainedBy> = Deferred.makeUnsafe<DrainedBy>()
   private peerDrains = false
+  /**
+   * Whether the values of `-bin` keys may be any bytes. Other peers take protobuf strings, and lose the tunnel over
+   * less.
+   */
+  readonly anyBytes: boolean
   /** Under this one the streams stand in the live tree. */
   cell: CancelCell | undefined
   /** Starts work that a stream needs; `undefined` once the tunnel is closing. */
@@ -94,6 +99,7 @@ export class Link {
   constructor(setup: Setup, clock: Clock.Clock) {
     this.id = setup.id
     this.side = setup.side
+    this.anyBytes = setup.carrier.extensions.has("binary-metadata")
     this.kind = setup.kind
     this.carrier = setup.carrier
     this.limits = setup.limits
@@ -145,14 +151,6 @@ export class Link {
       this.streamsClosed
     )
   })
-
-  /**
-   * Whether the values of `-bin` keys may be any bytes. Other peers take protobuf strings, and lose the tunnel over
-   * less.
-   */
-  get anyBytes(): boolean {
-    return this.carrier.extensions.has("binary-metadata")
-  }
 
   /** Whether one of the ends drains: nobody opens streams on this tunnel any more. */
   get draining(): boolean {
@@ -296,7 +294,7 @@ export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
   })
 
 /** Decides the end as this end's own, unless it is decided already. */
-export const closeHere = (link: Link): Effect.Effect<void> =>
+const closeHere = (link: Link): Effect.Effect<void> =>
   Effect.map(currentReason, (reason) => {
     if (link.end !== undefined) return
     link.close({ _tag: "ClosedHere", reason: Option.getOrElse(reason, () => link.reason) })

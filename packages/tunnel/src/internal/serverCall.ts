@@ -31,7 +31,7 @@ import {
   writableCall
 } from "./callObjects.ts"
 import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
-import { noBytes, type Revision } from "./frame.ts"
+import type { Revision } from "./frame.ts"
 import type { AuthContext } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
@@ -164,7 +164,9 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     if (this.endedWhileAsking) this.halfClose()
   }
 
-  protected readonly finalizers = finalizers
+  protected get finalizers(): ReadonlyArray<StreamFinalizer> {
+    return finalizers
+  }
 
   protected finalize(
     name: StreamFinalizer,
@@ -226,7 +228,9 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────
 
-  protected step = Machine.step
+  protected step(state: Machine.State, event: Machine.Event): Machine.Transition {
+    return Machine.step(state, event)
+  }
 
   protected get takesData(): boolean {
     return Machine.takesData(this.state)
@@ -251,7 +255,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         else this.pushEnd()
         return
       case "SendHeaders":
-        this.writeHeaders(action.metadata)
+        this.writeHeaders(action.headers)
         return
       case "SendMessage":
         this.queue(action.message, () => this.written())
@@ -299,7 +303,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   sendHeaders(metadata: Metadata): void {
-    this.feed({ _tag: "Headers", metadata: metadata.clone() })
+    this.feed({ _tag: "Headers", headers: metadataToWire(metadata, this.link.anyBytes) })
   }
 
   sendMessage(value: unknown, callback: (error?: Error | null) => void): void {
@@ -335,7 +339,11 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private callBack(callback: (error?: Error | null) => void, error: Error | null): void {
-    this.link.guard(`write callback of ${this.path}`, () => callback(error))
+    try {
+      callback(error)
+    } catch (thrown) {
+      this.link.failed(`write callback of ${this.path}`, thrown)
+    }
   }
 
   // ── actions ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -401,8 +409,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     )
   }
 
-  private writeHeaders(metadata: Metadata | undefined): void {
-    const headers = metadata === undefined ? noBytes : metadataToWire(metadata, this.link.anyBytes)
+  private writeHeaders(headers: Buffer | MetadataProblem): void {
     if (headers instanceof MetadataProblem) {
       this.fault(makeStatus(Code.INTERNAL, headers.detail))
       return

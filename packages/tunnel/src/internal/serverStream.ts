@@ -14,7 +14,9 @@
  * 5. Rule `close-is-last`: what a handler writes after the end is `Late`: a value for the observer, never a frame.
  */
 import type { CancelReason } from "@curfew/reason"
-import { status as Code, type Metadata } from "@grpc/grpc-js"
+import { status as Code } from "@grpc/grpc-js"
+import { noBytes } from "./frame.ts"
+import type { MetadataProblem } from "./metadata.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
 
 type EndedBy = "handler" | "peer" | "deadline" | "fault" | "tunnel"
@@ -41,7 +43,8 @@ export type Event =
   | { readonly _tag: "Deadline"; readonly reason: CancelReason }
   | { readonly _tag: "Fault"; readonly status: RpcStatus; readonly reason: CancelReason }
   | { readonly _tag: "TunnelGone"; readonly status: RpcStatus; readonly reason: CancelReason }
-  | { readonly _tag: "Headers"; readonly metadata: Metadata }
+  /** The handler's headers, encoded when it gave them: it may change its metadata afterwards. */
+  | { readonly _tag: "Headers"; readonly headers: Buffer | MetadataProblem }
   | { readonly _tag: "Reply"; readonly message: Buffer }
   | { readonly _tag: "Status"; readonly status: RpcStatus }
   /** The answer's last frame left with a batch. */
@@ -52,7 +55,7 @@ export type Action =
   | { readonly _tag: "StartHandler"; readonly request: Buffer | undefined }
   | { readonly _tag: "PushRequest"; readonly message: Buffer }
   | { readonly _tag: "PushEnd" }
-  | { readonly _tag: "SendHeaders"; readonly metadata: Metadata | undefined }
+  | { readonly _tag: "SendHeaders"; readonly headers: Buffer | MetadataProblem }
   | { readonly _tag: "SendMessage"; readonly message: Buffer }
   /** Queue the close behind what is queued, and report `Flushed` when it left. */
   | { readonly _tag: "SendStatus"; readonly status: RpcStatus }
@@ -64,23 +67,40 @@ export type Action =
 
 export type Transition = readonly [State, ReadonlyArray<Action>]
 
-/** The first state: a method with a request stream starts its handler at once. */
-export const initial = (requestStream: boolean): Transition =>
-  requestStream
-    ? [
-        { _tag: "Running", headersSent: false, requestEnded: false },
-        [{ _tag: "StartHandler", request: undefined }]
-      ]
-    : [{ _tag: "Gathering", request: undefined }, []]
-
 const none: ReadonlyArray<Action> = []
+
+// What every call goes through is made once: states and actions without contents are shared by all streams.
+const ran = (headersSent: boolean, requestEnded: boolean): State => ({
+  _tag: "Running",
+  headersSent,
+  requestEnded
+})
+const runningStates: ReadonlyArray<State> = [
+  ran(false, false),
+  ran(false, true),
+  ran(true, false),
+  ran(true, true)
+]
+const runningState = (headersSent: boolean, requestEnded: boolean): State =>
+  runningStates[(headersSent ? 2 : 0) + (requestEnded ? 1 : 0)] as State
+const noHeaders: Action = { _tag: "SendHeaders", headers: noBytes }
+const pushEnd: ReadonlyArray<Action> = [{ _tag: "PushEnd" }]
+const finished: ReadonlyArray<Action> = [{ _tag: "Finish", reason: undefined }]
+const streaming: Transition = [runningState(false, false), [{ _tag: "StartHandler", request: undefined }]]
+const gatheringFirst: Transition = [{ _tag: "Gathering", request: undefined }, none]
+
+/** The first state: a method with a request stream starts its handler at once. */
+export const initial = (requestStream: boolean): Transition => (requestStream ? streaming : gatheringFirst)
 
 const ended = (
   by: EndedBy,
   status: RpcStatus,
   reason: CancelReason | undefined,
   started: boolean
-): Transition => [{ _tag: "Ended", by, status, reason, started }, [{ _tag: "Finish", reason }]]
+): Transition => [
+  { _tag: "Ended", by, status, reason, started },
+  reason === undefined ? finished : [{ _tag: "Finish", reason }]
+]
 
 const malformedRequest = (detail: string, started: boolean): Transition =>
   ended("fault", makeStatus(Code.INVALID_ARGUMENT, detail), { _tag: "Requested", message: detail }, started)
@@ -112,10 +132,7 @@ const gathering = (state: Extract<State, { _tag: "Gathering" }>, event: Event): 
       if (event.truncated) return malformedRequest("The request is cut off", false)
       if (state.request === undefined)
         return malformedRequest("The method takes one request and got none", false)
-      return [
-        { _tag: "Running", headersSent: false, requestEnded: true },
-        [{ _tag: "StartHandler", request: state.request }]
-      ]
+      return [runningState(false, true), [{ _tag: "StartHandler", request: state.request }]]
     default:
       return interrupted(state, event, false)
   }
@@ -128,25 +145,20 @@ const running = (state: Extract<State, { _tag: "Running" }>, event: Event): Tran
     case "HalfClose":
       if (state.requestEnded) return [state, none]
       if (event.truncated) return malformedRequest("The request stream ends inside a message", true)
-      return [{ ...state, requestEnded: true }, [{ _tag: "PushEnd" }]]
+      return [runningState(state.headersSent, true), pushEnd]
     case "Headers":
       // Rule `headers-first`: once, before the first message, and before a close that is OK.
       return state.headersSent
         ? [state, none]
-        : [{ ...state, headersSent: true }, [{ _tag: "SendHeaders", metadata: event.metadata }]]
+        : [runningState(true, state.requestEnded), [{ _tag: "SendHeaders", headers: event.headers }]]
     case "Reply": {
       const send: Action = { _tag: "SendMessage", message: event.message }
-      return state.headersSent
-        ? [state, [send]]
-        : [{ ...state, headersSent: true }, [{ _tag: "SendHeaders", metadata: undefined }, send]]
+      return state.headersSent ? [state, [send]] : [runningState(true, state.requestEnded), [noHeaders, send]]
     }
     case "Status": {
       const close: Action = { _tag: "SendStatus", status: event.status }
-      const headers: ReadonlyArray<Action> =
-        state.headersSent || event.status.code !== Code.OK
-          ? none
-          : [{ _tag: "SendHeaders", metadata: undefined }]
-      return [{ _tag: "Finishing", status: event.status }, [...headers, close]]
+      const bare = state.headersSent || event.status.code !== Code.OK
+      return [{ _tag: "Finishing", status: event.status }, bare ? [close] : [noHeaders, close]]
     }
     default:
       return interrupted(state, event, true)
@@ -166,10 +178,10 @@ const lateWrite = (state: State, event: Event): Transition => {
   }
 }
 
-const finalized = (by: EndedBy, actions: ReadonlyArray<Action>): Transition => [
-  { _tag: "Closed", by },
-  actions
-]
+const answered: Transition = [{ _tag: "Closed", by: "handler" }, none]
+
+const finalized = (by: EndedBy, actions: ReadonlyArray<Action>): Transition =>
+  by === "handler" ? answered : [{ _tag: "Closed", by }, actions]
 
 const endedState = (state: Extract<State, { _tag: "Ended" }>, event: Event): Transition => {
   if (event._tag !== "Finalize") return state.by === "handler" ? [state, none] : lateWrite(state, event)

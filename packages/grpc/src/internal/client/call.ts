@@ -12,6 +12,8 @@
  * 6. A cancel that comes in the turn of the start is said twice: grpc-js makes the call on the wire a few microtasks
  *    after its start, whether or not it was cancelled meanwhile, and only a cancel after that ends it at the server.
  * 7. Nothing that a callback of the user's throws goes up into the channel.
+ * 8. A call whose requests and responses do not stream is one operation of its caller's fiber: it is made and waited for
+ *    there, its status resumes the fiber, and whatever ends it otherwise runs the same release as a stream's.
  */
 import { CancelReason, currentReason, describe, toCause } from "@curfew/reason"
 import { type CancelCell, cancelledAboveUnsafe } from "@curfew/reason/CancelCell"
@@ -29,6 +31,7 @@ import {
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { GrpcError } from "../../GrpcError.ts"
@@ -55,10 +58,18 @@ export interface Outgoing {
   readonly onTrailers: ((trailers: Metadata, status: StatusObject) => void) | undefined
 }
 
+interface Listener<Response> {
+  readonly onReceiveMetadata: (headers: Metadata) => void
+  readonly onReceiveMessage: (message: Response) => void
+  readonly onReceiveStatus: (status: StatusObject) => void
+}
+
+const noContext = {}
+
 const left: CancelReason = CancelReason.Requested({ message: "the caller left before the call had ended" })
 const answered: CancelReason = CancelReason.Requested({ message: "the call has ended" })
 
-export class ClientCall<Request, Response, E> {
+export class ClientCall<Request, Response, E> implements Listener<Response> {
   readonly #outgoing: Outgoing
   readonly #telemetry: Telemetry
   readonly #why: Why = { reason: undefined }
@@ -81,6 +92,8 @@ export class ClientCall<Request, Response, E> {
   #reader: (() => void) | undefined
   #writer: (() => void) | undefined
   #ender: (() => void) | undefined
+  /** Resumes the caller of a call that is one operation. */
+  #resume: ((answer: Effect.Effect<Response, GrpcError | E>) => void) | undefined
 
   constructor(outgoing: Outgoing, telemetry: Telemetry) {
     this.#outgoing = outgoing
@@ -119,13 +132,14 @@ export class ClientCall<Request, Response, E> {
     }
     const above = cancelledAboveUnsafe(fiber)
     if (above !== undefined) {
-      this.#outcome = Effect.failCause(toCause(above))
+      this.#outcome = Exit.failCause(toCause(above))
       this.#telemetry.cancelled(above)
       return
     }
     this.#deadline = deadline
     this.#clock = fiber.getRef(Clock.Clock)
-    const millis = remaining(deadline, Instant.nowUnsafe(fiber))
+    const now = deadline.now ?? Instant.nowOf(this.#clock)
+    const millis = remaining(deadline, now)
     if (millis <= 0) {
       this.#tooLate()
       return
@@ -144,7 +158,7 @@ export class ClientCall<Request, Response, E> {
     try {
       this.#connect(metadata, millis)
       if (request !== undefined) {
-        this.#call?.sendMessageWithContext({}, message)
+        this.#call?.sendMessageWithContext(noContext, message)
         this.#call?.halfClose()
       }
     } catch (error) {
@@ -152,34 +166,29 @@ export class ClientCall<Request, Response, E> {
       return
     }
     if (deadline.own !== Number.POSITIVE_INFINITY && this.#outcome === undefined) {
-      const delay = deadline.own - Instant.nowUnsafe(fiber)
+      const delay = deadline.own - now
       this.#disarm = armUnsafe(fiber.context, this.#clock, delay, () => this.#expire())
     }
   }
 
   #connect(metadata: Metadata, millis: number): void {
     const { channel, credentials, interceptors, method } = this.#outgoing
-    const options: ChannelCallOptions = {
-      deadline: wireDeadline(millis),
-      ...(credentials === undefined ? {} : { credentials })
-    }
-    const call = connect(channel, method, interceptors, options, this.#why)
+    const call = connect(channel, method, interceptors, wireDeadline(millis), credentials, this.#why)
     this.#call = call
     this.#ended = false
-    call.start(metadata, {
-      onReceiveMetadata: (headers) => {
-        this.#onWire = true
-        this.#attempt(() => this.#outgoing.onHeaders?.(headers))
-      },
-      onReceiveMessage: (message) => this.#message(message as Response),
-      onReceiveStatus: (status) => this.#status(status)
-    })
+    call.start(metadata, this)
     this.#read()
+  }
+
+  onReceiveMetadata(headers: Metadata): void {
+    this.#onWire = true
+    const { onHeaders } = this.#outgoing
+    if (onHeaders !== undefined) this.#attempt(() => onHeaders(headers))
   }
 
   /** The call is over before it began. */
   refuse(error: GrpcError): void {
-    this.#outcome ??= Effect.fail(error)
+    this.#outcome ??= Exit.fail(error)
     this.#telemetry.completed(error.code)
   }
 
@@ -264,7 +273,7 @@ export class ClientCall<Request, Response, E> {
     }
   }
 
-  #message(message: Response): void {
+  onReceiveMessage(message: Response): void {
     this.#reading = false
     if (this.#outcome !== undefined) return
     this.#received++
@@ -280,19 +289,21 @@ export class ClientCall<Request, Response, E> {
     this.#reader?.()
   }
 
-  #status(status: StatusObject): void {
+  onReceiveStatus(status: StatusObject): void {
     if (this.#ended) return
     this.#ended = true
     this.#disarm?.()
     this.#disarm = undefined
     if (this.#outcome === undefined) {
       this.#outcome = this.#outcomeOf(status)
-      this.#attempt(() => this.#outgoing.onTrailers?.(status.metadata, status))
+      const { onTrailers } = this.#outgoing
+      if (onTrailers !== undefined) this.#attempt(() => onTrailers(status.metadata, status))
     }
     this.requests?.cancel(answered)
     this.#writer?.()
     this.#reader?.()
     this.#ender?.()
+    this.#tell()
   }
 
   #outcomeOf(status: StatusObject): Effect.Effect<void, GrpcError> {
@@ -308,9 +319,7 @@ export class ClientCall<Request, Response, E> {
       )
     }
     this.#telemetry.completed(status.code)
-    return status.code === statusCodes.OK
-      ? Effect.void
-      : Effect.fail(GrpcError.fromStatus(status, this.#path))
+    return status.code === statusCodes.OK ? Exit.void : Exit.fail(GrpcError.fromStatus(status, this.#path))
   }
 
   // ── reading ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -338,8 +347,8 @@ export class ClientCall<Request, Response, E> {
   }
 
   /** The messages that have come, at least one, or the end. */
-  readonly pull: Effect.Effect<readonly [Response, ...Array<Response>], GrpcError | E | Cause.Done<void>> =
-    Effect.suspend(() => {
+  get pull(): Effect.Effect<readonly [Response, ...Array<Response>], GrpcError | E | Cause.Done<void>> {
+    return Effect.suspend(() => {
       if (this.#buffer.length > 0) {
         const taken = this.#buffer as [Response, ...Array<Response>]
         this.#buffer = []
@@ -349,18 +358,60 @@ export class ClientCall<Request, Response, E> {
       if (this.#outcome !== undefined) return Effect.flatMap(this.#outcome, () => Cause.done())
       return this.#await(() => this.#buffer.length > 0 || this.#outcome !== undefined, this.pull)
     })
+  }
 
   /** The one answer. */
-  readonly answer: Effect.Effect<Response, GrpcError | E> = Effect.suspend(() => {
-    if (this.#outcome === undefined) return this.#await(() => this.#outcome !== undefined, this.answer)
-    return Effect.map(this.#outcome, () => this.#buffer[0] as Response)
-  })
+  get answer(): Effect.Effect<Response, GrpcError | E> {
+    return Effect.suspend(() => {
+      if (this.#outcome === undefined) return this.#await(() => this.#outcome !== undefined, this.answer)
+      return Effect.map(this.#outcome, () => this.#buffer[0] as Response)
+    })
+  }
+
+  // ── a call that is one operation ───────────────────────────────────────────────────────────────────────────
+
+  /** Makes the call and waits for its one answer; no interrupt falls in between. */
+  ask(
+    fiber: Fiber.Fiber<unknown, unknown>,
+    deadline: CallDeadline | GrpcError,
+    metadata: Metadata | GrpcError,
+    message: Request
+  ): Effect.Effect<Response, GrpcError | E> {
+    return Effect.callback((resume) => {
+      this.start(fiber, deadline, metadata, { message })
+      this.#resume = resume
+      this.#tell()
+      return Effect.suspend(() => this.#release)
+    })
+  }
+
+  #tell(): void {
+    const outcome = this.#outcome
+    const resume = this.#resume
+    if (resume === undefined || outcome === undefined) return
+    this.#resume = undefined
+    if (this.#ended && this.#why.reason === undefined && Exit.isExit(outcome)) {
+      this.#finish()
+      resume(
+        outcome._tag === "Success"
+          ? Exit.succeed(this.#buffer[0] as Response)
+          : Exit.failCause(outcome.cause as Cause.Cause<GrpcError | E>)
+      )
+    } else {
+      const answer = Effect.map(outcome, () => this.#buffer[0] as Response)
+      resume(Effect.onExitPrimitive(answer, () => this.#release))
+    }
+  }
+
+  get #release(): Effect.Effect<void> {
+    return Effect.andThen(this.leave, this.end)
+  }
 
   // ── writing ────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Sends one message and waits until the channel has taken it. Ends by an interrupt when nothing may be sent. */
-  readonly send = (message: Request): Effect.Effect<void> =>
-    Effect.callback<void>((resume) => {
+  send(message: Request): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
       if (this.#outcome !== undefined) return resume(Effect.interrupt)
       this.#writer = () => {
         this.#writer = undefined
@@ -376,10 +427,13 @@ export class ClientCall<Request, Response, E> {
         if (this.#writer === written) this.#writer = undefined
       })
     })
+  }
 
-  readonly halfClose: Effect.Effect<void> = Effect.sync(() => {
-    if (this.#outcome === undefined) this.#call?.halfClose()
-  })
+  get halfClose(): Effect.Effect<void> {
+    return Effect.sync(() => {
+      if (this.#outcome === undefined) this.#call?.halfClose()
+    })
+  }
 
   /** The request stream failed, died, or was interrupted from elsewhere. False when the outcome stood already. */
   requestsFailed(cause: Cause.Cause<E>): boolean {
@@ -409,6 +463,7 @@ export class ClientCall<Request, Response, E> {
     this.#cancel(code, details, reason)
     this.requests?.cancel(answered)
     this.#reader?.()
+    this.#tell()
   }
 
   #cancel(code: number, details: string, reason: CancelReason): void {
@@ -421,39 +476,46 @@ export class ClientCall<Request, Response, E> {
   }
 
   /** Cancels what has not ended. The first finalizer that runs. */
-  readonly leave: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.#ended) return Effect.void
-    return Effect.map(currentReason, (given) => {
-      const reason = Option.getOrElse(given, () => left)
-      this.#telemetry.cancelled(reason)
-      this.#cancel(statusCodes.CANCELLED, describe(reason), reason)
+  get leave(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#ended) return Effect.void
+      return Effect.map(currentReason, (given) => {
+        const reason = Option.getOrElse(given, () => left)
+        this.#telemetry.cancelled(reason)
+        this.#cancel(statusCodes.CANCELLED, describe(reason), reason)
+      })
     })
-  })
+  }
 
   /** Waits for the status. The last finalizer that runs. */
-  readonly end: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.#why.reason === undefined) return this.#finished
-    const status = Effect.callback<void>((resume) => {
-      if (this.#ended) return resume(Effect.void)
-      this.#ender = () => resume(Effect.void)
+  get end(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const finished = Effect.sync(() => this.#finish())
+      if (this.#why.reason === undefined) return finished
+      const status = Effect.callback<void>((resume) => {
+        if (this.#ended) return resume(Effect.void)
+        this.#ender = () => resume(Effect.void)
+      })
+      const limited = this.#ended ? Effect.void : boundedAt(status, { name: `end of ${this.#path}` })
+      return Effect.andThen(Effect.andThen(limited, this.#again), finished)
     })
-    const limited = this.#ended ? Effect.void : boundedAt(status, { name: `end of ${this.#path}` })
-    return Effect.andThen(Effect.andThen(limited, this.#again), this.#finished)
-  })
+  }
 
   /** Says the cancel once more, in a later turn. */
-  readonly #again: Effect.Effect<void> = Effect.suspend(() =>
-    this.#onWire
-      ? Effect.void
-      : Effect.andThen(
-          Effect.yieldNow,
-          Effect.sync(() => this.#say?.())
-        )
-  )
+  get #again(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.#onWire
+        ? Effect.void
+        : Effect.andThen(
+            Effect.yieldNow,
+            Effect.sync(() => this.#say?.())
+          )
+    )
+  }
 
-  readonly #finished: Effect.Effect<void> = Effect.sync(() => {
+  #finish(): void {
     this.#disarm?.()
     this.#disarm = undefined
     this.#telemetry.finished()
-  })
+  }
 }

@@ -19,6 +19,7 @@ import {
   Metadata,
   type MethodDefinition,
   type NextCall,
+  type StatusObject,
   status as statusCodes
 } from "@grpc/grpc-js"
 
@@ -68,10 +69,12 @@ export class Serialized {
   }
 }
 
-class ChannelCall {
+class ChannelCall implements Listener {
   readonly #call: ChannelStream
   readonly #method: AnyMethod
   readonly #why: Why
+  #listener: Partial<Listener> | undefined
+  #broken: string | undefined
 
   constructor(call: ChannelStream, method: AnyMethod, why: Why) {
     this.#call = call
@@ -80,28 +83,35 @@ class ChannelCall {
   }
 
   start(metadata: Metadata, listener?: Partial<Listener>): void {
-    let broken: string | undefined
-    this.#call.start(metadata, {
-      onReceiveMetadata: (headers) => listener?.onReceiveMetadata?.(headers),
-      onReceiveMessage: (bytes: Buffer) => {
-        if (broken !== undefined) return
-        let message: unknown
-        try {
-          message = this.#method.responseDeserialize(bytes)
-        } catch (error) {
-          broken = `The response could not be decoded (${sentence(error)}): check that both ends use the same definition.`
-          this.#call.cancelWithStatus(statusCodes.INTERNAL, broken)
-          return
-        }
-        listener?.onReceiveMessage?.(message)
-      },
-      onReceiveStatus: (status) =>
-        listener?.onReceiveStatus?.(
-          broken === undefined
-            ? status
-            : { code: statusCodes.INTERNAL, details: broken, metadata: new Metadata() }
-        )
-    })
+    this.#listener = listener
+    // It is the listener itself: closures for each call would cost more than the call's own state.
+    this.#call.start(metadata, this)
+  }
+
+  onReceiveMetadata(headers: Metadata): void {
+    this.#listener?.onReceiveMetadata?.(headers)
+  }
+
+  onReceiveMessage(bytes: Buffer): void {
+    if (this.#broken !== undefined) return
+    let message: unknown
+    try {
+      message = this.#method.responseDeserialize(bytes)
+    } catch (error) {
+      this.#broken = `The response could not be decoded (${sentence(error)}): check that both ends use the same definition.`
+      this.#call.cancelWithStatus(statusCodes.INTERNAL, this.#broken)
+      return
+    }
+    this.#listener?.onReceiveMessage?.(message)
+  }
+
+  onReceiveStatus(status: StatusObject): void {
+    const broken = this.#broken
+    this.#listener?.onReceiveStatus?.(
+      broken === undefined
+        ? status
+        : { code: statusCodes.INTERNAL, details: broken, metadata: new Metadata() }
+    )
   }
 
   sendMessageWithContext(context: Context, message: unknown): void {
@@ -138,30 +148,47 @@ class ChannelCall {
   }
 }
 
+/** A call as grpc-js' own client makes it, which names neither host nor parent unless somebody asks for them. */
+const onChannel = (
+  channel: ChannelInterface,
+  method: AnyMethod,
+  deadline: Date | number,
+  credentials: ChannelCallOptions["credentials"] | undefined,
+  why: Why,
+  options?: ChannelCallOptions
+): ChannelCall => {
+  const call = channel.createCall(
+    method.path,
+    deadline,
+    options?.host,
+    options?.parent ?? null,
+    options?.propagate_flags
+  )
+  if (credentials !== undefined) call.setCredentials(credentials)
+  return new ChannelCall(call, method, why)
+}
+
 /** Makes a call on the channel, below the interceptors. What the channel throws, this throws. */
 export const connect = (
   channel: ChannelInterface,
   method: AnyMethod,
   interceptors: ReadonlyArray<Interceptor>,
-  options: ChannelCallOptions,
+  deadline: number,
+  credentials: ChannelCallOptions["credentials"] | undefined,
   why: Why
 ): InterceptingCall => {
-  const bottom: NextCall = (o) => {
-    const call = channel.createCall(
-      method.path,
-      o.deadline ?? Number.POSITIVE_INFINITY,
-      o.host,
-      o.parent ?? null,
-      o.propagate_flags
-    )
-    if (o.credentials !== undefined) call.setCredentials(o.credentials)
-    return new ChannelCall(call, method, why)
-  }
+  if (interceptors.length === 0) return onChannel(channel, method, deadline, credentials, why)
+  const bottom: NextCall = (o) =>
+    onChannel(channel, method, o.deadline ?? Number.POSITIVE_INFINITY, o.credentials, why, o)
   const next = interceptors.reduceRight<NextCall>(
     (nextCall, interceptor) => (o) => interceptor(o, nextCall),
     bottom
   )
-  const all: InterceptorOptions = { ...options, method_definition: method }
+  const all: InterceptorOptions = {
+    deadline,
+    ...(credentials === undefined ? {} : { credentials }),
+    method_definition: method
+  }
   return next(all)
 }
 

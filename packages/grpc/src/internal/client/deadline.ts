@@ -26,6 +26,8 @@ const longestSent = 2 ** 31 - 1 - 5_000
 /** How much earlier than the scope's own timer a channel's or a server's may fire. */
 const jitter = 10
 
+const noServices: Context.Context<never> = Context.empty()
+
 export interface CallDeadline {
   /** The call's own, as an instant; infinity for none. */
   readonly own: number
@@ -33,6 +35,8 @@ export interface CallDeadline {
   readonly inherited: number
   /** The cell that the inherited one cancels. */
   readonly cell: CancelCell | undefined
+  /** When it was read, where the clock had to be asked for that. */
+  readonly now: number | undefined
 }
 
 const refused = (what: string, given: unknown, method: string): GrpcError =>
@@ -48,18 +52,24 @@ const refused = (what: string, given: unknown, method: string): GrpcError =>
 
 export const callDeadline = (
   fiber: Fiber.Fiber<unknown, unknown>,
-  limits: { readonly timeout?: Duration.Input | undefined; readonly deadline?: number | undefined },
+  timeout: Duration.Input | undefined,
+  deadline: number | undefined,
   method: string
 ): CallDeadline | GrpcError => {
-  let own = limits.deadline ?? Number.POSITIVE_INFINITY
+  let own = deadline ?? Number.POSITIVE_INFINITY
   if (typeof own !== "number" || Number.isNaN(own)) return refused("deadline", own, method)
-  if (limits.timeout !== undefined) {
-    const millis = millisOf("timeout", limits.timeout)
-    if (typeof millis !== "number") return refused("timeout", limits.timeout, method)
-    if (millis !== Number.POSITIVE_INFINITY) own = Math.min(own, Instant.nowUnsafe(fiber) + millis)
+  let now: number | undefined
+  if (timeout !== undefined) {
+    const millis = typeof timeout === "number" && timeout >= 0 ? timeout : millisOf("timeout", timeout)
+    if (typeof millis !== "number") return refused("timeout", timeout, method)
+    if (millis !== Number.POSITIVE_INFINITY) {
+      const start = Instant.nowUnsafe(fiber)
+      now = start
+      own = Math.min(own, start + millis)
+    }
   }
   const cell = startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.live
-  return { own, inherited: cell?.effectiveDeadline() ?? Number.POSITIVE_INFINITY, cell }
+  return { own, inherited: cell?.effectiveDeadline() ?? Number.POSITIVE_INFINITY, cell, now }
 }
 
 /** Milliseconds until the first of the two. */
@@ -73,6 +83,5 @@ export const isScopes = (deadline: CallDeadline, now: number): boolean =>
 /** What the channel is told: wall-clock time, or infinity where it must not know. */
 export const wireDeadline = (left: number): number => {
   if (left > longestSent) return Number.POSITIVE_INFINITY
-  const wall = Context.get(Context.empty() as Context.Context<never>, Clock.Clock)
-  return Math.ceil(wall.currentTimeMillisUnsafe() + left)
+  return Math.ceil(Context.get(noServices, Clock.Clock).currentTimeMillisUnsafe() + left)
 }

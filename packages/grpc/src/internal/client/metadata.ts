@@ -10,7 +10,8 @@
 import { Metadata } from "@grpc/grpc-js"
 import type * as Tracer from "effect/Tracer"
 import { GrpcError } from "../../GrpcError.ts"
-import { copyUnsafe, type MetadataInput } from "../metadata.ts"
+import { fieldLength } from "../../HeaderFields.ts"
+import { addUnsafe, copyUnsafe, type MetadataInput } from "../metadata.ts"
 
 /**
  * Node breaks off the whole connection at a block of more than 65,536 bytes, with every call on it. What the transport
@@ -20,11 +21,9 @@ const largest = 60_000
 
 const sentLength = (metadata: Metadata): number => {
   let sent = 0
-  for (const [key, values] of Object.entries(metadata.toJSON())) {
-    for (const value of values) {
-      // HTTP/2 counts 32 for each field beside its name and value; bytes go as base64.
-      sent += 32 + key.length + (typeof value === "string" ? value.length : Math.ceil(value.length / 3) * 4)
-    }
+  const json = metadata.toJSON()
+  for (const key in json) {
+    for (const value of json[key] ?? []) sent += fieldLength(key, value)
   }
   return sent
 }
@@ -35,19 +34,17 @@ const traceParent = (span: Tracer.Span): string | undefined =>
     : undefined
 
 export const callMetadata = (
-  inputs: ReadonlyArray<MetadataInput | undefined>,
-  span: Tracer.Span,
+  usual: MetadataInput | undefined,
+  given: MetadataInput | undefined,
+  span: Tracer.Span | undefined,
   waitForReady: boolean | undefined,
   method: string
 ): Metadata | GrpcError => {
-  const metadata = new Metadata()
+  let metadata: Metadata
   try {
-    for (const input of inputs) {
-      if (input === undefined) continue
-      const own = copyUnsafe(input)
-      metadata.merge(own)
-      metadata.setOptions({ ...metadata.getOptions(), ...own.getOptions() })
-    }
+    const first = given === undefined ? usual : (usual ?? given)
+    metadata = first === undefined ? new Metadata() : copyUnsafe(first)
+    if (usual !== undefined && given !== undefined) addUnsafe(metadata, given)
   } catch (error) {
     return GrpcError.make(
       "INVALID_ARGUMENT",
@@ -56,14 +53,14 @@ export const callMetadata = (
       { method }
     )
   }
-  if (sentLength(metadata) > largest) {
+  if ((usual ?? given) !== undefined && sentLength(metadata) > largest) {
     return GrpcError.make(
       "INVALID_ARGUMENT",
       `The metadata of the call is larger than ${largest} bytes, which a connection need not carry: send less of it, or send it in a message.`,
       { method }
     )
   }
-  const parent = traceParent(span)
+  const parent = span && traceParent(span)
   if (parent !== undefined) metadata.set("traceparent", parent)
   if (waitForReady !== undefined) metadata.setOptions({ ...metadata.getOptions(), waitForReady })
   return metadata

@@ -5,6 +5,7 @@
  * 1. A call that was started is counted once as completed, by its code, or once as cancelled, by its reason: the first
  *    of the two stands.
  * 2. It is in flight from its start to the end of its release.
+ * 3. The series of a method are looked up once for all of its calls.
  */
 import type { CancelReason } from "@curfew/reason"
 import { seriesOf } from "@curfew/reason/seriesOf"
@@ -37,52 +38,65 @@ const completedOf = /* @__PURE__ */ seriesOf(completedTotal, "method", "code")
 const cancelledOf = /* @__PURE__ */ seriesOf(cancelledTotal, "method", "reason")
 const activeOf = /* @__PURE__ */ seriesOf(active, "method")
 
-/** `/package.Service/Method` in the two parts that OpenTelemetry wants. */
-export const spanOf = (
-  path: string
-): { readonly name: string; readonly attributes: Readonly<Record<string, string>> } => {
-  const name = path.startsWith("/") ? path.slice(1) : path
-  const cut = name.lastIndexOf("/")
-  return {
-    name,
-    attributes: {
+/** What all calls of one method tell alike. */
+export class MethodTelemetry {
+  /** `package.Service/Method`. */
+  readonly name: string
+  /** Of a span: the path in the two parts that OpenTelemetry wants. */
+  readonly attributes: Readonly<Record<string, string>>
+  readonly started: Metric.Metric<number, unknown>
+  readonly active: Metric.Metric<number, unknown>
+  readonly ok: Metric.Metric<number, unknown>
+
+  constructor(path: string) {
+    const name = path.startsWith("/") ? path.slice(1) : path
+    const cut = name.lastIndexOf("/")
+    this.name = name
+    this.attributes = {
       "rpc.system": "grpc",
       "rpc.service": cut < 0 ? "" : name.slice(0, cut),
       "rpc.method": name.slice(cut + 1)
     }
+    this.started = startedOf(name)
+    this.active = activeOf(name)
+    this.ok = completedOf(name, "OK")
   }
 }
 
 export class Telemetry {
-  readonly #method: string
-  readonly #span: Tracer.Span
+  readonly #method: MethodTelemetry
+  readonly #span: Tracer.Span | undefined
   readonly #context: Context.Context<never>
   #told = false
 
-  constructor(method: string, span: Tracer.Span, context: Context.Context<never>) {
+  constructor(method: MethodTelemetry, span: Tracer.Span | undefined, context: Context.Context<never>) {
     this.#method = method
     this.#span = span
     this.#context = context
-    startedOf(method).updateUnsafe(1, context)
-    activeOf(method).modifyUnsafe(1, context)
+    method.started.updateUnsafe(1, context)
+    method.active.modifyUnsafe(1, context)
   }
 
   completed(code: number): void {
     if (this.#told) return
     this.#told = true
-    this.#span.attribute("rpc.grpc.status_code", code)
-    completedOf(this.#method, statusCodes[code] ?? String(code)).updateUnsafe(1, this.#context)
+    this.#span?.attribute("rpc.grpc.status_code", code)
+    const series =
+      code === statusCodes.OK
+        ? this.#method.ok
+        : completedOf(this.#method.name, statusCodes[code] ?? String(code))
+    series.updateUnsafe(1, this.#context)
   }
 
   cancelled(reason: CancelReason): void {
     if (this.#told) return
     this.#told = true
-    this.#span.attribute("rpc.grpc.status_code", statusCodes.CANCELLED)
-    this.#span.attribute("curfew.cancel.reason", reason._tag)
-    cancelledOf(this.#method, reason._tag).updateUnsafe(1, this.#context)
+    this.#span?.attribute("rpc.grpc.status_code", statusCodes.CANCELLED)
+    this.#span?.attribute("curfew.cancel.reason", reason._tag)
+    cancelledOf(this.#method.name, reason._tag).updateUnsafe(1, this.#context)
   }
 
   finished(): void {
-    activeOf(this.#method).modifyUnsafe(-1, this.#context)
+    this.#method.active.modifyUnsafe(-1, this.#context)
   }
 }

@@ -31,6 +31,7 @@ import type { MetadataInput } from "../metadata.ts"
 import type { CallTable, Entry } from "./callTable.ts"
 import { limitReason, type ResolvedLimits } from "./limits.ts"
 import { BadMetadata, checked } from "./metadata.ts"
+import type { MethodSpec } from "./method.ts"
 import type { Outgoing } from "./status.ts"
 
 /** What grpc-js and the tunnel hand to a handler. */
@@ -62,10 +63,12 @@ const tunnelKey = /* @__PURE__ */ Symbol.for("curfew.tunnel")
 const transportOf = (raw: object): "grpc" | "tunnel" =>
   (raw as { readonly [transportKey]?: unknown })[transportKey] === "tunnel" ? "tunnel" : "grpc"
 
-const calls = new WeakMap<object, CallState>()
+// Not registered: no work but the call's own finds it.
+const callKey = Symbol("call")
 
-/** The call of a peer signal. It is kept beside the signal, so that no work but the call's own finds it. */
-export const callOf = (peer: object): ServerCall | undefined => calls.get(peer)
+/** The call of a peer signal. */
+export const callOf = (peer: object): ServerCall | undefined =>
+  (peer as { readonly [callKey]?: CallState })[callKey]
 
 export class CallState implements ServerCall, Entry {
   readonly id: string
@@ -76,7 +79,9 @@ export class CallState implements ServerCall, Entry {
   readonly raw: RawCall
   readonly signal = PeerSignal.makeUnsafe()
   readonly limits: ResolvedLimits
-  readonly deadline: Option.Option<number>
+  /** Milliseconds since 1970, or infinity. */
+  readonly deadlineAt: number
+  place = -1
   /** A status was handed over. */
   answered = false
   /** The transport said that the call has ended. */
@@ -88,8 +93,6 @@ export class CallState implements ServerCall, Entry {
   trailers: Metadata | undefined
   /** What `cancel` was given. */
   chosen: GrpcError | undefined
-  /** The handler runs. */
-  handling = false
   requestMessages = 0
   requestBytes = 0
   #responses = 0
@@ -100,32 +103,28 @@ export class CallState implements ServerCall, Entry {
   readonly #respond: Respond | undefined
   readonly #clock: Clock.Clock
 
-  constructor(options: {
-    readonly raw: RawCall
-    readonly respond: Respond | undefined
-    readonly method: string
-    readonly kind: MethodKind
-    readonly limits: ResolvedLimits
-    readonly table: CallTable
-    readonly clock: Clock.Clock
-  }) {
-    const { raw } = options
+  constructor(spec: MethodSpec, raw: RawCall, respond: Respond | undefined) {
     this.raw = raw
-    this.method = options.method
-    this.kind = options.kind
-    this.limits = options.limits
-    this.#table = options.table
-    this.#respond = options.respond
-    this.#clock = options.clock
-    this.id = options.table.nextId()
+    this.method = spec.definition.path
+    this.kind = spec.kind
+    this.limits = spec.limits
+    this.#table = spec.table
+    this.#respond = respond
+    this.#clock = spec.clock
+    this.id = spec.table.nextId()
     this.transport = transportOf(raw)
     this.peer = raw.getPeer()
     const deadline = Number(raw.getDeadline())
-    this.deadline = Number.isFinite(deadline) ? Option.some(deadline) : Option.none()
-    calls.set(this.signal, this)
+    this.deadlineAt = Number.isFinite(deadline) ? deadline : Number.POSITIVE_INFINITY
+    const { signal } = this as { signal: PeerSignal.PeerSignal & { [callKey]?: CallState } }
+    signal[callKey] = this
     raw.on("error", ignore)
     raw.on("cancelled", (reason: unknown) => this.#onCancelled(reason))
     if (raw.cancelled) this.#onCancelled(undefined)
+  }
+
+  get deadline(): Option.Option<number> {
+    return this.deadlineAt === Number.POSITIVE_INFINITY ? Option.none() : Option.some(this.deadlineAt)
   }
 
   get metadata(): Metadata {
@@ -148,15 +147,15 @@ export class CallState implements ServerCall, Entry {
 
   /** grpc-js says nothing: past the deadline it was the deadline, and otherwise the peer. */
   #guessed(): CancelReason {
-    const at = Option.getOrUndefined(this.deadline)
-    return at !== undefined && this.#clock.currentTimeMillisUnsafe() >= at
+    const at = this.deadlineAt
+    return at !== Number.POSITIVE_INFINITY && this.#clock.currentTimeMillisUnsafe() >= at
       ? CancelReason.Deadline({ at, origin: "remote", scope: this.method })
       : CancelReason.ClientGone({ transport: this.transport })
   }
 
   // ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-  readonly stop = (reason: CancelReason): void => {
+  stop(reason: CancelReason): void {
     if (this.answered) return
     this.#note(reason)
     this.signal.stopUnsafe(reason)
@@ -179,29 +178,35 @@ export class CallState implements ServerCall, Entry {
     this.observerFailure = this.#table.tell({ id, method, transport, reason, phase })
   }
 
-  readonly cancel: ServerCall["cancel"] = (status) =>
-    Effect.sync(() => {
-      if (this.answered || this.ended !== undefined) return false
-      this.chosen = new GrpcError(status)
-      this.stop(CancelReason.Requested({ message: status.details }))
-      return true
-    })
+  get cancel(): ServerCall["cancel"] {
+    return (status) =>
+      Effect.sync(() => {
+        if (this.answered || this.ended !== undefined) return false
+        this.chosen = new GrpcError(status)
+        this.stop(CancelReason.Requested({ message: status.details }))
+        return true
+      })
+  }
 
   // ── to the transport ───────────────────────────────────────────────────────────────────────────────────────
 
-  readonly sendHeaders: ServerCall["sendHeaders"] = (headers) =>
-    Effect.flatMap(this.#checked(headers, "headers"), (metadata) =>
-      Effect.sync(() => {
-        if (this.over || this.answered) return
-        this.phase = "responding"
-        this.raw.sendMetadata(metadata)
-      })
-    )
+  get sendHeaders(): ServerCall["sendHeaders"] {
+    return (headers) =>
+      Effect.flatMap(this.#checked(headers, "headers"), (metadata) =>
+        Effect.sync(() => {
+          if (this.over || this.answered) return
+          this.phase = "responding"
+          this.raw.sendMetadata(metadata)
+        })
+      )
+  }
 
-  readonly setTrailers: ServerCall["setTrailers"] = (trailers) =>
-    Effect.map(this.#checked(trailers, "trailers"), (metadata) => {
-      this.trailers = metadata
-    })
+  get setTrailers(): ServerCall["setTrailers"] {
+    return (trailers) =>
+      Effect.map(this.#checked(trailers, "trailers"), (metadata) => {
+        this.trailers = metadata
+      })
+  }
 
   #checked(input: MetadataInput, what: string): Effect.Effect<Metadata, GrpcError> {
     return Effect.suspend(() => {
@@ -271,11 +276,13 @@ export class CallState implements ServerCall, Entry {
 
   #hand({ code, details, trailers }: Outgoing, answer: Buffer | undefined): void {
     const { raw } = this
+    if (code === Code.OK) {
+      if (this.#respond === undefined) raw.end?.(trailers)
+      else this.#respond(null, answer ?? null, trailers)
+      return
+    }
     const error = { code, details, ...(trailers === undefined ? {} : { metadata: trailers }) }
-    if (this.#respond === undefined) {
-      if (code === Code.OK) raw.end?.(trailers)
-      else raw.emit("error", error)
-    } else if (code === Code.OK) this.#respond(null, answer ?? null, trailers)
+    if (this.#respond === undefined) raw.emit("error", error)
     else this.#respond(error)
   }
 
@@ -304,7 +311,9 @@ export class CallState implements ServerCall, Entry {
     return this.#asking(awaitPeerGone)
   }
 
-  readonly onPeerGone: ServerCall["onPeerGone"] = (effect) => this.#asking(onPeerGone(effect))
+  get onPeerGone(): ServerCall["onPeerGone"] {
+    return (effect) => this.#asking(onPeerGone(effect))
+  }
 
   get completed(): Effect.Effect<void> {
     return this.#asking(completed)

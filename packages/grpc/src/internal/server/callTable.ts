@@ -3,7 +3,7 @@
  *
  * Invariants
  * 1. What `admit` let in leaves exactly once, and the counters of server, method and peer follow it.
- * 2. A counter that falls to zero is dropped, so peers that are gone leave nothing behind.
+ * 2. Of the counters that have fallen to zero one at most is kept, so peers that are gone leave nothing behind.
  * 3. Who waits for the last call to end is told in the turn in which it ends.
  */
 import type { CancelReason } from "@curfew/reason"
@@ -28,6 +28,8 @@ export interface Entry extends LiveCall {
   readonly stop: (reason: CancelReason) => void
   /** Why it was cancelled, if it was. */
   readonly ended: CancelReason | undefined
+  /** The table's own: where it stands, or a negative number. */
+  place: number
 }
 
 /** A limit that stands against a call, and what its client is told. */
@@ -41,29 +43,71 @@ const refusal = (limit: LimitName, most: number): Refusal => ({
   details: `Too many ${limit}: ${most} may run at a time`
 })
 
+/**
+ * Counts by name. The last one that fell to zero stays until another does: a client with one call at a time would make
+ * and drop its counter for each, and a map that grows and shrinks all the time leaves its old tables to the collector.
+ */
 class Counter {
-  readonly #counts = new Map<string, number>()
+  readonly #counts = new Map<string, { readonly key: string; count: number }>()
+  #idle: string | undefined
 
   get(key: string): number {
-    return this.#counts.get(key) ?? 0
+    return this.#counts.get(key)?.count ?? 0
   }
 
   add(key: string, by: 1 | -1): void {
-    const count = this.get(key) + by
-    if (count === 0) this.#counts.delete(key)
-    else this.#counts.set(key, count)
+    const counter = this.#counts.get(key)
+    if (counter === undefined) {
+      this.#counts.set(key, { key, count: by })
+      return
+    }
+    counter.count += by
+    if (counter.count > 0 || this.#idle === key) return
+    const idle = this.#idle
+    this.#idle = key
+    if (idle !== undefined && this.get(idle) === 0) this.#counts.delete(idle)
+  }
+}
+
+/** Calls in no order, which come and go in constant time without the tables of a set. */
+class Entries {
+  readonly #entries: Array<Entry> = []
+
+  get size(): number {
+    return this.#entries.length
+  }
+
+  [Symbol.iterator](): Iterator<Entry> {
+    return this.#entries[Symbol.iterator]()
+  }
+
+  add(entry: Entry): void {
+    entry.place = this.#entries.length
+    this.#entries.push(entry)
+  }
+
+  /** False when it is not there. */
+  delete(entry: Entry): boolean {
+    const { place } = entry
+    if (place < 0) return false
+    entry.place = -1
+    const last = this.#entries.pop() as Entry
+    if (last === entry) return true
+    last.place = place
+    this.#entries[place] = last
+    return true
   }
 }
 
 export class CallTable implements ServerCalls {
   readonly options: ServerCallsOptions
-  readonly entries = new Set<Entry>()
+  readonly entries = new Entries()
   refusing = false
   readonly #limits: ResolvedConcurrency
   readonly #context: Context.Context<never>
   readonly #events: PubSub.PubSub<CallCancelled>
   readonly #methods = new Counter()
-  readonly #peers = new Counter()
+  readonly #peers = { grpc: new Counter(), tunnel: new Counter() }
   readonly #waiters = new Set<() => void>()
   #ids = 0
 
@@ -96,23 +140,27 @@ export class CallTable implements ServerCalls {
   /** The limit that stands against it, or `undefined` when it is in. */
   admit(entry: Entry): Refusal | undefined {
     const { calls, perMethod, perPeer } = this.#limits
-    const peer = peerOf(entry)
+    const peers = this.#peersOf(entry)
     if (this.entries.size >= calls) return refusal("concurrent calls", calls)
-    const ofMethod = this.#bound("perMethod", () => perMethod(entry.method))
+    const ofMethod = this.#bound("perMethod", perMethod, entry.method)
     // The other way round: where a function of the program's gives NaN nothing is let in.
     if (!(this.#methods.get(entry.method) < ofMethod))
       return refusal("concurrent calls of the method", ofMethod)
-    const ofPeer = this.#bound("perPeer", () => perPeer(entry.peer))
-    if (!(this.#peers.get(peer) < ofPeer)) return refusal("concurrent calls of the peer", ofPeer)
+    const ofPeer = this.#bound("perPeer", perPeer, entry.peer)
+    if (!(peers.get(entry.peer) < ofPeer)) return refusal("concurrent calls of the peer", ofPeer)
     this.entries.add(entry)
     this.#methods.add(entry.method, 1)
-    this.#peers.add(peer, 1)
+    peers.add(entry.peer, 1)
     return undefined
   }
 
-  #bound(name: "perMethod" | "perPeer", limit: () => number): number {
+  #peersOf({ transport }: Entry): Counter {
+    return transport === "tunnel" ? this.#peers.tunnel : this.#peers.grpc
+  }
+
+  #bound(name: "perMethod" | "perPeer", limit: (key: string) => number, key: string): number {
     try {
-      return limit()
+      return limit(key)
     } catch (error) {
       this.#threw(name, "the call is refused", error)
       return 0
@@ -140,7 +188,7 @@ export class CallTable implements ServerCalls {
   leave(entry: Entry): void {
     if (!this.entries.delete(entry)) return
     this.#methods.add(entry.method, -1)
-    this.#peers.add(peerOf(entry), -1)
+    this.#peersOf(entry).add(entry.peer, -1)
     if (this.entries.size === 0) for (const waiter of [...this.#waiters]) waiter()
   }
 
@@ -193,5 +241,3 @@ export class CallTable implements ServerCalls {
       for (const entry of [...this.entries]) entry.stop(reason)
     })
 }
-
-const peerOf = (entry: Entry): string => `${entry.transport} ${entry.peer}`

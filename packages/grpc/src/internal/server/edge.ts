@@ -4,15 +4,25 @@
  * Invariants
  * 1. A call that is let in leaves the table when its request has ended: its edge, its handler, and what they leave
  *    running in their name, whichever is last.
- * 2. The edge is masked: a cancel of its owner reaches the handler, whose answer the edge still has to write.
+ * 2. The handler's fiber is the only one of an ordinary call, and its last finalizer the edge; a cancel of the owner
+ *    reaches the handler, whose answer is still written.
  * 3. The edge writes one status, after everything that the handler wrote, or none when nobody is there.
  * 4. What a client cannot be told is logged, within the call's span.
  * 5. Nothing that a handler, a codec or an observer throws leaves this module.
+ * 6. What the calls of a method share is looked up once, when its service is made.
  */
 import { type CancelReason, describe } from "@curfew/reason"
-import { CurrentCell } from "@curfew/reason/CancelCell"
-import { DefaultOnDisconnect, policyOf, RequestContext, statusOf } from "@curfew/request"
-import * as Endpoint from "@curfew/request/Endpoint"
+import { type OnDisconnect, policyOf, statusOf } from "@curfew/request"
+import type { Answer } from "@curfew/request/Endpoint"
+import type { CallInfo } from "@curfew/request/OnDisconnect"
+import {
+  type Edge,
+  policyUnsafe,
+  requestUnsafe,
+  type ServedOptions,
+  type StateOptions,
+  startUnsafe
+} from "@curfew/request/Served"
 import { failureOf, Instant, Owner, reportUnhandled, TaskScope } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import {
@@ -25,8 +35,9 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
+import * as Exit from "effect/Exit"
+import * as References from "effect/References"
+import * as Tracer from "effect/Tracer"
 import { GrpcError } from "../../GrpcError.ts"
 import type { ServerOptions, Service } from "../../Server.ts"
 import { CurrentServerCalls } from "../../ServerCalls.ts"
@@ -54,7 +65,7 @@ import {
   statusOfError,
   type Told
 } from "./status.ts"
-import * as telemetry from "./telemetry.ts"
+import { isServerError, MethodMetrics, spanName, spanOptions } from "./telemetry.ts"
 
 export const makeService = (
   definition: ServiceDefinition,
@@ -62,10 +73,14 @@ export const makeService = (
   options: Options
 ): Effect.Effect<Service, never, Owner> =>
   Effect.gen(function* () {
-    const context = yield* Effect.context<Owner>()
-    const spawn = yield* TaskScope.makeRuntime(yield* Owner)
+    const services = yield* Effect.context<Owner>()
+    const owner = yield* Owner
+    // Flat: each call adds what is its own on top.
+    const context = Context.makeUnsafe<never>(new Map(services.mapUnsafe))
+    const clock = Context.get(context, Clock.Clock)
+    const traced = services.mapUnsafe.has(Tracer.TracerKey)
     const given = options.calls ?? (yield* CurrentServerCalls)
-    const table = given === undefined ? yield* CallTable.make({}, context) : (given as CallTable)
+    const table = given === undefined ? yield* CallTable.make({}, services) : (given as CallTable)
     const methodLimits = (options.methodLimits ?? {}) as Readonly<Record<string, ServerOptions["limits"]>>
     const wrapped: Record<string, AnyDefinition> = {}
     const implementation: UntypedServiceImplementation = {}
@@ -78,12 +93,19 @@ export const makeService = (
       const spec: MethodSpec = {
         definition: original,
         handler,
+        policy: policyOf(handler),
         kind: kindOf(original),
         options,
         limits: resolveLimits(methodLimits[name], options.limits),
         table,
         context,
-        spawn
+        clock,
+        owner,
+        traced,
+        metrics: {
+          grpc: new MethodMetrics(original.path, "grpc", context),
+          tunnel: new MethodMetrics(original.path, "tunnel", context)
+        }
       }
       // grpc-js tells handlers apart by what they are registered as, not by what they take.
       implementation[name] = ((raw: RawCall, respond?: Respond) => arrive(spec, raw, respond)) as never
@@ -100,164 +122,240 @@ export const isOwn = (service: Service): boolean => own.has(service)
 
 /** A call has come from the transport. */
 const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): void => {
-  const { context, kind, limits, table } = spec
-  const clock = Context.get(context, Clock.Clock)
-  const call = new CallState({
-    raw,
-    respond: streams(kind) ? undefined : respond,
-    method: spec.definition.path,
-    kind,
-    limits,
-    table,
-    clock
-  })
-  const unavailable = () => call.finish(outgoing(Code.UNAVAILABLE, "The server is shutting down"))
+  const { kind, table } = spec
+  const call = new CallState(spec, raw, streams(kind) ? undefined : respond)
   if (table.refusing) {
-    unavailable()
+    call.finish(unavailable)
     return
   }
+  const metrics = call.transport === "tunnel" ? spec.metrics.tunnel : spec.metrics.grpc
   const refused = table.admit(call)
   if (refused !== undefined) {
     const { details, limit } = refused
-    telemetry.refused(call, limit, context)
+    metrics.refused(limit)
     call.finish(outgoing(limitCode(spec, limit), details))
     return
   }
-  telemetry.started(call, context)
-  const leave = (): void => {
-    telemetry.left(call, context)
-    table.leave(call)
-  }
-  const task = spec.spawn(edge(spec, call, leave), {
-    // As its handler: to a shutdown they are one call.
-    name: call.method,
-    onNeverStarted: Effect.sync(() => {
-      unavailable()
-      leave()
-    })
-  })
-  if (task !== undefined) return
-  unavailable()
-  leave()
+  metrics.started()
+  if (served(spec, call, metrics)) return
+  call.finish(unavailable)
+  metrics.left()
+  table.leave(call)
 }
+
+const served = (spec: MethodSpec, call: CallState, metrics: MethodMetrics): boolean => {
+  try {
+    return new Serving(spec, call, metrics).start()
+  } catch (error) {
+    // The policy is a function of the program's. Who looks after the owner is told.
+    call.finish(outgoing(Code.INTERNAL, "The call could not be answered"))
+    TaskScope.spawnUnsafe(spec.owner, spec.context, Effect.die(error), { name: call.method })
+    return false
+  }
+}
+
+const unavailable: Outgoing = outgoing(Code.UNAVAILABLE, "The server is shutting down")
 
 const limitCode = ({ options, table }: MethodSpec, limit: LimitName): number =>
   table.statusOf(limit, options.limitStatus)
 
-/** The whole life of a call. */
-const edge = (spec: MethodSpec, call: CallState, leave: () => void): Effect.Effect<void> => {
-  const { context, limits, options } = spec
-  const clock = Context.get(context, Clock.Clock)
-  const body = Effect.withFiber<void, GrpcError>((fiber) => {
-    const cell = fiber.getRef(CurrentCell)
-    const deafen = cell?.listen((reason) => call.stop(reason)) ?? (() => {})
-    const disarm =
-      limits.time === Number.POSITIVE_INFINITY
-        ? () => {}
-        : Child.armUnsafe(context, clock, limits.time, () => call.exceeded("time"))
-    return Effect.ensuring(
-      Effect.flatMap(
-        Endpoint.run(handling(spec, call), {
-          method: call.method,
-          kind: streams(call.kind) ? "stream" : "request",
-          transport: call.transport,
-          peer: call.signal,
-          policy: policyOf(spec.handler),
-          deadline: deadlineOf(call, clock),
-          deadlineOrigin: "remote",
-          onDropped: (exit) => dropped(call, exit)
-        }) as Effect.Effect<Endpoint.Answer<unknown, unknown>>,
-        (answer) => conclude(spec, call, answer)
-      ),
-      Effect.sync(() => {
-        deafen()
-        disarm()
-        // Answered already, unless something broke on the way that nobody has foreseen.
-        call.finish(outgoing(Code.INTERNAL, "The call could not be answered"))
-      })
-    )
-  })
-  const { onRequestEnd } = options
-  const request: RequestContext.RequestOptions = {
-    id: call.id,
-    name: call.method,
-    onEnd: (record) => {
-      leave()
-      return onRequestEnd?.(record) ?? Effect.void
-    }
+/** A call that was let in, from its start to its answer: what its handler's fiber does for the edge. */
+class Serving implements Edge<unknown, unknown>, ServedOptions<unknown, unknown>, StateOptions {
+  readonly method: string
+  readonly kind: CallInfo["kind"]
+  readonly transport: CallInfo["transport"]
+  readonly policy: OnDisconnect
+  readonly deadline: Instant.Instant | undefined
+  readonly request: ReturnType<typeof requestUnsafe>
+  readonly #spec: MethodSpec
+  readonly #call: CallState
+  readonly #metrics: MethodMetrics
+  #span: Tracer.Span | undefined
+  #disarm: (() => void) | undefined
+
+  constructor(spec: MethodSpec, call: CallState, metrics: MethodMetrics) {
+    this.method = call.method
+    this.kind = streams(spec.kind) ? "stream" : "request"
+    this.transport = call.transport
+    this.#spec = spec
+    this.#call = call
+    this.#metrics = metrics
+    this.policy = policyUnsafe(spec.policy, spec.context, this)
+    this.request = requestUnsafe(this, spec.context)
+    const { deadlineAt } = call
+    this.deadline =
+      deadlineAt === Number.POSITIVE_INFINITY
+        ? undefined
+        : ((Instant.nowOf(spec.clock) + this.#left) as Instant.Instant)
   }
-  // What fails has been answered, and logged where nobody foresaw it: it fails for the eyes of the span alone.
-  return Effect.uninterruptible(Effect.ignore(RequestContext.run(request, telemetry.traced(call, body))))
-}
 
-const deadlineOf = (call: CallState, clock: Clock.Clock): Instant.Instant | undefined => {
-  const at = Option.getOrUndefined(call.deadline)
-  if (at === undefined) return undefined
-  const left = at - clock.currentTimeMillisUnsafe()
-  return (Instant.nowOf(clock) + left) as Instant.Instant
-}
+  /** Milliseconds until the client's deadline. */
+  get #left(): number {
+    const { deadlineAt } = this.#call
+    return deadlineAt === Number.POSITIVE_INFINITY
+      ? deadlineAt
+      : deadlineAt - this.#spec.clock.currentTimeMillisUnsafe()
+  }
 
-/** An exit that no client takes any more. That the handler says a status is no news then. */
-const dropped = (call: CallState, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
-  const failure = exit._tag === "Failure" ? failureOf(exit.cause) : undefined
-  if (failure === undefined) return Effect.void
-  const said = Cause.hasDies(failure) ? undefined : spoken(Cause.squash(failure))
-  return said === undefined
-    ? reportUnhandled("abandoned work", call.method, failure, call.ended)
-    : Effect.logDebug(`Nobody was there for the status ${said.code} of ${call.method}: ${said.details}`)
-}
+  start(): boolean {
+    const { clock, context, limits } = this.#spec
+    const call = this.#call
+    const started = startUnsafe(this.#traced(handling(this.#spec, call)), this)
+    if (!started || call.answered || call.over) return started
+    // The earlier of the two ends the call; with both at hand a timer would stand for nothing.
+    if (limits.time < this.#left) {
+      this.#disarm = Child.armUnsafe(context, clock, limits.time, () => call.exceeded("time"))
+    }
+    return true
+  }
 
-// ── the answer ───────────────────────────────────────────────────────────────────────────────────────────────
+  // ── what the call and its request are made with ────────────────────────────────────────────────────────────
 
-const conclude = (
-  spec: MethodSpec,
-  call: CallState,
-  answer: Endpoint.Answer<unknown, unknown>
-): Effect.Effect<void, GrpcError> =>
-  Effect.gen(function* () {
-    const told = statusOfAnswer(spec, call, answer)
+  get edge(): this {
+    return this
+  }
+
+  get peer(): CallState["signal"] {
+    return this.#call.signal
+  }
+
+  get owner(): MethodSpec["owner"] {
+    return this.#spec.owner
+  }
+
+  get context(): MethodSpec["context"] {
+    return this.#spec.context
+  }
+
+  get id(): string {
+    return this.#call.id
+  }
+
+  get name(): string {
+    return this.method
+  }
+
+  get onEnd(): StateOptions["onEnd"] {
+    return this.#spec.options.onRequestEnd
+  }
+
+  onEnded(): void {
+    this.#metrics.left()
+    this.#spec.table.leave(this.#call)
+  }
+
+  // ── what the call is told ──────────────────────────────────────────────────────────────────────────────────
+
+  cancelled(reason: CancelReason): void {
+    this.#call.noteEnd(reason)
+  }
+
+  neverStarted(): Effect.Effect<void> | undefined {
+    this.#call.finish(unavailable)
+    return this.#end()
+  }
+
+  /** An exit that no client takes any more. That the handler says a status is no news then. */
+  dropped(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    const call = this.#call
+    const failure = exit._tag === "Failure" ? failureOf(exit.cause) : undefined
+    if (failure === undefined) return Effect.void
+    const said = Cause.hasDies(failure) ? undefined : spoken(Cause.squash(failure))
+    return said === undefined
+      ? reportUnhandled("abandoned work", call.method, failure, call.ended)
+      : Effect.logDebug(`Nobody was there for the status ${said.code} of ${call.method}: ${said.details}`)
+  }
+
+  answer(answer: Answer<unknown, unknown>, early: boolean): Effect.Effect<void> | undefined {
+    const call = this.#call
+    const told = statusOfAnswer(this.#spec, call, answer)
     const { status } = told
     // The answer first: a logger has no say in it.
     const thrown = call.finish(status, told.bytes)
-    if (told.unforeseen !== undefined) {
-      yield* Effect.logError(`${status.details} (${call.method}).`, told.unforeseen)
-    }
-    if (thrown !== undefined) {
-      yield* Effect.logError(`The answer of ${call.method} could not be handed over.`, Cause.fail(thrown))
-    }
-    if (call.observerFailure !== undefined) {
-      const failure = Cause.fail(call.observerFailure)
-      yield* Effect.logError("The observer of cancellations threw. Catch what it may throw.", failure)
-    }
-    yield* Effect.annotateCurrentSpan("rpc.grpc.status_code", status.code)
-    if (answer._tag === "Cancelled" || answer._tag === "Dropped") {
+    const cancelled = answer._tag === "Cancelled" || answer._tag === "Dropped"
+    if (cancelled) {
       call.noteEnd(answer.reason)
-      const reason = answer.reason._tag
-      yield* Effect.annotateCurrentSpan("curfew.cancel.reason", reason)
-      yield* Effect.logDebug(`${call.method} was cancelled: ${describe(answer.reason)}`)
-      telemetry.cancelled(call, reason, spec.context)
-      if (call.handling && (yield* waitedFor(spec, call))) telemetry.abandoned(call, spec.context)
+      this.#metrics.cancelled(answer.reason._tag)
+      // The edge waited for the handler's clean-up, which has overrun its budget.
+      if (early && (this.policy === "cancel" || typeof this.policy === "object")) this.#metrics.abandoned()
     } else {
-      telemetry.completed(call, status.code, spec.context)
+      this.#metrics.completed(status.code)
+      if (told.unforeseen === undefined && thrown === undefined && call.observerFailure === undefined) {
+        this.#endSpan(status, undefined)
+        return this.#end()
+      }
     }
-    if (telemetry.isServerError(status.code)) {
-      return yield* new GrpcError({ code: status.code, details: status.details, method: call.method })
-    }
-  })
+    this.#disarm?.()
+    const { method } = call
+    const said = sayAll([
+      told.unforeseen && Effect.logError(`${status.details} (${method}).`, told.unforeseen),
+      thrown === undefined
+        ? undefined
+        : Effect.logError(`The answer of ${method} could not be handed over.`, Cause.fail(thrown)),
+      call.observerFailure === undefined
+        ? undefined
+        : Effect.logError(
+            "The observer of cancellations threw. Catch what it may throw.",
+            Cause.fail(call.observerFailure)
+          ),
+      cancelled ? Effect.logDebug(`${method} was cancelled: ${describe(answer.reason)}`) : undefined
+    ])
+    const span = this.#span
+    return Effect.ensuring(
+      span === undefined ? said : Effect.withParentSpan(said, span),
+      Effect.suspend(() => {
+        this.#endSpan(status, cancelled ? answer.reason : undefined)
+        return this.#end() ?? Effect.void
+      })
+    )
+  }
 
-/** Whether the edge waited for the handler's clean-up: what runs still has overrun its budget then. */
-const waitedFor = (spec: MethodSpec, call: CallState): Effect.Effect<boolean> =>
-  Effect.map(DefaultOnDisconnect, (otherwise) => {
-    const kind = streams(call.kind) ? "stream" : "request"
-    const { method, transport } = call
-    const policy = policyOf(spec.handler) ?? otherwise({ method, kind, transport })
-    return policy === "cancel" || typeof policy === "object"
-  })
+  /** The edge is done with the call; the table lets go of it when nobody holds its request any more. */
+  #end(): Effect.Effect<void> | undefined {
+    this.#disarm?.()
+    this.#disarm = undefined
+    return this.request.finishUnsafe()
+  }
+
+  // ── the span ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  #traced(body: Effect.Effect<unknown, unknown>): Effect.Effect<unknown, unknown> {
+    const call = this.#call
+    const options = spanOptions(call, this.#spec.traced)
+    if (options === undefined) return body
+    return Effect.flatMap(Effect.makeSpan(spanName(call), options), (span) => {
+      this.#span = span
+      return Effect.withParentSpan(body, span)
+    })
+  }
+
+  #endSpan({ code, details }: Outgoing, reason: CancelReason | undefined): void {
+    const span = this.#span
+    if (span === undefined) return
+    const { clock, context } = this.#spec
+    span.attribute("rpc.grpc.status_code", code)
+    if (reason !== undefined) span.attribute("curfew.cancel.reason", reason._tag)
+    const exit = isServerError(code)
+      ? Exit.fail(new GrpcError({ code, details, method: this.#call.method }))
+      : Exit.void
+    const timed = Context.get(context, References.TracerTimingEnabled)
+    span.end(timed ? clock.currentTimeNanosUnsafe() : 0n, exit)
+  }
+}
+
+const sayAll = (said: ReadonlyArray<Effect.Effect<void> | undefined>): Effect.Effect<void> =>
+  Effect.forEach(
+    said.filter((line) => line !== undefined),
+    (line) => line,
+    { discard: true }
+  )
+
+// ── the answer ───────────────────────────────────────────────────────────────────────────────────────────────
 
 const statusOfAnswer = (
   spec: MethodSpec,
   call: CallState,
-  answer: Endpoint.Answer<unknown, unknown>
+  answer: Answer<unknown, unknown>
 ): Told & { readonly bytes?: Buffer | undefined } => {
   switch (answer._tag) {
     case "Value": {

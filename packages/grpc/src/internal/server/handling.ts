@@ -2,50 +2,45 @@
  * The handler of a call as one effect, which reads the request and writes the messages of a stream.
  *
  * Invariants
- * 1. It has a scope of its own, inside the call's.
+ * 1. It runs in the call's scope, which is its own.
  * 2. What the handler throws, or gives in place of an effect or a stream, is a defect of it.
  * 3. Messages go out in order, each when the peer has taken the one before.
  */
-import { CurrentCell } from "@curfew/reason/CancelCell"
 import { status as Code } from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Stream from "effect/Stream"
 import { GrpcError } from "../../GrpcError.ts"
 import type { CallState } from "./callState.ts"
 import { type MethodSpec, streams } from "./method.ts"
 import { decoded, requestsOf } from "./requests.ts"
 
-/** The handler as one effect, in a scope of its own. The value is what a single answer is. */
-export const handling = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknown> => {
-  const { definition, handler, kind } = spec
+/** The handler as one effect. The value is what a single answer is. */
+export const handling = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknown> =>
+  Effect.suspend(() => begun(spec, call))
+
+const begun = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknown> => {
+  const { definition, kind } = spec
   const decode = definition.requestDeserialize
-  const run = Effect.gen(function* () {
-    const request =
-      kind === "unary" || kind === "serverStream"
-        ? yield* decoded(call, decode, call.raw.request)
-        : requestsOf(call, decode)
-    if (call.phase === "waiting") call.phase = "running"
-    const result = handler(request, call)
-    if (streams(kind)) {
-      if (!Stream.isStream(result)) return yield* Effect.die(wrongResult(call, "Stream"))
-      return yield* written(spec, call, result as Stream.Stream<unknown, unknown>)
-    }
-    if (!Effect.isEffect(result)) return yield* Effect.die(wrongResult(call, "Effect"))
-    return yield* result as Effect.Effect<unknown, unknown>
-  })
-  return Effect.withFiber((fiber) => {
-    call.handling = true
-    // The handler's own cell hears of every cancel: its deadline and its owner have no other way to tell the call.
-    const deafen = fiber.getRef(CurrentCell)?.listen((reason) => call.noteEnd(reason)) ?? (() => {})
-    return Effect.ensuring(
-      Effect.scoped(run),
-      Effect.sync(() => {
-        deafen()
-        call.handling = false
-      })
-    )
-  })
+  if (kind !== "unary" && kind !== "serverStream") return handled(spec, call, requestsOf(call, decode))
+  const request = decoded(call, decode, call.raw.request)
+  return Exit.isExit(request) && request._tag === "Success"
+    ? handled(spec, call, request.value)
+    : Effect.flatMap(request, (value) => handled(spec, call, value))
+}
+
+const handled = (spec: MethodSpec, call: CallState, request: unknown): Effect.Effect<unknown, unknown> => {
+  if (call.phase === "waiting") call.phase = "running"
+  const result = spec.handler(request, call)
+  if (!streams(spec.kind)) {
+    return Effect.isEffect(result)
+      ? (result as Effect.Effect<unknown, unknown>)
+      : Effect.die(wrongResult(call, "Effect"))
+  }
+  return Stream.isStream(result)
+    ? written(spec, call, result as Stream.Stream<unknown, unknown>)
+    : Effect.die(wrongResult(call, "Stream"))
 }
 
 const wrongResult = (call: CallState, wanted: "Effect" | "Stream"): Error =>

@@ -273,6 +273,7 @@ class Running<E, R> {
       method: definition.path,
       peer: call.getPeer(),
       transport: "grpc",
+      place: -1,
       get ended() {
         return ended
       },

@@ -4,16 +4,18 @@
  * Invariants
  * 1. It is made once, when the service is made; nothing of it changes with a call.
  */
+import type { OnDisconnect } from "@curfew/request"
 import type { Owner } from "@curfew/scope"
 import type { MethodDefinition } from "@grpc/grpc-js"
+import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
 import type { ServerOptions } from "../../Server.ts"
 import type { MethodKind } from "../../Service.ts"
 import type { CallState } from "./callState.ts"
 import type { CallTable } from "./callTable.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import { Encoded } from "./requests.ts"
+import type { MethodMetrics } from "./telemetry.ts"
 
 export type AnyHandler = (request: unknown, call: CallState) => unknown
 export type AnyDefinition = MethodDefinition<unknown, unknown>
@@ -27,11 +29,14 @@ export interface MethodSpec {
   readonly options: Options
   readonly limits: ResolvedLimits
   readonly table: CallTable
-  readonly context: Context.Context<Owner>
-  readonly spawn: <A, E>(
-    work: Effect.Effect<A, E>,
-    options: { readonly name: string; readonly onNeverStarted: Effect.Effect<unknown> }
-  ) => unknown
+  readonly context: Context.Context<never>
+  readonly clock: Clock.Clock
+  readonly owner: Owner["Service"]
+  /** The handler's mark. */
+  readonly policy: OnDisconnect | undefined
+  /** A tracer was provided. */
+  readonly traced: boolean
+  readonly metrics: { readonly grpc: MethodMetrics; readonly tunnel: MethodMetrics }
 }
 
 export const kindOf = ({ requestStream, responseStream }: AnyDefinition): MethodKind =>

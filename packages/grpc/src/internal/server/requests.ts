@@ -13,6 +13,7 @@ import { statusOf } from "@curfew/request"
 import { status as Code } from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Stream from "effect/Stream"
 import { GrpcError } from "../../GrpcError.ts"
 import type { Completeness, RequestStream } from "../../Server.ts"
@@ -29,28 +30,27 @@ export class Encoded {
   }
 }
 
-/** Decodes a request, or says to the client that it could not be, and to the log why. */
+/** Decodes a request, at once, or says to the client that it could not be, and to the log why. */
 export const decoded = <Req>(
   call: CallState,
   decode: (bytes: Buffer) => Req,
   message: unknown
-): Effect.Effect<Req, GrpcError> =>
-  Effect.suspend(() => {
-    const { bytes } = message as Encoded
-    call.requestMessages++
-    call.requestBytes += bytes.length
-    if (call.requestBytes > call.limits.requestBytes) return tooMuch(call, "requestBytes")
-    if (call.requestMessages > call.limits.requests) return tooMuch(call, "requests")
-    try {
-      return Effect.succeed(decode(bytes))
-    } catch (error) {
-      const details = "The request could not be decoded"
-      return Effect.andThen(
-        Effect.logWarning(`${details}. Check that both ends use the same definition.`, Cause.fail(error)),
-        new GrpcError({ code: Code.INTERNAL, details, method: call.method })
-      )
-    }
-  })
+): Effect.Effect<Req, GrpcError> => {
+  const { bytes } = message as Encoded
+  call.requestMessages++
+  call.requestBytes += bytes.length
+  if (call.requestBytes > call.limits.requestBytes) return tooMuch(call, "requestBytes")
+  if (call.requestMessages > call.limits.requests) return tooMuch(call, "requests")
+  try {
+    return Exit.succeed(decode(bytes))
+  } catch (error) {
+    const details = "The request could not be decoded"
+    return Effect.andThen(
+      Effect.logWarning(`${details}. Check that both ends use the same definition.`, Cause.fail(error)),
+      new GrpcError({ code: Code.INTERNAL, details, method: call.method })
+    )
+  }
+}
 
 const tooMuch = (call: CallState, limit: "requests" | "requestBytes"): Effect.Effect<never, GrpcError> => {
   call.exceeded(limit)

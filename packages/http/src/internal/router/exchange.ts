@@ -11,7 +11,7 @@ import type * as Context from "effect/Context"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type { EdgeRecord, EdgeRequest, Outcome } from "../../EdgeRecord.ts"
-import { countEnd, countStart, pathOf } from "../counting.ts"
+import { pathOf, type Series, seriesOf } from "../counting.ts"
 import type { Client } from "./watching.ts"
 
 /** What the end of its server is to a request. */
@@ -23,6 +23,7 @@ export class Exchange {
   readonly request: HttpServerRequest.HttpServerRequest
   readonly client: Client
   readonly #services: Context.Context<never>
+  readonly #series: Series
   #status: number | undefined
   #length = 0
   #streams = false
@@ -53,7 +54,8 @@ export class Exchange {
     const url = request.originalUrl.replace(/^[a-z]+:\/\/[^/?#]*/i, "")
     const { transport } = client
     this.known = { id, method: request.method, route, url, path: pathOf(url), transport }
-    countStart(this.known, services)
+    this.#series = seriesOf(route, transport)
+    this.#series.start(services)
   }
 
   get gone(): boolean {
@@ -127,7 +129,7 @@ export class Exchange {
         whole
       }
     }
-    countEnd(record, this.#services)
+    this.#series.end(record, this.#services)
     return record
   }
 

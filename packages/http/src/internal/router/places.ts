@@ -12,13 +12,17 @@ import type { Duplex } from "node:stream"
 import type { CancelReason } from "@curfew/reason"
 import * as Effect from "effect/Effect"
 import type { NodeServer } from "../listening.ts"
-import { isHttp2, type NodeRequest, type NodeResponse } from "../peer.ts"
+import { isHttp2, isOver, type NodeRequest, type NodeResponse } from "../peer.ts"
 import type { Entry, Table } from "../table.ts"
+import { afterTurn } from "../turn.ts"
 
 /** An edge that has the request. */
 export type Holder = Pick<Entry, "stop" | "abandon">
 
 class Place implements Entry {
+  entered = false
+  before: Entry | undefined = undefined
+  after: Entry | undefined = undefined
   readonly id: string
   readonly method: string
   readonly url: string
@@ -65,11 +69,16 @@ class Place implements Entry {
   }
 }
 
-const places = new WeakMap<object, Place>()
+/** On the request itself: of a weak map the collector would keep what is in it for longer than the requests. */
+const placeOf = /* @__PURE__ */ Symbol("@curfew/http/place")
+
+interface Placed {
+  [placeOf]?: Place
+}
 
 /** Keeps the place of a request, where its server has one for it. Returns the release. */
 export const hold = (source: object, holder: Holder): (() => void) =>
-  places.get(source)?.hold(holder) ?? (() => {})
+  (source as Placed)[placeOf]?.hold(holder) ?? (() => {})
 
 /** Puts all requests of a server into a table. To be called before anybody listens to its requests. */
 export const enterAll = (given: NodeServer, table: Table): void => {
@@ -81,16 +90,24 @@ export const enterAll = (given: NodeServer, table: Table): void => {
       if (!http2 && !response.headersSent) response.setHeader("connection", "close")
     }
     const place = new Place(table, request, http2 ? "http2" : "http1", closing)
-    places.set(request, place)
-    response.once("finish", place.over)
-    response.once("close", place.over)
+    ;(request as Placed)[placeOf] = place
+    const turned = (): void => {
+      if (isOver(response)) {
+        place.over()
+        return
+      }
+      response.on("finish", place.over)
+      response.on("close", place.over)
+    }
+    // Most answers are out in the turn in which their requests came.
+    afterTurn({ turned })
     if (table.refusing) closing()
   }
   server.on("request", enter)
   server.on("checkContinue", enter)
   server.on("upgrade", (request: IncomingMessage, socket: Duplex) => {
     const place = new Place(table, request, "ws", () => {})
-    places.set(request, place)
+    ;(request as Placed)[placeOf] = place
     socket.once("close", place.over)
   })
 }

@@ -14,6 +14,7 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import type { EdgeOptions, EdgeRoute } from "../../HttpEdge.ts"
+import { Deadlines } from "../deadlines.ts"
 import { serve } from "./serving.ts"
 import { merge, type RouteSettings, settingsOf } from "./settings.ts"
 
@@ -27,6 +28,7 @@ interface Shared {
   readonly router: Router
   readonly owner: TaskScope.TaskScope
   readonly nextId: () => string
+  readonly deadlines: Deadlines
   readonly onRoute: (route: EdgeRoute) => void
 }
 
@@ -40,6 +42,7 @@ export const edgeOf = (
   router: Router,
   owner: TaskScope.TaskScope,
   options: EdgeOptions,
+  context: Context.Context<never>,
   onRoute: (route: EdgeRoute) => void = () => {}
 ): Router => {
   const around = (router as Edged)[edged]
@@ -51,7 +54,7 @@ export const edgeOf = (
     ids++
     return `http-${ids}`
   }
-  return view({ router, owner, nextId, onRoute }, options, "")
+  return view({ router, owner, nextId, deadlines: new Deadlines(context), onRoute }, options, "")
 }
 
 const view = (shared: Shared, options: EdgeOptions, prefix: string): Router => {
@@ -98,13 +101,14 @@ const add = (
     const alone = yield* HttpRouter.make
     yield* alone.addAll([route]) as Effect.Effect<void>
     const app = alone.asHttpEffect() as Effect.Effect<HttpServerResponse.HttpServerResponse, unknown>
-    const { nextId, owner, router } = shared
+    const { deadlines, nextId, owner, router } = shared
     const handler = serve({
       name,
       settings,
       options,
       owner,
       nextId,
+      deadlines,
       app: route.uninterruptible ? Effect.uninterruptible(app) : app
     })
     // Masked: a request whose client left before its handler starts has a policy and a record, too.

@@ -21,10 +21,12 @@ import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import type { EdgeOptions } from "../../HttpEdge.ts"
 import { httpStatus, notATime } from "../answers.ts"
 import { beating } from "../beating.ts"
+import type { Deadlines } from "../deadlines.ts"
 import { deadlineOf, earlier } from "./deadline.ts"
 import { Exchange, shutdown } from "./exchange.ts"
 import { logFailure, logRecord, threw } from "./logging.ts"
@@ -40,6 +42,7 @@ export interface Served {
   readonly options: EdgeOptions
   readonly owner: TaskScope.TaskScope
   readonly nextId: () => string
+  readonly deadlines: Deadlines
   /** The route with its middleware. */
   readonly app: Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, never>
 }
@@ -76,8 +79,9 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
       onEnd: (base) => {
         leave()
         const told = exchange.end(base)
-        const logged = options.accessLog === false ? Effect.void : logRecord(told)
-        return Effect.andThen(logged, options.onRecord?.(told) ?? Effect.void)
+        const { accessLog, onRecord } = options
+        if (accessLog === false) return onRecord === undefined ? Effect.void : onRecord(told)
+        return Effect.andThen(logRecord(told), onRecord?.(told) ?? Effect.void)
       }
     }
     return Effect.flatMap(RequestContext.make(record), (context) => {
@@ -148,11 +152,7 @@ const answer = (
     owner,
     classify: (cause: Cause.Cause<never>) => classify(exchange, cause)
   }
-  const labelled = Effect.annotateLogs(
-    Effect.andThen(Effect.annotateCurrentSpan("curfew.request.id", context.id), closingItsScope(served.app)),
-    "request",
-    context.id
-  )
+  const labelled = inItsScope(served.app, context.id)
   const running = RequestContext.provide(context)(
     Endpoint.run(labelled, {
       ...call,
@@ -160,6 +160,7 @@ const answer = (
       policy: upgrading ? settings.streamPolicy : settings.policy,
       deadline: at,
       deadlineOrigin: origin,
+      timer: (until, fire) => served.deadlines.arm(Math.ceil(until - now), until, fire),
       onDropped: (exit) => dropped(exchange, exit)
     })
   ) as Effect.Effect<Endpoint.Answer<Response, unknown>>
@@ -187,13 +188,23 @@ const answer = (
 
 /**
  * Gives a handler a part of the request's `Scope`, which ends with the handler where that was interrupted: guards in it ask
- * the fiber that closes it, and the request's own was not cancelled. An answer keeps it open until it is out.
+ * the fiber that closes it, and the request's own was not cancelled. An answer keeps it open until it is out. Its log lines
+ * and its span say which request it is.
  */
-const closingItsScope = <A, E>(app: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+const inItsScope = <A, E>(app: Effect.Effect<A, E>, id: string): Effect.Effect<A, E> =>
   Effect.withFiber((fiber) => {
-    const scope = Scope.forkUnsafe(Context.getUnsafe(fiber.context, Scope.Scope))
-    return Effect.onExit(Effect.provideService(app, Scope.Scope, scope), (exit) =>
-      exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause) ? Scope.close(scope, exit) : Effect.void
+    const { context } = fiber
+    const { span } = fiber.cache
+    if (span?._tag === "Span") span.attribute("curfew.request.id", id)
+    const scope = Scope.forkUnsafe(Context.getUnsafe(context as Context.Context<Scope.Scope>, Scope.Scope))
+    const given = Context.add(Context.add(context, Scope.Scope, scope), References.CurrentLogAnnotations, {
+      ...fiber.getRef(References.CurrentLogAnnotations),
+      request: id
+    })
+    return Effect.onExitPrimitive(
+      Effect.updateContext(app, () => given as Context.Context<never>),
+      (exit) =>
+        exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause) ? Scope.close(scope, exit) : undefined
     )
   })
 

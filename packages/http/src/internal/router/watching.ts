@@ -69,7 +69,8 @@ export const watch = (
     found = watched
     if (early) onTooLarge()
     const { peer, transport, unwatch } = watched
-    const { beat } = nodePort(source, response, watched)
+    const beat = (within: Duration.Duration): Effect.Effect<void> =>
+      nodePort(source, response, watched).beat(within)
     const left = (): CancelReason => {
       watched.leave(detailOf(source))
       return watched.gone() ?? CancelReason.ClientGone({ transport })

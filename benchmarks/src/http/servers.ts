@@ -1,0 +1,206 @@
+/**
+ * The same two handlers on every server, once bare and once behind an edge with its defaults: `GET /items/7`, a small JSON
+ * answer, and `POST /sums`, a small JSON body and an answer that can only be right when the body was read.
+ *
+ * Invariants:
+ * 1. Ours and the bare one differ in the edge alone: what reads, computes and answers is one function for both.
+ * 2. Everything of the edge is on: a policy, a deadline, records, counters, and its part in the server's shutdown.
+ */
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse
+} from "node:http"
+import { createServer as createHttp2Server, type Http2Server } from "node:http2"
+import { nodeEdge } from "@curfew/http"
+import { EdgeServer } from "@curfew/http/EdgeServer"
+import * as ExpressEdge from "@curfew/http/Express"
+import * as FastifyEdge from "@curfew/http/Fastify"
+import * as HonoEdge from "@curfew/http/Hono"
+import * as HttpEdge from "@curfew/http/HttpEdge"
+import { fetchHandler } from "@curfew/http/Web"
+import { cancellable } from "@curfew/request"
+import { Owner } from "@curfew/scope"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import { createAdaptorServer } from "@hono/node-server"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import type * as NetAddress from "effect/net/NetAddress"
+import express, { type Request as ExpressRequest, type Response as ExpressResponse } from "express"
+import Fastify, { type FastifyRequest } from "fastify"
+import { type Context, Hono } from "hono"
+
+/** How a server is built: by itself, or behind an edge. */
+export type Side = "bare" | "edge"
+
+/** Listens, and says where. */
+export type Build = (side: Side) => Promise<number>
+
+interface Sum {
+  readonly left: number
+  readonly right: number
+}
+
+const item = (id: string | undefined) => ({ id, name: "a small item", tags: ["one", "two"], price: 42 })
+const sum = ({ left, right }: Sum) => ({ sum: left + right, left, right })
+
+/** An edge as users have it: each of its options that costs something with each request. */
+const edgeOf = () => nodeEdge({ deadline: "30 seconds" })
+
+const listening = (server: Server | Http2Server): Promise<number> =>
+  new Promise((resolve) => {
+    server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port))
+  })
+
+const bodyOf = (request: IncomingMessage): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const parts: Array<Buffer> = []
+    request.on("data", (part: Buffer) => parts.push(part))
+    request.on("end", () => resolve(Buffer.concat(parts).toString()))
+    request.on("error", reject)
+  })
+
+const answer = (response: ServerResponse, value: unknown): void => {
+  const text = JSON.stringify(value)
+  response.setHeader("content-type", "application/json")
+  response.setHeader("content-length", Buffer.byteLength(text))
+  response.end(text)
+}
+
+const plain = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+  if (request.method === "POST") answer(response, sum(JSON.parse(await bodyOf(request))))
+  else answer(response, item(request.url?.slice("/items/".length)))
+}
+
+const node =
+  (create: (listener: RequestListener) => Server | Http2Server): Build =>
+  (side) => {
+    if (side === "bare") return listening(create((request, response) => void plain(request, response)))
+    const edge = edgeOf()
+    const server = create(edge.handle(cancellable(plain)))
+    edge.attach(server)
+    return listening(server)
+  }
+
+const http1 = node((listener) => createServer(listener))
+const http2 = node((listener) => createHttp2Server(listener as never))
+
+const onExpress: Build = (side) => {
+  const app = express()
+  const get = async (request: ExpressRequest, response: ExpressResponse) => {
+    response.json(item(request.params["id"] as string))
+  }
+  const post = async (request: ExpressRequest, response: ExpressResponse) => {
+    response.json(sum(request.body as Sum))
+  }
+  if (side === "bare") {
+    app.get("/items/:id", get)
+    app.post("/sums", express.json(), post)
+    return listening(createServer(app))
+  }
+  const edge = edgeOf()
+  app.get("/items/:id", ExpressEdge.route(edge, cancellable(get), { route: "/items/:id" }))
+  app.post("/sums", express.json(), ExpressEdge.route(edge, cancellable(post), { route: "/sums" }))
+  const server = createServer(app)
+  edge.attach(server)
+  return listening(server)
+}
+
+const onFastify: Build = async (side) => {
+  const app = Fastify()
+  const get = async (request: FastifyRequest) => item((request.params as { id: string }).id)
+  const post = async (request: FastifyRequest) => sum(request.body as Sum)
+  if (side === "bare") {
+    app.get("/items/:id", get)
+    app.post("/sums", post)
+  } else {
+    const edge = edgeOf()
+    app.get("/items/:id", FastifyEdge.route(edge, cancellable(get), { route: "/items/:id" }))
+    app.post("/sums", FastifyEdge.route(edge, cancellable(post), { route: "/sums" }))
+    edge.attach(app.server)
+  }
+  await app.listen({ port: 0, host: "127.0.0.1" })
+  return (app.server.address() as { port: number }).port
+}
+
+const onHono: Build = (side) => {
+  const app = new Hono()
+  const get = async (context: Context) => context.json(item(context.req.param("id")))
+  const post = async (context: Context) => context.json(sum(await context.req.json()))
+  if (side === "bare") {
+    app.get("/items/:id", get)
+    app.post("/sums", post)
+    return listening(createAdaptorServer(app) as Server)
+  }
+  const edge = edgeOf()
+  app.get("/items/:id", HonoEdge.route(edge, cancellable(get), { route: "/items/:id" }))
+  app.post("/sums", HonoEdge.route(edge, cancellable(post), { route: "/sums" }))
+  const server = createAdaptorServer(app) as Server
+  edge.attach(server)
+  return listening(server)
+}
+
+const onWeb: Build = (side) => {
+  const fetch = async (request: Request) =>
+    Response.json(
+      request.method === "POST"
+        ? sum((await request.json()) as Sum)
+        : item(request.url.slice(request.url.lastIndexOf("/") + 1))
+    )
+  if (side === "bare") return listening(createAdaptorServer({ fetch }) as Server)
+  const edge = edgeOf()
+  const server = createAdaptorServer({ fetch: fetchHandler(edge, cancellable(fetch)) }) as Server
+  edge.attach(server)
+  return listening(server)
+}
+
+const routes = Layer.mergeAll(
+  HttpRouter.add(
+    "GET",
+    "/items/:id",
+    cancellable(Effect.map(HttpRouter.params, ({ id }) => HttpServerResponse.jsonUnsafe(item(id))))
+  ),
+  HttpRouter.add(
+    "POST",
+    "/sums",
+    cancellable(
+      Effect.map(
+        Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => request.json),
+        (body) => HttpServerResponse.jsonUnsafe(sum(body as unknown as Sum))
+      )
+    )
+  )
+)
+
+const onEffect: Build = (side) =>
+  new Promise((resolve) => {
+    const announce = Layer.effectDiscard(
+      Effect.map(HttpServer.HttpServer, ({ address }) => resolve((address as NetAddress.InetAddress).port))
+    )
+    const app = side === "bare" ? routes : HttpEdge.edge({ deadline: "30 seconds", accessLog: false })(routes)
+    const server =
+      side === "bare"
+        ? NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })
+        : EdgeServer.layer({ port: 0 })
+    const main = Layer.mergeAll(
+      announce,
+      HttpRouter.serve(app as typeof routes, { disableLogger: true, disableListenLog: true })
+    ).pipe(Layer.provide(server), Layer.provide(Owner.layer()))
+    Effect.runFork(Layer.launch(main))
+  })
+
+export const servers: Readonly<Record<string, Build>> = {
+  "node:http": http1,
+  "node:http2": http2,
+  Express: onExpress,
+  Fastify: onFastify,
+  Hono: onHono,
+  "fetch handler": onWeb,
+  "Effect HttpServer": onEffect
+}

@@ -1,0 +1,139 @@
+/** Many of a thing at once, in a process of its own: tasks, waiters, scopes, and fibers of raw Effect as a yardstick. */
+import { CancelScope, Owner, TaskScope } from "@curfew/scope"
+import { SharedMap } from "@curfew/singleflight"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { answer, collect, cpuMicros } from "../harness/child.ts"
+
+export type Thing = "tasks" | "waiters" | "scopes" | "fibers"
+
+type Close = () => Promise<void>
+
+const wrong = (what: string): never => {
+  throw new Error(`A wrong result: ${what}.`)
+}
+
+const now = { startImmediately: true } as const
+
+const tasks = async (count: number): Promise<Close> => {
+  const scope = Scope.makeUnsafe()
+  const set = await Effect.runPromise(Scope.provide(TaskScope.make(), scope))
+  let cleaned = 0
+  const work = Effect.ensuring(
+    Effect.never,
+    Effect.sync(() => {
+      cleaned++
+    })
+  )
+  await Effect.runPromise(
+    Effect.gen(function* () {
+      for (let i = 0; i < count; i++) yield* set.spawn(work)
+    })
+  )
+  if (Effect.runSync(set.size) !== count) wrong("another number of tasks")
+  return async () => {
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+    if (cleaned !== count) wrong(`${cleaned} tasks of ${count} were cleaned up`)
+  }
+}
+
+const owner = Scope.makeUnsafe()
+const owned = await Effect.runPromise(Layer.buildWithScope(Owner.layer(), owner))
+
+const waiters = async (count: number): Promise<Close> => {
+  const map = await Effect.runPromise(
+    Effect.provide(
+      SharedMap.make((_: string) => Effect.never),
+      owned
+    )
+  )
+  const fibers = await Effect.runPromise(
+    Effect.gen(function* () {
+      const forked: Array<Fiber.Fiber<never, unknown>> = []
+      for (let i = 0; i < count; i++) forked.push(yield* Effect.forkDetach(map.get("key"), now))
+      return forked
+    })
+  )
+  if (Effect.runSync(map.observers("key")) !== count) wrong("another number of observers")
+  return async () => {
+    for (const fiber of fibers) fiber.interruptUnsafe()
+    await Effect.runPromise(Fiber.awaitAll(fibers))
+    if (Effect.runSync(map.observers("key")) !== 0) wrong("observers that stay")
+  }
+}
+
+const scopes = async (count: number): Promise<Close> => {
+  const open: Array<CancelScope.CancelScope> = []
+  const body = CancelScope.run((scope) => {
+    open.push(scope)
+    return Effect.never
+  })
+  const fibers = await Effect.runPromise(
+    Effect.gen(function* () {
+      const forked: Array<Fiber.Fiber<CancelScope.Outcome<never>>> = []
+      for (let i = 0; i < count; i++) forked.push(yield* Effect.forkDetach(body, now))
+      return forked
+    })
+  )
+  if (open.length !== count) wrong("another number of scopes")
+  return async () => {
+    for (const scope of open) Effect.runSync(scope.cancel())
+    const exits = await Effect.runPromise(Fiber.awaitAll(fibers))
+    if (!exits.every((exit) => exit._tag === "Success" && exit.value._tag === "Cancelled"))
+      wrong("a scope that was not cancelled")
+  }
+}
+
+const fibers = async (count: number): Promise<Close> => {
+  let cleaned = 0
+  const work = Effect.ensuring(
+    Effect.never,
+    Effect.sync(() => {
+      cleaned++
+    })
+  )
+  const forked = await Effect.runPromise(
+    Effect.gen(function* () {
+      const all: Array<Fiber.Fiber<never>> = []
+      for (let i = 0; i < count; i++) all.push(yield* Effect.forkDetach(work, now))
+      return all
+    })
+  )
+  return async () => {
+    for (const fiber of forked) fiber.interruptUnsafe()
+    await Effect.runPromise(Fiber.awaitAll(forked))
+    if (cleaned !== count) wrong(`${cleaned} fibers of ${count} were cleaned up`)
+  }
+}
+
+const things: Readonly<Record<Thing, (count: number) => Promise<Close>>> = { tasks, waiters, scopes, fibers }
+
+interface Asked {
+  readonly thing: Thing
+  readonly open: number
+  readonly times: number
+}
+
+answer({
+  /** Microseconds of processor to open one and to end it again, so many of them open together. */
+  time: async ({ open, thing, times }: Asked): Promise<number> => {
+    await collect()
+    const before = cpuMicros()
+    for (let i = 0; i < times; i++) await (await things[thing](open))()
+    return (cpuMicros() - before) / (times * open)
+  },
+  /** Bytes of heap that each holds. */
+  heap: async ({ open, thing, times }: Asked): Promise<number> => {
+    await collect()
+    const before = process.memoryUsage().heapUsed
+    const closing: Array<Close> = []
+    for (let i = 0; i < times; i++) closing.push(await things[thing](open))
+    await collect()
+    const bytes = (process.memoryUsage().heapUsed - before) / (open * times)
+    for (const close of closing) await close()
+    return bytes
+  }
+})
