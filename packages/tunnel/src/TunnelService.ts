@@ -69,7 +69,8 @@ export interface TunnelServiceOptions<in out I = undefined> extends TunnelOption
  * **Gotchas**
  *
  * `grpc.Server.tryShutdown` waits for tunnels, and tunnels do not end by themselves: `stop` the service first, or close its
- * scope. A `GrpcServer` of `@curfew/grpc` stops it by itself.
+ * scope. A `GrpcServer` of `@curfew/grpc` stops it by itself. Interceptors of the server see a tunnel's outer call and
+ * what comes in it, and not what goes out, where Node tells of the stream below.
  *
  * @stability unstable
  * @since 0.1.0

@@ -4,10 +4,11 @@
  * **Invariants**
  * 1. One frame is one gRPC message, or, where both ends announced it, a batch of frames is. The server announces it
  *    to a client that did, so that headers lost on the way to it cannot make the two disagree.
- * 2. What is written at once is one run of `write` calls; it is done when the last one's callback comes. grpc-js
- *    forgets the callbacks of a cancelled call, so the call's end completes a pending run too.
+ * 2. Where the HTTP/2 stream below a server's call is at hand, frames are written to it, as a run of messages; the call
+ *    itself sends the headers and the status, and nothing else. Otherwise they are written as messages of the call.
  * 3. `end` waits for the call to be over, so that nothing of it outlives the tunnel; the tunnel bounds that wait.
  */
+import type { ServerHttp2Stream } from "node:http2"
 import type { PeerCertificate } from "node:tls"
 import {
   type Client,
@@ -25,6 +26,7 @@ import { afterTurns } from "./bridge.ts"
 import { transportKey } from "./callObjects.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { allExtensions, announceExtensions, type Extensions, readExtensions } from "./extensions.ts"
+import { Ending, writeMessages, writeRun } from "./outerCall.ts"
 
 export const negotiateKey = "grpctunnel-negotiate"
 const negotiateOn = "on"
@@ -83,56 +85,6 @@ export const security = (call: ServerDuplexStream<Buffer, Buffer>): Security => 
     certificate: context?.sslPeerCertificate
   }
 }
-
-/** The part of a duplex that both ends have. */
-interface Writer {
-  readonly write: (bytes: Buffer, callback?: () => void) => boolean
-}
-
-/** Remembers how a call ended, and who waits for it. */
-export class Ending {
-  value: CarrierEnd | undefined
-  private readonly waiters = new Set<() => void>()
-
-  settle(end: CarrierEnd): boolean {
-    if (this.value !== undefined) return false
-    this.value = end
-    for (const waiter of this.waiters) waiter()
-    this.waiters.clear()
-    return true
-  }
-
-  wait(waiter: () => void): () => void {
-    this.waiters.add(waiter)
-    return () => this.waiters.delete(waiter)
-  }
-
-  readonly awaited: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    if (this.value !== undefined) return resume(Effect.void)
-    const forget = this.wait(() => resume(Effect.void))
-    return Effect.sync(forget)
-  })
-}
-
-const writeMessages =
-  (writer: Writer, ending: Ending) =>
-  (messages: ReadonlyArray<Buffer>, done: () => void): void => {
-    if (ending.value !== undefined) {
-      done()
-      return
-    }
-    let waiting = true
-    const finished = (): void => {
-      if (!waiting) return
-      waiting = false
-      forget()
-      done()
-    }
-    const forget = ending.wait(finished)
-    const last = messages.length - 1
-    for (let index = 0; index < last; index++) writer.write(messages[index] as Buffer)
-    writer.write(messages[last] as Buffer, finished)
-  }
 
 /** What takes the messages of a call apart; bytes that are no batch are the end of the carrier. */
 const reader = (
@@ -213,12 +165,16 @@ export const dial = (
 export const accept = (
   call: ServerDuplexStream<Buffer, Buffer>,
   headers: Metadata | undefined,
-  origin: TunnelOrigin<unknown>
+  origin: TunnelOrigin<unknown>,
+  stream?: ServerHttp2Stream
 ): Carrier => {
   const ending = new Ending()
   const batched = batches(call.metadata)
   const extensions = readExtensions(call.metadata)
   call.sendMetadata(announced(headers, batched, extensions))
+  // An interceptor may keep the headers back for a while: nothing is written before them.
+  const run = stream?.headersSent && !stream.destroyed ? stream : undefined
+  if (run !== undefined) run.on("error", () => undefined)
   let onEnd: ((end: CarrierEnd) => void) | undefined
   const over = (end: CarrierEnd) => {
     if (ending.settle(end)) onEnd?.(end)
@@ -251,8 +207,9 @@ export const accept = (
       if (ending.value !== undefined) return listener(ending.value)
       call.on("data", reader(batched, onFrame, listener))
     },
-    framing: batched ? "batches" : "frames",
-    write: writeMessages(call, ending),
+    framing:
+      run === undefined ? (batched ? "batches" : "frames") : batched ? "batches as messages" : "messages",
+    write: run === undefined ? writeMessages(call, ending) : writeRun(run, ending),
     end: (error) =>
       Effect.suspend(() => {
         if (ending.value !== undefined) return Effect.void

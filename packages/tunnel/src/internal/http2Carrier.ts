@@ -13,12 +13,12 @@ import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "nod
 import { status as Code, Metadata } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import { TunnelOpenError } from "../TunnelError.ts"
-import { afterTurn } from "./bridge.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import type { Connection } from "./connection.ts"
 import { allExtensions, readExtensions } from "./extensions.ts"
-import { announced, batches, Ending, negotiates } from "./grpcCarrier.ts"
+import { announced, batches, negotiates } from "./grpcCarrier.ts"
 import { MessageReader, type Unreadable } from "./messages.ts"
+import { Ending, writeRun } from "./outerCall.ts"
 import type { Target } from "./target.ts"
 
 export interface OwnCall {
@@ -176,25 +176,7 @@ export const dialOwn = (connection: Connection, call: OwnCall): Effect.Effect<Ca
             cancel()
           })
         },
-        write: (bytes, done) => {
-          if (ending.value !== undefined || stream.writableEnded || stream.destroyed) {
-            afterTurn(done)
-            return
-          }
-          let waiting = true
-          const taken = (): void => {
-            if (!waiting) return
-            waiting = false
-            forget()
-            done()
-          }
-          const forget = ending.wait(taken)
-          const last = bytes.length - 1
-          if (last > 0) stream.cork()
-          for (let index = 0; index < last; index++) stream.write(bytes[index])
-          stream.write(bytes[last], taken)
-          if (last > 0) stream.uncork()
-        },
+        write: writeRun(stream, ending),
         end: (error) =>
           Effect.suspend(() => {
             if (error === undefined) stream.end()

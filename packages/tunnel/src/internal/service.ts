@@ -30,7 +30,7 @@ import { accept, identity, paths } from "./grpcCarrier.ts"
 import { checkLimits, connectionWindow, serviceHandlers } from "./limits.ts"
 import type { Pooled } from "./pool.ts"
 import { changesKept, noCall, ReverseRegistry } from "./reverseRegistry.ts"
-import { widenServerWindows } from "./serverWindows.ts"
+import { claimStream, noticeServerStreams } from "./serverStreams.ts"
 import { runClient, runServer } from "./tunnel.ts"
 import { notReadyAfter, waitingFor } from "./waiting.ts"
 
@@ -91,7 +91,7 @@ export const makeService = <I>(
       PubSub.sliding<ReverseChange<I>>(changesKept),
       PubSub.shutdown
     )
-    yield* widenServerWindows(connectionWindow)
+    yield* noticeServerStreams(connectionWindow)
     const registry = new ReverseRegistry<I>(changes)
     const admission = new Admission(serviceHandlers(options.maxServiceHandlers))
     let closed = false
@@ -113,6 +113,7 @@ export const makeService = <I>(
       kind: TunnelKind,
       life: (carrier: Carrier, entrant: Entrant<I>) => Effect.Effect<void, TunnelOpenError, Scope.Scope>
     ): void => {
+      const stream = claimStream(call)
       if (admission.refusing) {
         refuse(call, Code.UNAVAILABLE, "The server is shutting down")
         return
@@ -126,7 +127,7 @@ export const makeService = <I>(
           ? Effect.void
           : Effect.catch(
               Effect.scoped(
-                Effect.suspend(() => life(accept(call, options.metadata, entrant.origin), entrant))
+                Effect.suspend(() => life(accept(call, options.metadata, entrant.origin, stream), entrant))
               ),
               (error) => Effect.logDebug(error.message)
             )

@@ -1,14 +1,15 @@
-/** The windows of the connections that a `grpc.Server` takes tunnels on, as its callers see them. */
+/** The streams that a `grpc.Server` takes tunnels on: their windows, as callers see them, and who writes to them. */
 import { type ClientHttp2Session, connect } from "node:http2"
 import { describe, expect, it } from "@effect/vitest"
+import * as grpc from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { TunnelService } from "../src/index.ts"
+import { openForward, Services, serveReverse, TunnelService } from "../src/index.ts"
 import { paths } from "../src/internal/grpcCarrier.ts"
 import { connectionWindow } from "../src/internal/limits.ts"
-import { collect } from "./support/echo.ts"
-import { kindsAndDials, listen, tunnelPair } from "./support/network.ts"
+import { collect, definition, EchoClient, implementation, metadata, unary } from "./support/echo.ts"
+import { kindsAndDials, listen, listenWith, tunnelPair } from "./support/network.ts"
 
 const usual = 65_535
 
@@ -52,6 +53,47 @@ describe("a connection to a server", () => {
         listen(service.addTo)
       )
       expect(yield* allowed(yield* session(address), paths.reverse)).toEqual([usual, usual])
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a call finds its stream", () => {
+  it.live("and no other, whatever its peer says, and tells nobody", () =>
+    Effect.gen(function* () {
+      const service = yield* TunnelService.make()
+      const { address } = yield* listen(service.addTo)
+      const lies = metadata(
+        Object.fromEntries(Array.from({ length: 5 }, (_, copy) => [`curfew-stream-${copy + 1}`, "1"]))
+      )
+      const services = Services.empty.pipe(Services.add(definition, implementation()))
+      yield* serveReverse({ address, tls: false }, services, { metadata: lies })
+      yield* serveReverse({ address, tls: false }, services, { metadata: lies })
+      const tunnels = yield* Effect.repeat(service.reverse.list, { until: (all) => all.length === 2 })
+      for (const tunnel of tunnels) {
+        const answer = yield* Effect.promise(() => unary(tunnel.client(EchoClient), Buffer.from("q")))
+        expect(answer.code).toBe(0)
+        expect(tunnel.metadata.get("curfew-stream-1")).toEqual([])
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("through which nothing is written before the headers that an interceptor keeps back", () =>
+    Effect.gen(function* () {
+      const service = yield* TunnelService.make({
+        services: Services.empty.pipe(Services.add(definition, implementation()))
+      })
+      const later: grpc.ServerInterceptor = (_method, call) =>
+        new grpc.ServerInterceptingCall(call, {
+          sendMetadata: (headers, next) => void setImmediate(() => next(headers)),
+          start: (next) => next()
+        })
+      const { address } = yield* listenWith(grpc.ServerCredentials.createInsecure(), service.addTo, {
+        interceptors: [later]
+      })
+      const tunnel = yield* openForward({ address, tls: false })
+      const request = Buffer.alloc(500_000, 7)
+      const answer = yield* Effect.promise(() => unary(tunnel.client(EchoClient), request))
+      expect(answer.value?.equals(request)).toBe(true)
     }).pipe(Effect.scoped)
   )
 })
