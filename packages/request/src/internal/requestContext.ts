@@ -8,8 +8,9 @@
  * 4. The receiver of the record runs masked, within the clean-up budget, in the fiber that ended last; what it fails
  *    with reaches `OnUnhandled` and nobody else.
  */
-import { Instant, reportUnhandled } from "@curfew/scope"
+import { reportUnhandled } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
+import * as Instant from "@curfew/scope/Instant"
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
