@@ -128,6 +128,30 @@ describe("the body of a response", () => {
     }
   })
 
+  it("of any bytes is read or told apart, and never throws", () => {
+    const bytes = fc.array(
+      fc.oneof(
+        fc.uint8Array({ maxLength: 40 }).map((it) => Buffer.from(it)),
+        // What looks like the head of a long piece, and of what.
+        fc
+          .tuple(fc.integer({ min: 8000, max: 20_000 }), fc.uint8Array({ maxLength: 12 }))
+          .map(([length, head]) => {
+            const frame = Buffer.alloc(5 + length)
+            frame.writeUInt32BE(length, 1)
+            frame.set([0x08, 0x01, 0x1a, ...head], 5)
+            return frame
+          })
+      ),
+      { maxLength: 6 }
+    )
+    fc.assert(
+      fc.property(bytes, cuts, fc.boolean(), (parts, sizes, batched) => {
+        const { wrong } = read(Buffer.concat(parts), sizes, batched, 30_000)
+        expect([undefined, "compressed", "too large", "cut off"]).toContain(wrong)
+      })
+    )
+  })
+
   it("is not whole inside a message", () => {
     expect(read(Buffer.from("0000000003aabb", "hex"), [100], false).whole).toBe(false)
   })
