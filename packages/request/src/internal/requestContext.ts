@@ -55,45 +55,61 @@ export class RequestState implements RequestContext {
     return Instant.nowOf(this.#clock) - this.#began
   }
 
-  readonly finished = Effect.sync(() => this.#finishedAfter !== undefined)
-  readonly ended = Effect.sync(() => this.#ended)
-  readonly users = Effect.sync(() => this.#holders.size)
+  get finished(): Effect.Effect<boolean> {
+    return Effect.sync(() => this.#finishedAfter !== undefined)
+  }
 
-  readonly finish: Effect.Effect<void> = Effect.uninterruptible(
-    Effect.suspend(() => {
-      if (this.#finishedAfter !== undefined) return Effect.void
-      this.#finishedAfter = this.#since
-      for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
-      return this.#endIfUnused()
-    })
-  )
+  get ended(): Effect.Effect<boolean> {
+    return Effect.sync(() => this.#ended)
+  }
 
-  readonly abandon: Effect.Effect<void> = Effect.uninterruptible(
-    Effect.suspend(() => {
-      if (this.#ended) return Effect.void
-      this.#finishedAfter ??= this.#since
-      for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
-      this.#holders.clear()
-      return this.#endIfUnused()
-    })
-  )
+  get users(): Effect.Effect<number> {
+    return Effect.sync(() => this.#holders.size)
+  }
 
-  readonly lease: Effect.Effect<void, ContextFinished, Scope.Scope> = Effect.asVoid(
-    Effect.acquireRelease(
+  get finish(): Effect.Effect<void> {
+    return Effect.uninterruptible(
       Effect.suspend(() => {
-        if (!this.#ended) return Effect.succeed(this.#hold(undefined))
-        this.useUnsafe()
-        return Effect.fail(new ContextFinished({ id: this.id, name: this.name }))
-      }),
-      (release) => release
+        if (this.#finishedAfter !== undefined) return Effect.void
+        this.#finishedAfter = this.#since
+        for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
+        return this.#endIfUnused()
+      })
     )
-  )
+  }
+
+  get abandon(): Effect.Effect<void> {
+    return Effect.uninterruptible(
+      Effect.suspend(() => {
+        if (this.#ended) return Effect.void
+        this.#finishedAfter ??= this.#since
+        for (const { name } of this.#holders) this.#outlived.add(name ?? "unnamed")
+        this.#holders.clear()
+        return this.#endIfUnused()
+      })
+    )
+  }
+
+  get lease(): Effect.Effect<void, ContextFinished, Scope.Scope> {
+    return Effect.asVoid(
+      Effect.acquireRelease(
+        Effect.suspend(() => {
+          if (!this.#ended) return Effect.succeed(this.#hold(undefined))
+          this.useUnsafe()
+          return Effect.fail(new ContextFinished({ id: this.id, name: this.name }))
+        }),
+        (release) => release
+      )
+    )
+  }
 
   /** The lease of a mechanism: after the end it follows the policy and holds nothing. */
-  readonly hold = (name: string | undefined): Effect.Effect<void> => {
-    if (!this.#ended) return this.#hold(name)
-    this.useUnsafe()
-    return Effect.void
+  get hold(): RequestContext["hold"] {
+    return (name) => {
+      if (!this.#ended) return this.#hold(name)
+      this.useUnsafe()
+      return Effect.void
+    }
   }
 
   #hold(name: string | undefined): Effect.Effect<void> {
