@@ -257,8 +257,13 @@ export class CancelCell {
   }
 
   #spread(reason: CancelReason): void {
-    const reached: Array<CancelCell> = [this]
     this.reason = reason
+    // Nobody to tell, as in a task scope at its end.
+    if (this.fiber === undefined && this.#first === undefined && this.#listeners === undefined) {
+      this.#signalledAt = uptime()
+      return
+    }
+    const reached: Array<CancelCell> = [this]
     for (let i = 0; i < reached.length; i++) {
       const first = (reached[i] as CancelCell).#first
       for (let child = first; child !== undefined; ) {

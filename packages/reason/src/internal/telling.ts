@@ -53,6 +53,8 @@ const telling = (told: Told): Witness => {
   let kindOf: string | undefined
   let tagOf: string | undefined
   let series!: ReturnType<typeof cancelled>
+  let endedKind: string | undefined
+  let endedSeries!: ReturnType<typeof cleanup>
   const count = (kind: string, tag: string, fiber: Fiber.Fiber<unknown, unknown>): void => {
     if (kind !== kindOf || tag !== tagOf) {
       series = cancelled(kind, tag)
@@ -78,7 +80,13 @@ const telling = (told: Told): Witness => {
       }
       return tell
     },
-    ended: (kind, millis, fiber) => cleanup(kind).updateUnsafe(millis, fiber.context)
+    ended: (kind, millis, fiber) => {
+      if (kind !== endedKind) {
+        endedSeries = cleanup(kind)
+        endedKind = kind
+      }
+      endedSeries.updateUnsafe(millis, fiber.context)
+    }
   }
 }
 
