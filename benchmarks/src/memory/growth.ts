@@ -73,7 +73,7 @@ const local = async (options: Options, rounds: number): Promise<ReadonlyArray<Ro
       for (const one of await grown(thing, what, row, rounds))
         rows.push({
           ...one,
-          note: `fibers of raw Effect, as the limit: ${figure(raw?.ours ?? 0)} and ${figure(raw?.peer ?? 0)} ${one.unit}, ratio ${figure(raw?.ratio ?? 0)}`
+          note: `fibers of raw Effect beside it: ${figure(raw?.ours ?? 0)} and ${figure(raw?.peer ?? 0)} ${one.unit}, ratio ${figure(raw?.ratio ?? 0)}`
         })
   }
   return rows

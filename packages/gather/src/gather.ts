@@ -1,7 +1,8 @@
-import { Owner, type TaskScope } from "@curfew/scope"
+import type { Owner, TaskScope } from "@curfew/scope"
 import { countUnsafe } from "@curfew/scope/Argument"
-import * as Context from "effect/Context"
+import { ownerOfUnsafe } from "@curfew/scope/Owner"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type { ChildCancelled } from "./ChildCancelled.ts"
 import type { ErrorOf, Gatherable, GatherableLike, Gathered, NoItem, ServicesOf } from "./Gatherable.ts"
@@ -29,6 +30,7 @@ import { type Entry, runAll } from "./internal/runAll.ts"
  *
  * ```ts
  * import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
  * import { gather } from "@curfew/gather"
  *
  * const both = gather({ user: Effect.succeed("ada"), avatar: undefined })
@@ -72,9 +74,7 @@ export const gather: {
       limit === "unbounded" ? Number.POSITIVE_INFINITY : countUnsafe("the concurrency of gather", limit, 1)
     const { assemble, entries } = flatten(items as Gatherable)
     const owner: TaskScope.TaskScope | undefined =
-      options?.onFailure === "letFinish"
-        ? Context.get(fiber.context as Context.Context<Owner>, Owner)
-        : undefined
+      options?.onFailure === "letFinish" ? ownerOfUnsafe(fiber.context) : undefined
     return Effect.map(runAll(fiber, entries, concurrency, owner), assemble)
   }) as Effect.Effect<Gathered<G>, ErrorOf<G> | ChildCancelled, ServicesOf<G>>
 
@@ -91,19 +91,26 @@ const flatten = (items: Gatherable): Flat => {
   const entries: Array<Entry> = []
   values.forEach((value, i) => {
     const index = keys === undefined ? i : (keys[i] as string)
-    if (Effect.isEffect(value)) entries.push({ index, work: value as Entry["work"] })
+    if (Effect.isEffect(value)) entries.push({ at: i, index, work: value as Entry["work"] })
     else if (Option.isOption(value) && Option.isSome(value)) {
-      entries.push({ index, work: Effect.map(value.value as Entry["work"], Option.some) })
+      const { value: work } = value as Option.Some<Entry["work"]>
+      entries.push({
+        at: i,
+        index,
+        work: Exit.isExit(work) ? Exit.map(work, Option.some) : Effect.map(work, Option.some)
+      })
     }
   })
   return {
     entries,
     assemble: (results) => {
-      const byIndex = new Map(entries.map((entry, i) => [entry.index, results[i]] as const))
-      const place = (value: unknown, index: number | string) =>
-        byIndex.has(index) ? byIndex.get(index) : value
-      if (keys === undefined) return values.map(place)
-      return Object.fromEntries(keys.map((key, i) => [key, place(values[i], key)]))
+      // The usual list holds nothing but work.
+      if (keys === undefined && entries.length === values.length) return results
+      const placed = [...values]
+      entries.forEach(({ at }, i) => {
+        placed[at] = results[i]
+      })
+      return keys === undefined ? placed : Object.fromEntries(keys.map((key, i) => [key, placed[i]]))
     }
   }
 }

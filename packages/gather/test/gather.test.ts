@@ -32,6 +32,66 @@ import { ChildCancelled, gather } from "../src/index.ts"
 
 type AnyItem = Effect.Effect<unknown> | Option.Option<Effect.Effect<unknown>> | null | undefined
 
+describe("what is an exit already", () => {
+  const broken = Exit.die("broken")
+
+  it.effect("stands in its place, beside work and what is none", () =>
+    Effect.gen(function* () {
+      const later = Effect.as(Effect.yieldNow, "later")
+      const items = [Effect.succeed(1), later, Option.some(Effect.succeed(2)), null, Option.none(), later]
+      for (const concurrency of [1, 2, "unbounded"] as const)
+        expect(yield* gather(items, { concurrency })).toEqual([
+          1,
+          "later",
+          Option.some(2),
+          null,
+          Option.none(),
+          "later"
+        ])
+      expect(yield* gather({ a: Effect.succeed(1), b: undefined, c: later })).toEqual({
+        a: 1,
+        b: undefined,
+        c: "later"
+      })
+    })
+  )
+
+  it.effect("cancels the others when it is a failure, and none after it starts", () =>
+    Effect.gen(function* () {
+      const ends: Array<string> = []
+      const before = Effect.onInterrupt(Effect.never, () => Effect.sync(() => ends.push("cancelled")))
+      const after = Effect.sync(() => ends.push("started"))
+      const exit = yield* Effect.exit(gather([before, Effect.fail("no"), after]))
+      expect(exit).toEqual(Exit.fail("no"))
+      expect(ends).toEqual(["cancelled"])
+      expect(yield* Effect.exit(gather([Effect.succeed(1), broken]))).toEqual(broken)
+    })
+  )
+
+  it.effect("is ChildCancelled when it is an interrupt, as it is in a fiber", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(gather([Effect.succeed(1), Exit.failCause(Cause.interrupt())]))
+      expect(error).toMatchObject({ _tag: "ChildCancelled", index: 1, reason: { _tag: "Unknown" } })
+    })
+  )
+
+  it.effect("does not start below a cancelled scope", () =>
+    Effect.gen(function* () {
+      const seen: Array<unknown> = []
+      const outcome = yield* CancelScope.run((scope) =>
+        Effect.andThen(
+          scope.cancel(requested),
+          Effect.andThen(
+            gather([Effect.succeed(1)]),
+            Effect.sync(() => seen.push("went on"))
+          )
+        )
+      )
+      expect([outcome._tag, seen]).toEqual(["Cancelled", []])
+    })
+  )
+})
+
 describe("shape", () => {
   it.effect("L20: a tuple keeps its order, whichever item ends first", () =>
     Effect.gen(function* () {

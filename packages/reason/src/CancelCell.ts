@@ -136,8 +136,7 @@ export class CancelCell {
     const parent = this.#parent
     const first = parent === undefined ? firstRoot : parent.#first
     if (first === undefined) {
-      if (parent === undefined) firstRoot = this
-      else parent.#first = this
+      this.#lead(this)
       return
     }
     const last = first.#previous
@@ -147,15 +146,17 @@ export class CancelCell {
     first.#previous = this
   }
 
+  #lead(first: CancelCell | undefined): void {
+    if (this.#parent === undefined) firstRoot = first
+    else this.#parent.#first = first
+  }
+
   /** Leaves the ring. Who stands in none is alone in its own, and nobody's first. */
   #leave(): void {
     const parent = this.#parent
     const next = this.#next
-    if ((parent === undefined ? firstRoot : parent.#first) === this) {
-      const first = next === this ? undefined : next
-      if (parent === undefined) firstRoot = first
-      else parent.#first = first
-    }
+    if ((parent === undefined ? firstRoot : parent.#first) === this)
+      this.#lead(next === this ? undefined : next)
     next.#previous = this.#previous
     this.#previous.#next = next
     this.#next = this
@@ -206,13 +207,6 @@ export class CancelCell {
   get cleaningFor(): number | undefined {
     if (this.kind === "cleanup") return this.age
     return this.#signalledAt === undefined ? undefined : uptime() - this.#signalledAt
-  }
-
-  /** The name of the cell whose cancel reached this one. */
-  get cancelledBy(): string | undefined {
-    let cell: CancelCell | undefined = this
-    while (cell !== undefined && !cell.own) cell = cell.#parent
-    return cell?.name
   }
 
   /** This cell, or the nearest above it, that has not ended: work may outlive the scope that it was started in. */
@@ -310,52 +304,6 @@ export class CancelCell {
     }
   }
 
-  /** Whether the cell is the other one or stands somewhere below it, behind shields and masks as well. */
-  isInside(other: CancelCell): boolean {
-    const above: Array<CancelCell> = [this]
-    for (let cell = above.pop(); cell !== undefined; cell = above.pop()) {
-      if (cell === other) return true
-      if (cell.outer !== undefined) above.push(cell.outer)
-      if (cell.parent !== undefined) above.push(cell.parent)
-    }
-    return false
-  }
-
-  /** The nearest reason upwards, looking through shields and masks as well. */
-  outerReason(): CancelReason | undefined {
-    const above: Array<CancelCell> = [this]
-    for (let cell = above.pop(); cell !== undefined; cell = above.pop()) {
-      if (cell.reason !== undefined) return cell.reason
-      if (cell.outer !== undefined) above.push(cell.outer)
-      if (cell.parent !== undefined) above.push(cell.parent)
-    }
-    return undefined
-  }
-
-  /** Calls back once, at the first cancel upwards, looking through shields and masks as well. Returns the removal. */
-  listenOuter(listener: (reason: CancelReason) => void): () => void {
-    const removals: Array<() => void> = []
-    const remove = () => {
-      for (const forget of removals) forget()
-    }
-    const once = (reason: CancelReason) => {
-      // The others would be heard at a later cancel.
-      remove()
-      listener(reason)
-    }
-    removals.push(this.listen(once))
-    const above: Array<CancelCell> = [this]
-    for (let cell = above.pop(); cell !== undefined; cell = above.pop()) {
-      // What comes down from a parent is heard below; beyond a barrier it takes an ear of its own.
-      if (cell.outer !== undefined) {
-        removals.push(cell.outer.listen(once))
-        above.push(cell.outer)
-      }
-      if (cell.parent !== undefined) above.push(cell.parent)
-    }
-    return remove
-  }
-
   /** The earliest deadline between here and the nearest shield, mask or owner, in monotonic milliseconds. */
   effectiveDeadline(): number {
     let earliest = this.deadline
@@ -420,6 +368,20 @@ export const tellingBegin = <A, E, R>(
   work: Effect.Effect<A, E, R>,
   begun: () => void
 ): Effect.Effect<A, E, R> => delivery.tellingBegin(work, begun)
+
+/**
+ * Starts an effect at once in a fiber that the cell knows before its first operation; `otherwise` is for where that
+ * cannot be had, and makes the fiber known within the first operation.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const startKnownUnsafe = <A, E>(
+  context: Context.Context<never>,
+  work: Effect.Effect<A, E>,
+  cell: CancelCell,
+  otherwise: () => Fiber.Fiber<A, E>
+): Fiber.Fiber<A, E> => delivery.startKnown(context, work, cell, otherwise)
 
 /**
  * Tells whether work that the fiber starts now stands beside its cell and not below: the fiber is masked, or it was

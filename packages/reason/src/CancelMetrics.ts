@@ -39,3 +39,23 @@ export const cancelledTotal: Metric.Counter<number> = /* @__PURE__ */ cancelledM
  * @since 0.1.0
  */
 export const cleanupMillis: Metric.Histogram<number> = /* @__PURE__ */ cleanupMetric()
+
+/**
+ * Has cancels counted and spans told of them, from now on. Programs that load the packages as they are have it from the
+ * start. A bundler leaves out what nobody mentions: a bundle has it once it mentions one of these metrics, a tracing
+ * layer, a shutdown, or this.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { tellCancels } from "@curfew/reason"
+ *
+ * tellCancels()
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+export const tellCancels = (): void => {
+  cancelledMetric()
+}

@@ -1,5 +1,6 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
+import { unknown, unknownReason } from "./internal/unknown.ts"
 
 /**
  * Why a piece of work stops. Every cancellation that Curfew sends carries one of these values.
@@ -86,11 +87,10 @@ export const CancelReason = {
   LimitExceeded: /* @__PURE__ */ tagged("LimitExceeded"),
   Superseded: (): CancelReason => superseded,
   Requested: /* @__PURE__ */ tagged("Requested"),
-  Unknown: (): CancelReason => unknown
+  Unknown: unknownReason
 } as const
 
 const superseded: CancelReason = { _tag: "Superseded" }
-const unknown: CancelReason = { _tag: "Unknown" }
 
 type Unchecked = Readonly<Record<string, unknown>>
 

@@ -4,12 +4,14 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { CurrentCell, Interruption, interruptsOfUnsafe } from "./CancelCell.ts"
-import { CancelReason } from "./CancelReason.ts"
+import type { CancelReason } from "./CancelReason.ts"
 import { fromCause } from "./fromCause.ts"
 import { pendingInterrupt } from "./internal/probe.ts"
+import { unknown, unknownReason } from "./internal/unknown.ts"
+import { listenOuter, outerReasonOf } from "./Outer.ts"
 
 const reasonOf = (cause: Cause.Cause<unknown>): CancelReason =>
-  Option.getOrElse(fromCause(cause), CancelReason.Unknown)
+  Option.getOrElse(fromCause(cause), unknownReason)
 
 /**
  * The reason why the running work is being cancelled, or `None` when it is not.
@@ -68,7 +70,8 @@ export const currentReason: Effect.Effect<Option.Option<CancelReason>> = /* @__P
  */
 export const outerReason: Effect.Effect<Option.Option<CancelReason>> = /* @__PURE__ */ Effect.withFiber(
   (fiber) => {
-    const reason = fiber.getRef(CurrentCell)?.outerReason()
+    const cell = fiber.getRef(CurrentCell)
+    const reason = cell && outerReasonOf(cell)
     return reason === undefined ? currentReason : Effect.succeed(Option.some(reason))
   }
 )
@@ -117,18 +120,18 @@ export const isCancelled: Effect.Effect<boolean> = /* @__PURE__ */ Effect.map(cu
 export const awaitCancellation: Effect.Effect<CancelReason> = /* @__PURE__ */ Effect.withFiber((fiber) => {
   const cell = fiber.getRef(CurrentCell)
   const wait: Effect.Effect<CancelReason> = Effect.callback((resume) => {
-    const reason = cell?.outerReason()
+    const reason = cell && outerReasonOf(cell)
     if (reason !== undefined) {
       resume(Effect.succeed(reason))
       return
     }
-    const remove = cell?.listenOuter((heard) => resume(Effect.succeed(heard)))
+    const remove = cell && listenOuter(cell, (heard) => resume(Effect.succeed(heard)))
     return Effect.sync(() => remove?.())
   })
   // In a mask the fiber's own interrupt, which may come without any cell, ends the wait and is recovered here.
   // Elsewhere the interrupt passes this by, as it does any handler.
   return Effect.matchCauseEffect(Effect.interruptible(wait), {
-    onFailure: (cause) => Effect.succeed(cell?.outerReason() ?? reasonOf(cause)),
+    onFailure: (cause) => Effect.succeed((cell && outerReasonOf(cell)) ?? reasonOf(cause)),
     onSuccess: (reason) => Effect.succeed(reason)
   })
 })
@@ -172,7 +175,7 @@ export const ownCancellation = (
         pending?.reasons.some((reason) => cause.reasons.includes(reason)) === true ||
         (reason !== undefined && cause.reasons.some((r) => r.annotations.get(Interruption.key) === reason))
       if (!own) return Option.none()
-      return Option.some(reason ?? (pending === undefined ? CancelReason.Unknown() : reasonOf(pending)))
+      return Option.some(reason ?? (pending === undefined ? unknown : reasonOf(pending)))
     })
   )
 }

@@ -1,5 +1,5 @@
 import * as Duration from "effect/Duration"
-import { type CancelReason, describe, isCancelReason } from "./CancelReason.ts"
+import { type CancelReason, describe } from "./CancelReason.ts"
 
 /**
  * Says a {@link CancelReason} as flat attributes, for spans and log lines.
@@ -40,9 +40,9 @@ export const attributes = (
     [`${prefix}message`]: describe(reason)
   }
   for (const [field, value] of Object.entries(reason)) {
-    if (field === "_tag" || field === "message") continue
+    if (field === "_tag" || field === "message" || value === undefined || value === null) continue
     if (typeof value === "string" || typeof value === "number") flat[`${prefix}${field}`] = value
-    else if (field === "because" && isCancelReason(value)) flat[`${prefix}because`] = value._tag
+    else if (field === "because") flat[`${prefix}because`] = (value as CancelReason)._tag ?? "Unknown"
     else if (Duration.isDuration(value)) flat[`${prefix}${field}_ms`] = Duration.toMillis(value)
   }
   if (scope !== undefined) flat[`${prefix}scope`] = scope

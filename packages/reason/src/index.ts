@@ -12,6 +12,6 @@ export {
   ownCancellation,
   ownInterrupt
 } from "./Cancellation.ts"
-export { cancelledTotal, cleanupMillis } from "./CancelMetrics.ts"
+export { cancelledTotal, cleanupMillis, tellCancels } from "./CancelMetrics.ts"
 export { CancelReason, describe, fromAbort, isCancelReason } from "./CancelReason.ts"
 export { fromCause, toCause } from "./fromCause.ts"

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest"
 import { runs } from "../../../test/support/seed.ts"
 import { CancelCell, CurrentCell, forkCellUnsafe, Interruption } from "../src/CancelCell.ts"
 import { CancelReason } from "../src/index.ts"
+import { isInside, listenOuter, outerReasonOf } from "../src/Outer.ts"
 
 /** A tree is a list of nodes; each one's parent and outer neighbour, if any, come before it. */
 interface Node {
@@ -194,7 +195,7 @@ describe("CancelCell against a model of plain records", () => {
         const { cells, m } = play(shape, ops)
         cells.forEach((cell, i) => {
           const above = [...m.outer(i)].map((j) => cells[j]?.reason).filter((r) => r !== undefined)
-          const found = cell.outerReason()
+          const found = outerReasonOf(cell)
           if (above.length === 0) expect(found).toBeUndefined()
           else expect(above).toContain(found)
           if (cell.reason !== undefined) expect(found).toBe(cell.reason)
@@ -211,13 +212,13 @@ describe("CancelCell against a model of plain records", () => {
         const listening = pick % cells.length
         const before = cells.map((cell) => cell.listenerCount)
         const heard: Array<CancelReason> = []
-        const remove = (cells[listening] as CancelCell).listenOuter((reason) => heard.push(reason))
+        const remove = listenOuter(cells[listening] as CancelCell, (reason) => heard.push(reason))
         let first: CancelReason | undefined
         for (const at of cancels) {
           const cell = cells[at % cells.length] as CancelCell
           const reason = CancelReason.Requested({ message: `${at}` })
           cell.cancel(reason)
-          first ??= (cells[listening] as CancelCell).outerReason()
+          first ??= outerReasonOf(cells[listening] as CancelCell)
         }
         expect(heard).toEqual(first === undefined ? [] : [first])
         remove()
@@ -314,10 +315,10 @@ describe("CancelCell", () => {
     const top = new CancelCell("scope", {})
     const behind = new CancelCell("scope", { outer: new CancelCell("task", { parent: top }) })
     const inside = new CancelCell("tasks", { parent: behind })
-    expect(inside.isInside(top)).toBe(true)
-    expect(inside.isInside(inside)).toBe(true)
-    expect(top.isInside(inside)).toBe(false)
-    expect(new CancelCell("owner", {}).isInside(top)).toBe(false)
+    expect(isInside(inside, top)).toBe(true)
+    expect(isInside(inside, inside)).toBe(true)
+    expect(isInside(top, inside)).toBe(false)
+    expect(isInside(new CancelCell("owner", {}), top)).toBe(false)
   })
 
   test("unlink takes the cell out of its parent, and moveTo hangs it with all below under another", () => {
@@ -406,7 +407,7 @@ describe("CancelCell", () => {
     const start = Effect.withFiber((fiber) => Effect.sync(() => forkCellUnsafe(fiber, "task")))
     const cell = Effect.runSync(Effect.provideService(start, CurrentCell, around))
     expect([cell.parent, cell.reason, cell.outer]).toEqual([undefined, undefined, around])
-    expect(cell.outerReason()).toEqual(CancelReason.Superseded())
+    expect(outerReasonOf(cell)).toEqual(CancelReason.Superseded())
     cell.unlink()
     outside.unlink()
   })
@@ -424,10 +425,10 @@ describe("CancelCell", () => {
     let bottom = top
     for (let i = 0; i < 100_000; i++) bottom = new CancelCell("scope", { parent: bottom })
     let heard = 0
-    bottom.listenOuter(() => heard++)
+    listenOuter(bottom, () => heard++)
     top.cancel(CancelReason.Superseded())
     expect(bottom.reason).toEqual(CancelReason.Superseded())
-    expect(bottom.outerReason()).toEqual(CancelReason.Superseded())
+    expect(outerReasonOf(bottom)).toEqual(CancelReason.Superseded())
     expect(bottom.effectiveDeadline()).toBe(Number.POSITIVE_INFINITY)
     expect(heard).toBe(1)
   })

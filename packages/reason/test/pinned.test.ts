@@ -74,6 +74,31 @@ describe("pinned: the fields of a fiber that delivery looks at", () => {
   )
 })
 
+describe("pinned: what a fiber is made with", () => {
+  it.effect(
+    "its constructor takes a context and whether it is interruptible, and evaluate starts it at once",
+    () =>
+      Effect.gen(function* () {
+        const context = yield* Effect.context<never>()
+        const known = yield* started(Effect.never)
+        const Made = known.constructor as new (
+          context: Context.Context<never>,
+          interruptible: boolean
+        ) => Fiber.Fiber<number> & Internals
+        const fiber = new Made(context, true)
+        expect(fiber.interruptible).toBe(true)
+        expect(fiber.pollUnsafe()).toBeUndefined()
+        fiber.evaluate(Effect.withFiber((own) => Effect.succeed(own === fiber ? 1 : 0)))
+        expect(fiber.pollUnsafe()).toEqual(Exit.succeed(1))
+        const waiting = new Made(context, true)
+        waiting.evaluate(Effect.never)
+        expect(waiting.pollUnsafe()).toBeUndefined()
+        waiting.interruptUnsafe()
+        expect(waiting.pollUnsafe()?._tag).toBe("Failure")
+      })
+  )
+})
+
 describe("pinned: what tells of a fiber's interrupts, and of its first operation", () => {
   it.effect("_interruptedCause holds the very reasons that the exit of the fiber has", () =>
     Effect.gen(function* () {

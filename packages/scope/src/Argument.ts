@@ -15,10 +15,16 @@ import { IllegalArgument } from "./IllegalArgument.ts"
  * @since 0.1.0
  */
 export const millisOf = (argument: string, input: Duration.Input): number | IllegalArgument => {
+  if (typeof input === "string" && input === lastText) return lastMillis
   // Effect throws at what is no duration at all.
   if (!meansNothing(input)) {
     try {
-      return Duration.toMillis(Duration.fromInputUnsafe(input))
+      const millis = Duration.toMillis(Duration.fromInputUnsafe(input))
+      if (typeof input === "string") {
+        lastText = input
+        lastMillis = millis
+      }
+      return millis
     } catch {}
   }
   return new IllegalArgument({
@@ -69,6 +75,10 @@ export const countUnsafe = (argument: string, count: number, least: 0 | 1): numb
     expected: `a whole number from ${least} on, or Infinity for no limit`
   })
 }
+
+// Programs give the same words again and again, and reading them takes longer than what they limit often does.
+let lastText: string | undefined
+let lastMillis = 0
 
 const units = ["weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "nanoseconds"]
 

@@ -1,5 +1,6 @@
-import { attributes, fromCause } from "@curfew/reason"
+import { attributes, fromCause, tellCancels } from "@curfew/reason"
 import { CurrentCell } from "@curfew/reason/CancelCell"
+import { cancelledBy } from "@curfew/reason/Outer"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -53,6 +54,7 @@ import * as Tracer from "effect/Tracer"
  */
 export const stamping = (tracer: Tracer.Tracer): Tracer.Tracer => {
   const { context } = tracer
+  tellCancels()
   return Tracer.make({
     span: (options) => watch(tracer.span(options)),
     ...(context === undefined
@@ -104,7 +106,7 @@ const watch = (span: Tracer.Span): Tracer.Span => {
     const carried = Option.getOrUndefined(fromCause(cause))
     const reason = own ?? carried
     if (reason === undefined) return
-    const told = attributes(reason, own === undefined ? undefined : cell?.cancelledBy)
+    const told = attributes(reason, own === undefined || cell === undefined ? undefined : cancelledBy(cell))
     for (const key of Object.keys(told)) span.attribute(key, told[key])
     if (own === undefined && before !== reason) span.attribute("curfew.cancel.foreign", true)
   }

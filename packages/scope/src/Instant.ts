@@ -28,7 +28,9 @@ export const never: Instant = Number.POSITIVE_INFINITY as Instant
  * @stability unstable
  * @since 0.1.0
  */
-export const now: Effect.Effect<Instant> = /* @__PURE__ */ Effect.map(Clock.Clock, (clock) => nowOf(clock))
+export const now: Effect.Effect<Instant> = /* @__PURE__ */ Effect.withFiberSucceed((fiber) =>
+  nowUnsafe(fiber)
+)
 
 /**
  * The instant that lies the duration ahead. A negative duration is an instant in the past, an infinite one
@@ -48,7 +50,9 @@ export const now: Effect.Effect<Instant> = /* @__PURE__ */ Effect.map(Clock.Cloc
  * @since 0.1.0
  */
 export const after = (duration: Duration.Input): Effect.Effect<Instant> =>
-  Effect.map(now, (start) => (start + millisUnsafe("the duration of an instant", duration)) as Instant)
+  Effect.withFiberSucceed(
+    (fiber) => (nowUnsafe(fiber) + millisUnsafe("the duration of an instant", duration)) as Instant
+  )
 
 /**
  * The present instant of a clock.

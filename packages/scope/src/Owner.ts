@@ -135,3 +135,15 @@ const shared: Effect.Effect<TaskScope.TaskScope, never, Scope.Scope> = /* @__PUR
   ),
   (held) => held.owner
 )
+
+// The key alone: who only looks for the owner does not carry what makes one.
+const ownerKey = { key: "@curfew/scope/Owner" } as Context.Key<Owner, TaskScope.TaskScope>
+
+/**
+ * The owner in a context. For those who write primitives of their own.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const ownerOfUnsafe = (context: Context.Context<never>): TaskScope.TaskScope =>
+  Context.get(context as Context.Context<Owner>, ownerKey)

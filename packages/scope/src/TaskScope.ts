@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { millisUnsafe } from "./Argument.ts"
 import { CleanupBudget } from "./CleanupBudget.ts"
 import { failureOf } from "./failureOf.ts"
 import { standsIn } from "./internal/cancelling.ts"
@@ -19,7 +20,6 @@ import * as child from "./internal/child.ts"
 import type { Place } from "./internal/place.ts"
 import { startReady } from "./internal/startReady.ts"
 import { type SpawnOptions, TaskSet } from "./internal/taskScope.ts"
-import { moveOnAfter } from "./moveOnAfter.ts"
 import { reportUnhandled, type Unhandled } from "./OnUnhandled.ts"
 import { ForeignTaskScope, type NeverReady, type Task, TaskScopeClosed } from "./Task.ts"
 
@@ -115,12 +115,11 @@ class TaskScopeImpl implements TaskScope {
   readonly close = Effect.sync(() => this.set.close())
 
   readonly drain = (limit: Duration.Input = Duration.infinity): Effect.Effect<boolean> =>
-    Effect.suspend(() =>
+    Effect.suspend(() => {
+      const millis = millisUnsafe("the duration of the time limit", limit)
       // A limit of zero still finds an idle scope idle.
-      this.set.idle
-        ? Effect.succeed(true)
-        : Effect.map(moveOnAfter(limit)(this.set.awaitIdle({ orCancelled: false })), Option.isSome)
-    )
+      return this.set.idle ? Effect.succeed(true) : this.set.awaitIdle({ within: millis })
+    })
 
   readonly cancel = (reason: CancelReason = requested): Effect.Effect<void> =>
     Effect.flatMap(CleanupBudget, (budget) => {
@@ -432,13 +431,20 @@ export const makeIn = (
             })
           )
       ),
-      (scope) =>
-        Effect.gen(function* () {
-          const reason = Option.getOrElse(yield* currentReason, () => scopeEnded)
-          scope.set.cell.cancel(reason)
-          yield* scope.set.awaitEnded(yield* CleanupBudget)
-          scope.set.cell.unlink()
+      ({ set }) => {
+        // Nothing lives in it, nor listens to it, and so nobody could tell one reason from another.
+        if (set.size === 0 && set.cell.size === 0 && set.cell.listenerCount === 0) {
+          set.cell.cancel(scopeEnded)
+          set.cell.unlink()
+          return Effect.void
+        }
+        return Effect.flatMap(currentReason, (reason) => {
+          set.cell.cancel(Option.getOrElse(reason, () => scopeEnded))
+          return Effect.flatMap(CleanupBudget, (budget) =>
+            Effect.map(set.awaitEnded(budget), () => set.cell.unlink())
+          )
         })
+      }
     ),
     (scope): TaskScope => scope
   )

@@ -1,7 +1,9 @@
-import { type CancelReason, ownCancellation } from "@curfew/reason"
-import { forkCellUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { ownCancellation } from "@curfew/reason"
+import { type CancelCell, forkCellUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import * as Effect from "effect/Effect"
-import * as Scope from "effect/Scope"
+import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
 
 /**
  * The current cancellation as an `AbortSignal`, for `fetch`, a driver, anything that takes one.
@@ -56,24 +58,39 @@ export const currentSignal: Effect.Effect<AbortSignal, never, Scope.Scope> = /* 
     const apart = startsApartUnsafe(fiber)
     return Effect.map(
       Effect.acquireRelease(
-        Effect.sync(() => {
-          const controller = new AbortController()
-          const cell = forkCellUnsafe(fiber, "scope", "signal", apart)
-          const abort = (reason: CancelReason) => controller.abort(reason)
-          if (cell.reason !== undefined) abort(cell.reason)
-          cell.listen(abort)
-          return { abort, cell, controller }
-        }),
-        ({ abort, cell }, exit) =>
-          Effect.map(ownCancellation(exit), (own) => {
-            cell.unlink()
-            if (own._tag === "Some") abort(own.value)
-          })
+        Effect.sync(() => start(fiber, apart)),
+        (signalling, exit) => end(signalling, exit) ?? Effect.void
       ),
       ({ controller }) => controller.signal
     )
   }
 )
+
+interface Signalling {
+  readonly cell: CancelCell
+  readonly controller: AbortController
+}
+
+const start = (fiber: Fiber.Fiber<unknown, unknown>, apart: boolean): Signalling => {
+  const controller = new AbortController()
+  const cell = forkCellUnsafe(fiber, "scope", "signal", apart)
+  if (cell.reason !== undefined) controller.abort(cell.reason)
+  else cell.listen((reason) => controller.abort(reason))
+  return { cell, controller }
+}
+
+const end = (
+  { cell, controller }: Signalling,
+  exit: Exit.Exit<unknown, unknown>
+): Effect.Effect<void> | undefined => {
+  if (exit._tag === "Failure")
+    return Effect.map(ownCancellation(exit), (own) => {
+      cell.unlink()
+      if (own._tag === "Some") controller.abort(own.value)
+    })
+  cell.unlink()
+  return undefined
+}
 
 /**
  * Runs work with an `AbortSignal` of its own, which its cancellation aborts: {@link currentSignal} without a `Scope`.
@@ -104,5 +121,14 @@ export const currentSignal: Effect.Effect<AbortSignal, never, Scope.Scope> = /* 
 export const withSignal = <A, E, R>(
   use: (signal: AbortSignal) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  // The work keeps the `Scope` it is in, if any; the signal has one of its own.
-  Effect.scopedWith((own) => Effect.flatMap(Effect.provideService(currentSignal, Scope.Scope, own), use))
+  Effect.suspend(() => {
+    // Made within the region that ends it: between the two an interrupt would leave the cell in the tree.
+    let signalling: Signalling | undefined
+    return Effect.onExitPrimitive(
+      Effect.withFiber((fiber) => {
+        signalling = start(fiber, startsApartUnsafe(fiber))
+        return use(signalling.controller.signal)
+      }),
+      (exit) => signalling && end(signalling, exit)
+    )
+  })

@@ -6,7 +6,7 @@ import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { withoutCaller } from "./Caller.ts"
-import { Owner } from "./Owner.ts"
+import { type Owner, ownerOfUnsafe } from "./Owner.ts"
 import type { Task } from "./Task.ts"
 import * as TaskScope from "./TaskScope.ts"
 
@@ -73,7 +73,7 @@ export const background = <A, E, R>(
   options?: { readonly owner?: TaskScope.TaskScope | undefined }
 ): Effect.Effect<Task<A, E>, never, Exclude<R, Scope.Scope> | Owner> =>
   Effect.withFiber((fiber) => {
-    const owner = options?.owner ?? Context.get(fiber.context as Context.Context<Owner>, Owner)
+    const owner = options?.owner ?? ownerOfUnsafe(fiber.context)
     const active = Metric.withAttributes(backgroundActive, { name })
     const own = Effect.scoped(
       Effect.withSpan(linkBack(fiber, counted(active, work)), name, {

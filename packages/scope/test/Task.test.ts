@@ -102,6 +102,32 @@ describe("L27: what spawn accepts runs, or its onNeverStarted does", () => {
       })
   )
 
+  it.effect("L27: and so does one that is cancelled while a scheduler holds it up there", () =>
+    Effect.gen(function* () {
+      const { add, events } = recorder()
+      const real = yield* Scheduler.Scheduler
+      const known = new Set<unknown>()
+      const scheduler: Scheduler.Scheduler = {
+        executionMode: real.executionMode,
+        makeDispatcher: () => real.makeDispatcher(),
+        shouldYield: (fiber) => known.size < known.add(fiber).size
+      }
+      const tasks = yield* TaskScope.make()
+      const spawn = yield* Effect.provideService(TaskScope.makeRuntime(tasks), Scheduler.Scheduler, scheduler)
+      // From the second start on a cell knows its fiber before that begins.
+      yield* tasks.spawn(Effect.void)
+      const task = spawn(add("ran"), { onNeverStarted: add("never started") })
+      expect(events).toEqual([])
+      expect(task?.cancelUnsafe(reason)).toBe(true)
+      // The scheduler holds that up as well.
+      expect(yield* tasks.drain()).toBe(true)
+      expect(events).toEqual(["never started"])
+      const exit = yield* (task as TaskScope.Task<unknown>).exit
+      expect(exit._tag === "Failure" && fromCause(exit.cause)).toEqual(Option.some(reason))
+      expect(yield* tasks.size).toBe(0)
+    })
+  )
+
   it.effect("L27: a failing onNeverStarted is reported as clean-up", () =>
     Effect.gen(function* () {
       const { around, seen } = receiver()

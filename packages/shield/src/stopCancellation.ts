@@ -1,10 +1,12 @@
 import { ownInterrupt } from "@curfew/reason"
 import { CancelCell, CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCell"
-import { Owner, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
+import { type Owner, ownerClosedTotal, reportUnhandled } from "@curfew/scope"
 import { holdUnsafe } from "@curfew/scope/Caller"
 import * as Child from "@curfew/scope/Child"
 import { receive } from "@curfew/scope/LateResult"
-import * as Context from "effect/Context"
+import { ownerOfUnsafe } from "@curfew/scope/Owner"
+import * as TaskScope from "@curfew/scope/TaskScope"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 
@@ -86,7 +88,7 @@ export const stopCancellation = <A, E, R, R2 = never>(
 ): Effect.Effect<A, E, R | R2 | Owner> =>
   Effect.withFiber((fiber) => {
     const context = fiber.context as Context.Context<R | R2 | Owner>
-    const owner = options?.owner ?? Context.get(context, Owner)
+    const owner = options?.owner ?? ownerOfUnsafe(fiber.context)
     const name = options?.name
     const masked = isMaskedUnsafe(fiber)
     const abandoned = (exit: Exit.Exit<A, E>): Effect.Effect<void, never, R2> =>

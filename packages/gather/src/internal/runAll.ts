@@ -8,21 +8,25 @@
  * 3. The waiter goes on only when no entry runs that is the gather's; those given to an owner are the owner's, and
  *    report their failures themselves.
  * 4. All entries hang below one cell: a cancel signals them in one turn.
- * 5. Entries that end at once need no stack: the loop that starts them goes on for them.
+ * 5. Entries that end at once need no stack: the loop that starts them goes on for them. What is an exit already needs
+ *    no fiber either.
  */
 import { CancelReason, currentReason, fromCause, toCause } from "@curfew/reason"
 import { CancelCell, cancelledAboveUnsafe, forkCellUnsafe } from "@curfew/reason/CancelCell"
-import { failureOf, ownerClosedTotal, reportUnhandled, SiblingFailures, TaskScope } from "@curfew/scope"
+import { failureOf, ownerClosedTotal, reportUnhandled, SiblingFailures } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
+import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { ChildCancelled } from "../ChildCancelled.ts"
 
 export interface Entry {
+  /** Its place among all items, those without work included. */
+  readonly at: number
   readonly index: number | string
   readonly work: Effect.Effect<unknown, unknown, unknown>
 }
@@ -95,6 +99,11 @@ class Gathering {
 
   #startOne(position: number): void {
     const { index, work } = this.#entries[position] as Entry
+    if (Exit.isExit(work)) {
+      // What has ended already needs no fiber, and nobody could have cancelled it.
+      this.#take(position, work, (cause) => this.#asFailure(undefined, index, cause))
+      return
+    }
     const name = `gather[${index}]`
     const running: Running = {
       cell: new CancelCell("task", { name, parent: this.#whole }),
@@ -109,7 +118,7 @@ class Gathering {
         ? work
         : Effect.onExitPrimitive(work, (exit) => {
             if (exit._tag === "Success") return undefined
-            running.failed = this.#asFailure(running, index, exit.cause)
+            running.failed = this.#asFailure(running.cell.reason, index, exit.cause)
             return running.given && running.failed
               ? reportUnhandled("sibling", name, running.failed)
               : undefined
@@ -126,20 +135,28 @@ class Gathering {
   ): void {
     if (running.given) return
     this.#running.delete(running)
-    if (exit._tag === "Success") {
-      this.#succeeded++
-      this.#results[position] = exit.value
-    } else this.#failed(this.#asFailure(running, index, exit.cause))
+    this.#take(position, exit, (cause) => this.#asFailure(running.cell.reason, index, cause))
     this.#startMore()
   }
 
+  #take(
+    position: number,
+    exit: Exit.Exit<unknown, unknown>,
+    asFailure: (cause: Cause.Cause<unknown>) => Cause.Cause<unknown> | undefined
+  ): void {
+    if (exit._tag === "Success") {
+      this.#succeeded++
+      this.#results[position] = exit.value
+    } else this.#failed(asFailure(exit.cause))
+  }
+
   #asFailure(
-    running: Running,
+    cancelled: CancelReason | undefined,
     index: number | string,
     cause: Cause.Cause<unknown>
   ): Cause.Cause<unknown> | undefined {
     const failure = failureOf(cause)
-    if (failure !== undefined || running.cell.reason !== undefined) return failure
+    if (failure !== undefined || cancelled !== undefined) return failure
     return Cause.fail(
       new ChildCancelled({ index, reason: Option.getOrElse(fromCause(cause), CancelReason.Unknown) })
     )

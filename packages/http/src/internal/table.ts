@@ -14,7 +14,7 @@ import { endTurn } from "./turn.ts"
  * Entries, linked through themselves. A `Set` that is always in use grows old, and each table that it has grown out of keeps
  * the requests that stood in it until the collector looks at old objects.
  */
-export class Entries implements Iterable<Entry> {
+class Entries implements Iterable<Entry> {
   #first: Entry | undefined
   #last: Entry | undefined
   #size = 0

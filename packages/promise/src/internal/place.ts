@@ -11,8 +11,9 @@
  */
 import { type CancelReason, fromAbort } from "@curfew/reason"
 import { CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
-import { Owner, ownerClosedTotal, TaskScope } from "@curfew/scope"
+import { Owner, ownerClosedTotal } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
+import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"

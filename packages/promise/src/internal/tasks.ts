@@ -6,7 +6,8 @@
  *    and never becomes an unhandled rejection.
  */
 import { CancelReason } from "@curfew/reason"
-import { TaskScope, TaskScopeClosed } from "@curfew/scope"
+import { TaskScopeClosed } from "@curfew/scope"
+import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { Work } from "../Options.ts"

@@ -6,7 +6,8 @@
  * which then runs on as if nobody had cancelled it. So the interrupt is first made pending in all of them.
  *
  * This is the only module that looks behind Effect's public interface (`interruptible`, `_running`,
- * `_deferredInterrupt`, `_interruptedCause`, `evaluate` of the fiber, and `evaluate` of an effect). `test/pinned.test.ts` fails when an upgrade changes them.
+ * `_deferredInterrupt`, `_interruptedCause`, `evaluate` and the constructor of the fiber, and `evaluate` of an effect).
+ * `test/pinned.test.ts` fails when an upgrade changes them.
  *
  * Invariants
  * 1. After `pend` the fiber cannot run an ordinary operation outside a mask before it meets the interrupt.
@@ -122,4 +123,34 @@ export const deliver = (fiber: Fiber.Fiber<unknown, unknown>, { annotations }: N
     return
   }
   if (internals._deferredInterrupt === true && internals._running === false) internals.evaluate(Exit.void)
+}
+
+type MakeFiber = new (
+  context: Context.Context<never>,
+  interruptible: boolean
+) => Fiber.Fiber<unknown, unknown> & { readonly evaluate: (effect: unknown) => void }
+
+let Made: MakeFiber | undefined
+
+/**
+ * Starts an effect at once in a fiber that is known to `before` before its first operation. Effect's own way to start one
+ * gives the fiber away when it has run up to its first suspension; until it has done so once, or where a fiber does not
+ * look as expected, `otherwise` starts the effect.
+ */
+export const startKnown = <A, E>(
+  context: Context.Context<never>,
+  work: Effect.Effect<A, E>,
+  before: { fiber: Fiber.Fiber<unknown, unknown> | undefined },
+  otherwise: () => Fiber.Fiber<A, E>
+): Fiber.Fiber<A, E> => {
+  if (Made === undefined) {
+    const fiber = otherwise()
+    const made = fiber.constructor as unknown as MakeFiber
+    if (typeof made === "function" && typeof made.prototype.evaluate === "function") Made = made
+    return fiber
+  }
+  const fiber = new Made(context, true)
+  before.fiber = fiber
+  fiber.evaluate(work)
+  return fiber as Fiber.Fiber<A, E>
 }

@@ -14,6 +14,7 @@ import * as Metric from "effect/Metric"
 import type * as Tracer from "effect/Tracer"
 import { attributes } from "../attributes.ts"
 import type { CancelReason } from "../CancelReason.ts"
+import { cancelledBy } from "../Outer.ts"
 import { seriesOf } from "../seriesOf.ts"
 import { type Witness, witness } from "./witness.ts"
 
@@ -61,7 +62,7 @@ const telling = (told: Told): Witness => {
     series.updateUnsafe(1, fiber.context)
   }
   return {
-    cancel: (reason, scope) => {
+    cancel: (reason, cell) => {
       let told: Set<Tracer.Span> | undefined
       const tell = (kind: string, fiber: Fiber.Fiber<unknown, unknown>): void => {
         const { span } = fiber.cache
@@ -69,7 +70,7 @@ const telling = (told: Told): Witness => {
           told ??= new Set()
           told.add(span)
           try {
-            tellSpan(span, fiber, reason, scope.cancelledBy)
+            tellSpan(span, fiber, reason, cancelledBy(cell))
           } finally {
             count(kind, reason._tag, fiber)
           }

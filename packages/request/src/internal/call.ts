@@ -16,10 +16,11 @@
  */
 import { CancelReason, currentReason, fromCause, ownInterrupt } from "@curfew/reason"
 import { CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
-import { failureOf, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
+import { failureOf, ownerClosedTotal, reportUnhandled } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import * as Child from "@curfew/scope/Child"
 import { receive } from "@curfew/scope/LateResult"
+import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"

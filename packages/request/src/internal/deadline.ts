@@ -6,7 +6,7 @@
  * 2. Its reason names the method, so it is never confused with a deadline inside the handler.
  */
 import { CancelReason } from "@curfew/reason"
-import { Instant } from "@curfew/scope"
+import * as Instant from "@curfew/scope/Instant"
 import type * as Clock from "effect/Clock"
 
 /** Milliseconds from now to an instant. */

@@ -9,8 +9,9 @@
  *    with reaches `OnUnhandled` and nobody else.
  * 5. A request whose record nobody receives reads no clock, and costs one object beside its holds.
  */
-import { Instant, reportUnhandled } from "@curfew/scope"
+import { reportUnhandled } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
+import * as Instant from "@curfew/scope/Instant"
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"

@@ -7,11 +7,12 @@
  */
 import { toCause } from "@curfew/reason"
 import { cancelledAboveUnsafe, interruptsOfUnsafe } from "@curfew/reason/CancelCell"
-import { IllegalArgument, Instant, Owner } from "@curfew/scope"
+import { IllegalArgument, type Owner } from "@curfew/scope"
 import { instantUnsafe, millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
+import * as Instant from "@curfew/scope/Instant"
+import { ownerOfUnsafe } from "@curfew/scope/Owner"
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -34,7 +35,7 @@ export const runCall = <A, E, R, R2>(
     const over = overBefore(waiter, options, policy)
     if (over !== undefined) return Effect.succeed(over)
     // The waiter's context has what handler and receiver need; from here on the types need not say so.
-    const owner = options.owner ?? Context.get(waiter.context as Context.Context<Owner>, Owner)
+    const owner = options.owner ?? ownerOfUnsafe(waiter.context)
     return Effect.callback<Answer<A, E>>((resume) => {
       const call = new CallState(waiter, options as EndpointOptions<A, E, never>, policy, owner)
       let starting = true

@@ -38,14 +38,18 @@ export const bounding = <A, E, R>(
   work: Effect.Effect<A, E, R>,
   bounds: Bounds,
   tell?: Tell
-): Effect.Effect<Option.Option<A>, E, R> =>
-  Effect.uninterruptible(
+): Effect.Effect<Option.Option<A>, E, R> => {
+  // What has ended already needs neither a limit nor a fiber to keep it in.
+  if (Exit.isExit(work) && bounds.within === undefined)
+    return Effect.map(work as Effect.Effect<A, E, R>, Option.some)
+  return Effect.uninterruptible(
     Effect.withFiber((fiber) =>
       Effect.flatMap(currentReason, (reason) =>
         start(fiber, work, bounds, Option.getOrUndefined(reason), tell)
       )
     )
   )
+}
 
 const start = <A, E, R>(
   waiter: Fiber.Fiber<unknown, unknown>,

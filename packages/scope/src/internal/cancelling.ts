@@ -7,13 +7,16 @@
  */
 import type { CancelReason } from "@curfew/reason"
 import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { isInside } from "@curfew/reason/Outer"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { awaitEnd, resumeWith } from "./child.ts"
 
 /** Whether the fiber works inside the cell: the cell's end may then have to wait for the fiber's. */
-export const standsIn = (fiber: Fiber.Fiber<unknown, unknown>, cell: CancelCell): boolean =>
-  fiber === cell.fiber || fiber.getRef(CurrentCell)?.isInside(cell) === true
+export const standsIn = (fiber: Fiber.Fiber<unknown, unknown>, cell: CancelCell): boolean => {
+  const own = fiber.getRef(CurrentCell)
+  return fiber === cell.fiber || (own !== undefined && isInside(own, cell))
+}
 
 export const awaitCancelled = (cell: CancelCell): Effect.Effect<CancelReason> =>
   Effect.withFiber((waiter) =>

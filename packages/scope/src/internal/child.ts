@@ -11,7 +11,7 @@
  * 5. Depth costs no stack: after `maxNested` synchronous starts or ends inside one another the next one goes
  *    through the dispatcher.
  */
-import { type CancelCell, CurrentCell, Interruption } from "@curfew/reason/CancelCell"
+import { type CancelCell, CurrentCell, Interruption, startKnownUnsafe } from "@curfew/reason/CancelCell"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -31,14 +31,17 @@ export const forkUnsafe = <A, E, R>(
   around?: (work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Fiber.Fiber<A, E> => {
   const entered = entering(cell, work)
-  const running = startUnder(context, cell, around === undefined ? entered : around(entered))
+  const running = startUnsafe(
+    Context.add(context, CurrentCell, cell) as Context.Context<R>,
+    around === undefined ? entered : around(entered)
+  )
   if (running.pollUnsafe() === undefined) running.addObserver(() => cell.unlink())
   else cell.unlink()
   return running
 }
 
 /** The work, whose first operation makes its fiber known to the cell; for a fiber that starts at once. */
-export const entering = <A, E, R>(cell: CancelCell, work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+const entering = <A, E, R>(cell: CancelCell, work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
   const deep = isDeep()
   return Effect.withFiber((fiber) => {
     cell.fiber = fiber
@@ -49,15 +52,31 @@ export const entering = <A, E, R>(cell: CancelCell, work: Effect.Effect<A, E, R>
   })
 }
 
-/** Whether a start would come too deep on the stack to run its work at once. */
-export const isDeep = (): boolean => nested >= maxNested
-
-/** Starts what `entering` gave. Whoever starts it takes the cell out of the tree when the fiber has ended. */
+/**
+ * Starts work whose exit is told to `settle` within its last mask, before its children are cleaned up. The cell knows the
+ * fiber before the first operation: where a scheduler holds it up there, a cancel ends it, and `settle` is not told.
+ * Whoever starts it takes the cell out of the tree when the fiber has ended.
+ */
 export const startUnder = <A, E, R>(
   context: Context.Context<R>,
   cell: CancelCell,
-  entered: Effect.Effect<A, E, R>
-): Fiber.Fiber<A, E> => startUnsafe(Context.add(context, CurrentCell, cell) as Context.Context<R>, entered)
+  work: Effect.Effect<A, E, R>,
+  settle: (exit: Exit.Exit<A, E>) => Effect.Effect<void> | undefined
+): Fiber.Fiber<A, E> => {
+  const own = Context.add(context, CurrentCell, cell) as Context.Context<never>
+  const slowly = () =>
+    startUnsafe(own, Effect.onExitPrimitive(entering(cell, work as Effect.Effect<A, E>), settle))
+  if (cell.reason !== undefined || isDeep()) return slowly()
+  nested++
+  try {
+    return startKnownUnsafe(own, Effect.onExitPrimitive(work as Effect.Effect<A, E>, settle), cell, slowly)
+  } finally {
+    nested--
+  }
+}
+
+/** Whether a start would come too deep on the stack to run its work at once. */
+export const isDeep = (): boolean => nested >= maxNested
 
 /** Starts an effect at once in a fiber of its own that nothing interrupts: for clean-up and for timers. */
 export const startUnsafe = <A, E, R>(

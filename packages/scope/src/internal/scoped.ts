@@ -159,13 +159,8 @@ export const runBody = <A, E, R, B, E2, R2>(
       const running = child.startUnder(
         limits.keepLate === true ? holdBack(context, cell) : context,
         cell,
-        child.entering(
-          cell,
-          Effect.onExitPrimitive(
-            Effect.suspend(() => body(state)),
-            reach
-          )
-        )
+        Effect.suspend(() => body(state)),
+        reach
       )
       const takeDown = (): void => {
         cell.unlink()

@@ -12,6 +12,7 @@
  */
 import { CancelCell, type CellKind, tellingBegin } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -27,6 +28,7 @@ import { endedWithin } from "./endedWithin.ts"
 import { Failures } from "./failures.ts"
 import { Place, Places } from "./place.ts"
 import { type AnyTask, TaskState } from "./taskState.ts"
+import { armUnsafe } from "./timer.ts"
 
 export type Policy = "failFast" | "supervise"
 
@@ -116,34 +118,39 @@ export class TaskSet {
     const task = new TaskState<A, E>(cell, options?.observed)
     const own = task as unknown as AnyTask
     this.#enter(own)
-    const onNeverStarted = options?.onNeverStarted
-    let started = onNeverStarted === undefined
-    let settled = false
-    const body = started
-      ? work
-      : tellingBegin(work, () => {
-          started = true
-        })
-    const settle = (exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined => {
-      settled = true
-      if (!started) return this.#neverStarted(onNeverStarted as Effect.Effect<unknown>, cell.name)
-      return exit._tag === "Success" ? undefined : this.#settle(own, exit.cause)
+    let body = work
+    if (options?.onNeverStarted !== undefined) {
+      task.onNeverStarted = options.onNeverStarted
+      body = tellingBegin(work, () => {
+        task.onNeverStarted = undefined
+      })
     }
-    const fiber = child.startUnder(context, cell, Effect.onExitPrimitive(child.entering(cell, body), settle))
+    // One function for both ends, as most tasks live long and do little.
+    const end = (exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined =>
+      task.over ? this.#over(own, exit, context) : this.#settle(own, exit)
+    const fiber = child.startUnder(context, cell, body, end)
     task.fiber = fiber
-    const ended = (exit: Exit.Exit<A, E>): void => {
-      cell.unlink()
-      // A fiber that was held up before its first operation and interrupted there has run no finalizer.
-      const rest = settled ? undefined : settle(exit)
-      if (rest === undefined) this.#ended(own, exit)
-      else child.startUnsafe(context, rest).addObserver(() => this.#ended(own, exit))
-      task.tellWaiters()
-    }
-    const exit = fiber.pollUnsafe()
-    if (exit === undefined) fiber.addObserver(ended)
-    else ended(exit)
+    if (fiber.pollUnsafe() === undefined) fiber.addObserver(end)
+    else this.#over(own, fiber.pollUnsafe() as Exit.Exit<A, E>, context)
     this.#onTask?.(cell, fiber)
     return task
+  }
+
+  /** The body has ended; its children may still have to be cleaned up. */
+  #settle(task: AnyTask, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    task.bodyEnded = true
+    if (task.onNeverStarted !== undefined) return this.#neverStarted(task.onNeverStarted, task.name)
+    return exit._tag === "Success" ? undefined : this.#failed(task, exit.cause)
+  }
+
+  /** The fiber has ended. */
+  #over(task: AnyTask, exit: Exit.Exit<unknown, unknown>, context: Context.Context<never>): undefined {
+    task.cell.unlink()
+    // A fiber that was held up before its first operation and interrupted there has run no finalizer.
+    const rest = task.bodyEnded ? undefined : this.#settle(task, exit)
+    if (rest === undefined) this.#ended(task, exit)
+    else child.startUnsafe(context, rest).addObserver(() => this.#ended(task, exit))
+    task.tellWaiters()
   }
 
   #enter(task: AnyTask): void {
@@ -172,8 +179,7 @@ export class TaskSet {
     return true
   }
 
-  /** The body of the task has failed, or was cancelled. */
-  #settle(task: AnyTask, cause: Cause.Cause<unknown>): Effect.Effect<void> | undefined {
+  #failed(task: AnyTask, cause: Cause.Cause<unknown>): Effect.Effect<void> | undefined {
     const failure = this.#failure(task, cause)
     if (failure === undefined) return undefined
     if (task.observed?.() !== true) return this.#tell(task, failure)
@@ -308,26 +314,49 @@ export class TaskSet {
     return this.#working === 0 && (this.#places === undefined || this.#places.size === 0)
   }
 
-  /** Waits until no task is left but daemons, or, with `orCancelled`, until the set is cancelled. */
-  awaitIdle(options: { readonly orCancelled: boolean }): Effect.Effect<void> {
+  /**
+   * Waits until no task is left but daemons: true. Or, with `orCancelled`, until the set is cancelled; or until so many
+   * milliseconds have passed: false.
+   */
+  awaitIdle({
+    orCancelled = false,
+    within = Number.POSITIVE_INFINITY
+  }: {
+    readonly orCancelled?: boolean
+    readonly within?: number
+  }): Effect.Effect<boolean> {
+    if (within <= 0) return Effect.sync(() => this.idle)
     return Effect.withFiber((waiter) =>
-      Effect.callback<void>((resume) => {
-        const idle = () => this.idle || (options.orCancelled && this.cell.reason !== undefined)
+      Effect.callback<boolean>((resume) => {
+        const idle = () => this.idle || (orCancelled && this.cell.reason !== undefined)
         if (idle()) {
-          resume(Effect.void)
+          resume(Effect.succeed(true))
           return
         }
-        const forget = options.orCancelled ? this.cell.listen(() => observer()) : undefined
-        const observer = () => {
-          if (!idle()) return
-          leave()
-          child.resumeWith(waiter, resume, Effect.void)
-        }
+        let left = false
+        let disarm: (() => void) | undefined
         const leave = () => {
+          left = true
           forget?.()
+          disarm?.()
           this.#observers.delete(observer)
         }
+        const observer = () => {
+          if (left || !idle()) return
+          leave()
+          child.resumeWith(waiter, resume, Effect.succeed(true))
+        }
+        const forget = orCancelled ? this.cell.listen(observer) : undefined
         this.#observers.add(observer)
+        if (within !== Number.POSITIVE_INFINITY) {
+          disarm = armUnsafe(waiter.context, waiter.getRef(Clock.Clock), within, () => {
+            if (left) return
+            leave()
+            resume(Effect.succeed(false))
+          })
+          // A clock may fire, or bring the end, in the turn in which the timer starts.
+          if (left) disarm()
+        }
         return Effect.sync(leave)
       })
     )

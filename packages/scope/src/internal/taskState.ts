@@ -29,6 +29,10 @@ export class TaskState<A, E> implements Task<A, E> {
   untold: Cause.Cause<unknown> | undefined = undefined
   /** Its failure has been told, or left to somebody else. */
   settled = false
+  /** The body has ended: no finalizer of it is to come. */
+  bodyEnded = false
+  /** Runs in place of a body that does not begin; let go of when it has begun. */
+  onNeverStarted: Effect.Effect<unknown> | undefined = undefined
   // Set by the scope right after the fork, before anyone else can see the task.
   fiber!: Fiber.Fiber<A, E>
   /** The neighbours in the set. */
@@ -42,6 +46,12 @@ export class TaskState<A, E> implements Task<A, E> {
   constructor(cell: CancelCell, observed: (() => boolean) | undefined) {
     this.cell = cell
     this.observed = observed
+  }
+
+  /** Its fiber has ended. */
+  get over(): boolean {
+    // While the fork runs up to its first suspension nobody has the fiber yet.
+    return (this.fiber as Fiber.Fiber<A, E> | undefined)?.pollUnsafe() !== undefined
   }
 
   get name(): string | undefined {

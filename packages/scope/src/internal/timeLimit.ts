@@ -64,7 +64,9 @@ const timeLimit = <A, E, R, R2, B, E2>(
 ): Effect.Effect<B, E | E2, R | R2> => {
   const millis = millisOf("the duration of the time limit", duration)
   if (typeof millis !== "number") return Effect.die(millis)
-  if (millis === Number.POSITIVE_INFINITY) return Effect.flatMap(self, onTime)
+  // What has ended already has ended in time.
+  if (millis === Number.POSITIVE_INFINITY || (millis > 0 && Exit.isExit(self)))
+    return Effect.flatMap(self, onTime)
   const onLate = options?.onLate
   const timedOut = (reason: CancelReason) => onTimeout(reason as DeadlineReason)
   return Effect.withFiber((fiber) => {

@@ -8,11 +8,12 @@
  *    program by itself.
  * 3. The report is made once, after everything else, and given to `onReport` before the fiber can end interrupted.
  */
-import { CancelReason, currentReason, fromCause } from "@curfew/reason"
+import { CancelReason, currentReason, fromCause, tellCancels } from "@curfew/reason"
 import { CancelCell } from "@curfew/reason/CancelCell"
-import { CleanupBudget, Owner, reportUnhandled, stuck, TaskScope } from "@curfew/scope"
+import { CleanupBudget, Owner, reportUnhandled, stuck } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import { enterUnsafe } from "@curfew/scope/Stuck"
+import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -87,6 +88,7 @@ const calling = (name: string, callback: () => unknown): Effect.Effect<void> =>
 
 const startMain = <A, E, R>(stages: Stages, main: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> => {
   const { context } = stages.waiter
+  tellCancels()
   const surrounding = stages.waiter.getRef(CleanupBudget)
   const cell = new CancelCell("task", { name: stages.name, parent: stages.whole })
   const running = Child.forkUnsafe(

@@ -11,9 +11,11 @@
  */
 import { CancelReason } from "@curfew/reason"
 import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
-import { Instant, moveOnAfter, TaskScope } from "@curfew/scope"
+import { moveOnAfter } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
+import * as Instant from "@curfew/scope/Instant"
+import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -17,10 +17,11 @@
  */
 import { CancelReason, fromCause } from "@curfew/reason"
 import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
-import { failureOf, ownerClosedTotal, reportUnhandled, TaskScope } from "@curfew/scope"
+import { failureOf, ownerClosedTotal, reportUnhandled } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
 import { enterUnsafe } from "@curfew/scope/Stuck"
+import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -8,8 +8,10 @@
  * 3. `linger` is in milliseconds; zero cancels with the last observer, infinity keeps.
  */
 import { CurrentCell } from "@curfew/reason/CancelCell"
-import { CleanupBudget, Instant, Owner, type TaskScope } from "@curfew/scope"
+import { CleanupBudget, type TaskScope } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
+import * as Instant from "@curfew/scope/Instant"
+import { ownerOfUnsafe } from "@curfew/scope/Owner"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -48,7 +50,7 @@ export const makeSettings = <K, A, E>(
     lookup,
     nameOf,
     retain,
-    owner: options?.owner ?? Context.get(made as Context.Context<Owner>, Owner),
+    owner: options?.owner ?? ownerOfUnsafe(made),
     context: strip(made),
     clock: Context.get(made, Clock.Clock),
     budget: Context.get(made, CleanupBudget),

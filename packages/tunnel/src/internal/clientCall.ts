@@ -341,7 +341,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   private open(): void {
     const { limits, outbox } = this.link
-    this.id = this.engine.register(this)
+    this.engine.register(this)
     this.noteOpened()
     outbox.urgent({
       _tag: "NewStream",

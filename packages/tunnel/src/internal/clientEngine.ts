@@ -24,10 +24,11 @@ import {
 import type { Link } from "./link.ts"
 import type { OnPiece } from "./messages.ts"
 import { makeStatus } from "./rpcStatus.ts"
+import { StreamTable } from "./streams.ts"
 
 export class ClientEngine {
   readonly link: Link
-  private readonly streams = new Map<number, ClientCall>()
+  private readonly streams = new StreamTable<ClientCall>()
   private readonly settled = Deferred.makeUnsafe<void, TunnelOpenError>()
   private negotiated = false
   private lastId = 0
@@ -72,10 +73,9 @@ export class ClientEngine {
     return Effect.fail(new TunnelOpenError({ code, details: this.farewell }))
   }
 
-  register(call: ClientCall): number {
-    this.lastId++
-    this.streams.set(this.lastId, call)
-    return this.lastId
+  register(call: ClientCall): void {
+    call.id = ++this.lastId
+    this.streams.add(call)
   }
 
   /** Told that there is room for a stream again. */

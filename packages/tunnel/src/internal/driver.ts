@@ -28,6 +28,7 @@ import { type Revision, revisionOne } from "./frame.ts"
 import type { Holder } from "./held.ts"
 import type { Link } from "./link.ts"
 import { makeStatus, type RpcStatus } from "./rpcStatus.ts"
+import type { Listed, Numbered } from "./streams.ts"
 import { ReceiveWindow, type Receiving, UnreadBytes } from "./window.ts"
 import type { Outbound } from "./writer.ts"
 
@@ -46,7 +47,12 @@ export interface Conclusion {
     | undefined
 }
 
-export abstract class StreamDriver<State, Event, Action> implements Holder {
+export abstract class StreamDriver<State, Event, Action> implements Holder, Numbered {
+  abstract readonly id: number
+  before: Listed | undefined
+  after: Listed | undefined
+  listed = false
+  sameSlot: Numbered | undefined
   protected readonly link: Link
   protected readonly outbound: Outbound
   protected readonly inbound: Assembler

@@ -8,9 +8,10 @@
  *    many small streams do not pay for a large one.
  */
 import type { CancelReason } from "@curfew/reason"
+import { type Listed, StreamList } from "./streams.ts"
 
 /** What a stream tells and does about the bytes that it holds. */
-export interface Holder {
+export interface Holder extends Listed {
   readonly held: number
   /** It has something to send, and no credit for it. */
   readonly stalled: boolean
@@ -29,7 +30,7 @@ export class Held {
   /** Room that is taken for messages that are still coming. */
   private aside = 0
   /** Every stream, from before it can hold anything until it is forgotten. */
-  readonly holders = new Set<Holder>()
+  readonly holders = new StreamList<Holder>()
 
   constructor(limit = Number.POSITIVE_INFINITY) {
     this.limit = limit

@@ -29,6 +29,7 @@ import { MetadataProblem, metadataFromWire } from "./metadata.ts"
 import { reasonFromWire } from "./reasonWire.ts"
 import { makeStatus, refusalToWire } from "./rpcStatus.ts"
 import { type Incoming, ServerCall } from "./serverCall.ts"
+import { StreamTable } from "./streams.ts"
 import { takeTimeout } from "./timeout.ts"
 
 /** A peer's name in an answer that the peer provokes: many of them may wait, so each is short. */
@@ -38,7 +39,7 @@ export class ServerEngine {
   readonly link: Link
   private readonly services: Services
   private readonly admission: Admission
-  private readonly streams = new Map<number, ServerCall>()
+  private readonly streams = new StreamTable<ServerCall>()
   private highest = -1
 
   constructor(link: Link, services: Services, admission: Admission) {
@@ -200,7 +201,7 @@ export class ServerEngine {
       timeout
     }
     const stream = new ServerCall(this, incoming)
-    this.streams.set(id, stream)
+    this.streams.add(stream)
     this.admission.enter()
     this.link.calls.enter()
     this.admission.handlerStarts()

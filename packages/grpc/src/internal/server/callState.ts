@@ -118,7 +118,8 @@ export class CallState implements ServerCall, Entry {
     this.deadlineAt = Number.isFinite(deadline) ? deadline : Number.POSITIVE_INFINITY
     const { signal } = this as { signal: PeerSignal.PeerSignal & { [callKey]?: CallState } }
     signal[callKey] = this
-    raw.on("error", ignore)
+    // A tunnel's call object has a listener of its own.
+    if (this.transport !== "tunnel") raw.on("error", ignore)
     raw.on("cancelled", (reason: unknown) => this.#onCancelled(reason))
     if (raw.cancelled) this.#onCancelled(undefined)
   }
