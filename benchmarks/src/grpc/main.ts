@@ -66,7 +66,8 @@ class Pair {
   }
 }
 
-export const run = async (options: Options): Promise<ReadonlyArray<Row>> => {
+export const run = async (given: Options): Promise<ReadonlyArray<Row>> => {
+  const options: Options = given.quick === true ? { rounds: 1, calls: 64, ...given } : given
   const asked = shapes
     .filter(({ row }) => wanted(options, row))
     .map((shape) => (options.calls === undefined ? shape : { ...shape, calls: options.calls }))
@@ -87,13 +88,13 @@ const measured = async (
   pairs: ReadonlyMap<Stack, Pair>,
   { rounds }: Options
 ): Promise<ReadonlyArray<Row>> => {
-  const costs = new Map<Stack, Array<{ client: number; server: number }>>()
+  const costs = new Map<Stack, Array<{ rate: number; client: number; server: number }>>()
   const contestant = (stack: Stack, name: string = stack): Contestant => ({
     name,
     measure: async () => {
-      const { rate, ...cost } = await (pairs.get(stack) as Pair).run(shape)
+      const cost = await (pairs.get(stack) as Pair).run(shape)
       costs.set(stack, [...(costs.get(stack) ?? []), cost])
-      return rate
+      return cost.rate
     }
   })
   const cost = (stack: Stack): string => {
@@ -101,6 +102,10 @@ const measured = async (
     const [client, server] = [median(of.map((one) => one.client)), median(of.map((one) => one.server))]
     return `${client.toFixed(0)} + ${server.toFixed(0)} µs`
   }
+  const rate = (stack: Stack): number => median((costs.get(stack) ?? []).map((one) => one.rate))
+  // What no client and handler above grpc-js can get past.
+  const limit = (stack: Stack): string =>
+    stack === "grpc-js" ? "" : `; grpc-js by itself: ${(rate("grpc-js") / rate(stack)).toFixed(2)} x`
   const peers = stacks.filter((stack) => stack !== "curfew")
   return compare({
     row: shape.row,
@@ -113,7 +118,7 @@ const measured = async (
     peers: peers.map((stack) => ({
       ...contestant(stack),
       target: shape.targets[stack],
-      note: () => `CPU of a call, client + server: ${cost("curfew")}; ${stack}: ${cost(stack)}`
+      note: () => `CPU of a call, client + server: ${cost("curfew")}; ${stack}: ${cost(stack)}${limit(stack)}`
     }))
   })
 }
