@@ -5,6 +5,7 @@
  * 1. Each request is a task of the owner that the edge was made under, and stands in the table until its record is out.
  * 2. A request starts in the turn in which node emits it, so that nothing that node tells about it is missed.
  */
+import { tellCancels } from "@curfew/reason"
 import { type Handler, type OnDisconnect, policyOf } from "@curfew/request"
 import { Owner, TaskScope } from "@curfew/scope"
 import { countUnsafe } from "@curfew/scope/Argument"
@@ -54,6 +55,8 @@ export class Edge {
 
   static make(options: EdgeOptions): Effect.Effect<Edge, never, Owner> {
     return Effect.gen(function* () {
+      // A server counts its cancels, also where a bundler left out what nobody mentions.
+      tellCancels()
       const context = yield* Effect.context<Owner>()
       const spawn = yield* TaskScope.makeRuntime(yield* Owner)
       return new Edge(options, context, spawn)

@@ -6,7 +6,7 @@
  * 2. A reverse tunnel is in the registry exactly as long as it can be told of; see there.
  * 3. Once the service has ended nobody waits for its tunnels any more.
  */
-import { CancelReason } from "@curfew/reason"
+import { CancelReason, tellCancels } from "@curfew/reason"
 import { TaskScope } from "@curfew/scope"
 import { countUnsafe } from "@curfew/scope/Argument"
 import { status as Code, type ServerDuplexStream, type ServiceDefinition } from "@grpc/grpc-js"
@@ -83,6 +83,8 @@ export const makeService = <I>(
   options: TunnelServiceOptions<I>
 ): Effect.Effect<TunnelService<I>, never, Scope.Scope> =>
   Effect.gen(function* () {
+    // A server counts its cancels, also where a bundler left out what nobody mentions.
+    tellCancels()
     yield* checkLimits(options)
     const maxTunnels = countUnsafe("the maxTunnels of a service", options.maxTunnels ?? 10_000, 1)
     const tasks = yield* TaskScope.make({ name: "tunnels" })

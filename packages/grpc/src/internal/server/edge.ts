@@ -11,7 +11,7 @@
  * 5. Nothing that a handler, a codec or an observer throws leaves this module.
  * 6. What the calls of a method share is looked up once, when its service is made.
  */
-import { type CancelReason, describe } from "@curfew/reason"
+import { type CancelReason, describe, tellCancels } from "@curfew/reason"
 import { type OnDisconnect, policyOf, statusOf } from "@curfew/request"
 import type { Answer } from "@curfew/request/Endpoint"
 import type { CallInfo } from "@curfew/request/OnDisconnect"
@@ -73,6 +73,8 @@ export const makeService = (
   options: Options
 ): Effect.Effect<Service, never, Owner> =>
   Effect.gen(function* () {
+    // A server counts its cancels, also where a bundler left out what nobody mentions.
+    tellCancels()
     const services = yield* Effect.context<Owner>()
     const owner = yield* Owner
     // Flat: each call adds what is its own on top.

@@ -6,6 +6,7 @@
  * 2. A mark is read where it was set, before the router makes an effect of a function.
  * 3. An edge within an edge adds nothing of its own around a route: the options are merged, the innermost first.
  */
+import { tellCancels } from "@curfew/reason"
 import { type OnDisconnect, policyOf } from "@curfew/request"
 import type { TaskScope } from "@curfew/scope"
 import * as Context from "effect/Context"
@@ -49,6 +50,8 @@ export const edgeOf = (
   if (around !== undefined) {
     return view({ ...around.shared, owner }, merge(around.options, options), around.prefix)
   }
+  // A server counts its cancels, also where a bundler left out what nobody mentions.
+  tellCancels()
   let ids = 0
   const nextId = (): string => {
     ids++
