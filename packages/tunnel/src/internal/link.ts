@@ -269,7 +269,9 @@ export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
     link.note = (work, name) => startNote(work, { name }) !== undefined
     yield* Effect.addFinalizer(() => Effect.sync(() => link.outbox.finish()))
     yield* Effect.orDie(
-      plumbing.spawn(Effect.uninterruptible(run(link.outbox, link.carrier)), { name: "writer" })
+      plumbing.spawn(Effect.uninterruptible(run(link.outbox, link.carrier, () => link.calls.size <= 1)), {
+        name: "writer"
+      })
     )
     yield* Effect.orDie(
       plumbing.spawn(

@@ -59,6 +59,11 @@ export class Outbound {
     return this.items[this.first]?.frame
   }
 
+  /** The frame that is all that is queued. */
+  get onlyItem(): Frame | undefined {
+    return this.items.length - this.first === 1 ? this.firstFrame : undefined
+  }
+
   /** Payload bytes that are queued. */
   get queued(): number {
     let bytes = 0
@@ -164,6 +169,11 @@ export class Ring {
     else last.next = stream
     this.last = stream
     this.size++
+  }
+
+  /** The stream that is alone in it. */
+  get only(): Outbound | undefined {
+    return this.first === this.last ? this.first : undefined
   }
 
   shift(): Outbound | undefined {

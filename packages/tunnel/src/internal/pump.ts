@@ -3,41 +3,61 @@
  *
  * **Invariants**
  * 1. One batch is on its way at a time.
- * 2. A batch is encoded once the turn is over in which its first frame was queued: the rest of the turn joins it, and a
- *    sender's callback never runs inside its send.
+ * 2. A batch is encoded once the turn is over in which its first frame was queued: the rest of the turn joins it. Where
+ *    nobody else could join, it is encoded once what is being done is done. A sender's callback never runs inside its send.
  * 3. It ends once the outbox is finished and empty, and what was written has been taken. Its tunnel waits for that end.
  */
 import * as Effect from "effect/Effect"
-import { afterTurns } from "./bridge.ts"
+import { afterTurn, afterTurns } from "./bridge.ts"
 import type { Carrier } from "./carrier.ts"
 import { Encoder } from "./encode.ts"
 import type { Outbox } from "./writer.ts"
 
+const never = (): boolean => false
+
 class Pump {
   private readonly outbox: Outbox
   private readonly carrier: Carrier
+  private readonly quiet: () => boolean
   private readonly over: (end: Effect.Effect<void>) => void
   private readonly encoder: Encoder
   private sent: Array<() => void> = []
   private due = false
+  /** Due already when what is being done now is done. */
+  private soon = false
   private writing = false
 
-  constructor(outbox: Outbox, carrier: Carrier, over: (end: Effect.Effect<void>) => void) {
+  constructor(
+    outbox: Outbox,
+    carrier: Carrier,
+    quiet: () => boolean,
+    over: (end: Effect.Effect<void>) => void
+  ) {
     this.outbox = outbox
     this.carrier = carrier
+    this.quiet = quiet
     this.over = over
     this.encoder = new Encoder(4096, carrier.framing)
   }
 
   /** There is something to do. */
   readonly schedule = (): void => {
-    if (this.due || this.writing) return
-    this.due = true
-    afterTurns(1, this.turn)
+    if (this.writing || this.soon) return
+    if (this.quiet() && !this.outbox.opensAnAnswer) {
+      this.soon = true
+      this.due = true
+      afterTurn(this.turn)
+    } else if (!this.due) {
+      this.due = true
+      afterTurns(1, this.turn)
+    }
   }
 
   private readonly turn = (): void => {
+    // It may have been due at the end of the turn first, and sooner then.
+    if (!this.due || this.writing) return
     this.due = false
+    this.soon = false
     const { outbox } = this
     if (!outbox.hasWork) {
       if (outbox.isFinishing) this.over(Effect.void)
@@ -72,10 +92,13 @@ class Pump {
   }
 }
 
-/** Writes batch after batch until the outbox is finished and empty. */
-export const run = (outbox: Outbox, carrier: Carrier): Effect.Effect<void> =>
+/**
+ * Writes batch after batch until the outbox is finished and empty. While the tunnel is `quiet` nobody else's frames could
+ * join a batch, so it leaves at the end of what is being done now and not of the turn.
+ */
+export const run = (outbox: Outbox, carrier: Carrier, quiet: () => boolean = never): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
-    const pump = new Pump(outbox, carrier, resume)
+    const pump = new Pump(outbox, carrier, quiet, resume)
     outbox.onWork = pump.schedule
     if (outbox.hasWork || outbox.isFinishing) pump.schedule()
   })
