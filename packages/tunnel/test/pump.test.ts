@@ -50,8 +50,6 @@ const pumpingWhile = (quiet: () => boolean) =>
 
 const pumping = pumpingWhile(() => false)
 
-const headers = (id: number) => ({ _tag: "ResponseHeaders", id, headers: Buffer.alloc(0) }) as const
-
 /** Comes after `process.nextTick` and before the turn is over. */
 const tick = Effect.callback<void>((resume) =>
   process.nextTick(() => process.nextTick(() => resume(Effect.void)))
@@ -140,23 +138,6 @@ describe("the pump", () => {
       expect([sent, writes.length]).toEqual([0, 0])
       yield* tick
       expect([sent, writes]).toEqual([1, [["Message"]]])
-    }).pipe(Effect.scoped)
-  )
-
-  it.live("keeps headers back for the message behind them, and no longer than for the turn", () =>
-    Effect.gen(function* () {
-      const { letGo, outbox, writes } = yield* pumpingWhile(() => true)
-      const answer = stream(1)
-      outbox.frame(answer, headers(1))
-      yield* tick
-      expect(writes).toEqual([])
-      outbox.message(answer, Buffer.from("x"), () => undefined)
-      yield* tick
-      expect(writes.map((frames) => frames.length)).toEqual([2])
-      letGo()
-      outbox.frame(stream(3), headers(3))
-      yield* turns(2)
-      expect(writes.map((frames) => frames.length)).toEqual([2, 1])
     }).pipe(Effect.scoped)
   )
 

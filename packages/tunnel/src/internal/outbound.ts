@@ -59,11 +59,6 @@ export class Outbound {
     return this.items[this.first]?.frame
   }
 
-  /** The frame that is all that is queued. */
-  get onlyItem(): Frame | undefined {
-    return this.items.length - this.first === 1 ? this.firstFrame : undefined
-  }
-
   /** Payload bytes that are queued. */
   get queued(): number {
     let bytes = 0
@@ -169,11 +164,6 @@ export class Ring {
     else last.next = stream
     this.last = stream
     this.size++
-  }
-
-  /** The stream that is alone in it. */
-  get only(): Outbound | undefined {
-    return this.first === this.last ? this.first : undefined
   }
 
   shift(): Outbound | undefined {

@@ -23,8 +23,6 @@ class Pump {
   private readonly encoder: Encoder
   private sent: Array<() => void> = []
   private due = false
-  /** Due already when what is being done now is done. */
-  private soon = false
   private writing = false
 
   constructor(
@@ -42,22 +40,14 @@ class Pump {
 
   /** There is something to do. */
   readonly schedule = (): void => {
-    if (this.writing || this.soon) return
-    if (this.quiet() && !this.outbox.opensAnAnswer) {
-      this.soon = true
-      this.due = true
-      afterTurn(this.turn)
-    } else if (!this.due) {
-      this.due = true
-      afterTurns(1, this.turn)
-    }
+    if (this.due || this.writing) return
+    this.due = true
+    if (this.quiet()) afterTurn(this.turn)
+    else afterTurns(1, this.turn)
   }
 
   private readonly turn = (): void => {
-    // It may have been due at the end of the turn first, and sooner then.
-    if (!this.due || this.writing) return
     this.due = false
-    this.soon = false
     const { outbox } = this
     if (!outbox.hasWork) {
       if (outbox.isFinishing) this.over(Effect.void)

@@ -70,11 +70,6 @@ export class Outbox {
     return this.backlog > 0
   }
 
-  /** All that waits is the headers of one answer, which its first message or its end will follow. */
-  get opensAnAnswer(): boolean {
-    return this.backlog === 1 && this.ring.only?.onlyItem?._tag === "ResponseHeaders"
-  }
-
   get isFinishing(): boolean {
     return this.finishing
   }
@@ -129,10 +124,8 @@ export class Outbox {
 
   /** Puts a stream into the ring when it has something that can be sent. */
   enlist(stream: Outbound): void {
-    if (!stream.inRing) {
-      if (!stream.ready) return
-      this.ring.push(stream)
-    }
+    if (stream.inRing || !stream.ready) return
+    this.ring.push(stream)
     this.signal()
   }
 
