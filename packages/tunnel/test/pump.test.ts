@@ -39,21 +39,13 @@ const turns = (count: number): Effect.Effect<void> =>
 
 const stream = (id: number): Outbound => new Outbound(new SendWindow(1_000_000, 1), id)
 
-const pumpingWhile = (quiet: () => boolean) =>
-  Effect.gen(function* () {
-    const outbox = new Outbox()
-    const { carrier, letGo, writes } = slow()
-    const pump = yield* Effect.forkScoped(run(outbox, carrier, quiet))
-    yield* Effect.yieldNow
-    return { outbox, writes, letGo, pump }
-  })
-
-const pumping = pumpingWhile(() => false)
-
-/** Comes after `process.nextTick` and before the turn is over. */
-const tick = Effect.callback<void>((resume) =>
-  process.nextTick(() => process.nextTick(() => resume(Effect.void)))
-)
+const pumping = Effect.gen(function* () {
+  const outbox = new Outbox()
+  const { carrier, letGo, writes } = slow()
+  const pump = yield* Effect.forkScoped(run(outbox, carrier))
+  yield* Effect.yieldNow
+  return { outbox, writes, letGo, pump }
+})
 
 describe("the pump", () => {
   it.live("writes once for all that was queued in a turn, and calls nobody back inside its send", () =>
@@ -127,33 +119,6 @@ describe("the pump", () => {
         letGo()
       }
       expect(writes.flat()).toEqual(["Message", "Message", "Message"])
-    }).pipe(Effect.scoped)
-  )
-
-  it.live("of a tunnel with one stream does not wait for the turn to end", () =>
-    Effect.gen(function* () {
-      const { outbox, writes } = yield* pumpingWhile(() => true)
-      let sent = 0
-      outbox.message(stream(1), Buffer.from("x"), () => sent++)
-      expect([sent, writes.length]).toEqual([0, 0])
-      yield* tick
-      expect([sent, writes]).toEqual([1, [["Message"]]])
-    }).pipe(Effect.scoped)
-  )
-
-  it.live("waits for the turn as soon as there are others", () =>
-    Effect.gen(function* () {
-      let quiet = true
-      const { letGo, outbox, writes } = yield* pumpingWhile(() => quiet)
-      outbox.message(stream(1), Buffer.from("x"), () => undefined)
-      yield* tick
-      letGo()
-      quiet = false
-      outbox.message(stream(3), Buffer.from("y"), () => undefined)
-      yield* tick
-      expect(writes.length).toBe(1)
-      yield* turns(2)
-      expect(writes.length).toBe(2)
     }).pipe(Effect.scoped)
   )
 })

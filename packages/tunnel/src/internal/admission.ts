@@ -23,11 +23,6 @@ export class Admission {
     this.maxHandlers = maxHandlers
   }
 
-  /** How many streams there are. */
-  get size(): number {
-    return this.running
-  }
-
   /** As many handlers run as may. */
   get full(): boolean {
     return this.handlers >= this.maxHandlers

@@ -249,9 +249,6 @@ const reasonOf = (end: TunnelEnd | undefined): CancelReason => {
 const parting = (end: TunnelEnd | undefined): CarrierEnd | undefined =>
   end?._tag === "Violated" ? { code: 13, details: end.error.message } : undefined
 
-/** A caller's only call: nobody else's frames could join a batch. Answers wait for their turn, so that they leave whole. */
-const quiet = ({ calls, side }: Link): boolean => side === "client" && calls.size <= 1
-
 /** Makes a link that lives as long as the surrounding `Scope`. */
 export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -272,9 +269,7 @@ export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
     link.note = (work, name) => startNote(work, { name }) !== undefined
     yield* Effect.addFinalizer(() => Effect.sync(() => link.outbox.finish()))
     yield* Effect.orDie(
-      plumbing.spawn(Effect.uninterruptible(run(link.outbox, link.carrier, () => quiet(link))), {
-        name: "writer"
-      })
+      plumbing.spawn(Effect.uninterruptible(run(link.outbox, link.carrier)), { name: "writer" })
     )
     yield* Effect.orDie(
       plumbing.spawn(

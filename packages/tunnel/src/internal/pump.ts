@@ -3,37 +3,28 @@
  *
  * **Invariants**
  * 1. One batch is on its way at a time.
- * 2. A batch is encoded once the turn is over in which its first frame was queued: the rest of the turn joins it. Where
- *    nobody else could join, it is encoded once what is being done is done. A sender's callback never runs inside its send.
+ * 2. A batch is encoded once the turn is over in which its first frame was queued: the rest of the turn joins it, and a
+ *    sender's callback never runs inside its send.
  * 3. It ends once the outbox is finished and empty, and what was written has been taken. Its tunnel waits for that end.
  */
 import * as Effect from "effect/Effect"
-import { afterTurn, afterTurns } from "./bridge.ts"
+import { afterTurns } from "./bridge.ts"
 import type { Carrier } from "./carrier.ts"
 import { Encoder } from "./encode.ts"
 import type { Outbox } from "./writer.ts"
 
-const never = (): boolean => false
-
 class Pump {
   private readonly outbox: Outbox
   private readonly carrier: Carrier
-  private readonly quiet: () => boolean
   private readonly over: (end: Effect.Effect<void>) => void
   private readonly encoder: Encoder
   private sent: Array<() => void> = []
   private due = false
   private writing = false
 
-  constructor(
-    outbox: Outbox,
-    carrier: Carrier,
-    quiet: () => boolean,
-    over: (end: Effect.Effect<void>) => void
-  ) {
+  constructor(outbox: Outbox, carrier: Carrier, over: (end: Effect.Effect<void>) => void) {
     this.outbox = outbox
     this.carrier = carrier
-    this.quiet = quiet
     this.over = over
     this.encoder = new Encoder(4096, carrier.framing)
   }
@@ -42,8 +33,7 @@ class Pump {
   readonly schedule = (): void => {
     if (this.due || this.writing) return
     this.due = true
-    if (this.quiet()) afterTurn(this.turn)
-    else afterTurns(1, this.turn)
+    afterTurns(1, this.turn)
   }
 
   private readonly turn = (): void => {
@@ -82,13 +72,10 @@ class Pump {
   }
 }
 
-/**
- * Writes batch after batch until the outbox is finished and empty. While the tunnel is `quiet` nobody else's frames could
- * join a batch, so it leaves at the end of what is being done now and not of the turn.
- */
-export const run = (outbox: Outbox, carrier: Carrier, quiet: () => boolean = never): Effect.Effect<void> =>
+/** Writes batch after batch until the outbox is finished and empty. */
+export const run = (outbox: Outbox, carrier: Carrier): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
-    const pump = new Pump(outbox, carrier, quiet, resume)
+    const pump = new Pump(outbox, carrier, resume)
     outbox.onWork = pump.schedule
     if (outbox.hasWork || outbox.isFinishing) pump.schedule()
   })
