@@ -8,27 +8,16 @@
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { type Row, reached } from "./harness/row.ts"
-import { figure } from "./harness/table.ts"
+import { figures, heads, rightAligned } from "./harness/table.ts"
 import { parts } from "./parts.ts"
 
 const root = join(import.meta.dirname, "../..")
 
 export const page = join(root, "docs/performance.md")
 
-const heads = ["", "row", "ours", "peer", "unit", "compared with", "ratio", "range", "at least", "beside it"]
+const columns = [...heads.slice(0, -1), "beside it"]
 
-const cells = (row: Row): ReadonlyArray<string> => [
-  reached(row) ? "✓" : "✗",
-  row.row,
-  figure(row.ours),
-  figure(row.peer),
-  row.unit,
-  row.peerName,
-  figure(row.ratio),
-  row.range.map(figure).join(" – "),
-  figure(row.target),
-  row.note ?? ""
-]
+const cells = (row: Row): ReadonlyArray<string> => [...figures(row).slice(0, -1), row.note ?? ""]
 
 const line = (texts: ReadonlyArray<string>): string =>
   `| ${texts.map((text) => text.replaceAll("|", "\\|")).join(" | ")} |`
@@ -37,10 +26,9 @@ const line = (texts: ReadonlyArray<string>): string =>
 export const markdown = (rows: ReadonlyArray<Row>): string => {
   const rounds = [...new Set(rows.map((row) => row.rounds))].sort((a, b) => a - b)
   const count = `${rows.filter(reached).length} of ${rows.length} reached; rounds: ${rounds.join(", ")}.`
-  const rule = line(
-    heads.map((_, column) => (column >= 2 && column < 9 && column !== 4 && column !== 5 ? "--:" : "---"))
-  )
-  return [count, "", line(heads), rule, ...rows.map((row) => line(cells(row)))].join("\n")
+  // Rounds stand in the line above.
+  const rule = line(columns.map((head) => (rightAligned.has(head) || head === "range" ? "--:" : "---")))
+  return [count, "", line(columns), rule, ...rows.map((row) => line(cells(row)))].join("\n")
 }
 
 const resultsOf = (part: string): ReadonlyArray<Row> =>

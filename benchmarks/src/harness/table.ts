@@ -9,10 +9,22 @@ export const figure = (value: number): string => {
   return size >= 0.01 || size === 0 ? value.toFixed(3) : value.toPrecision(2)
 }
 
-const heads = ["", "row", "ours", "peer", "unit", "compared with", "ratio", "range", "at least", "rounds"]
-const rightAligned = new Set(["ours", "peer", "ratio", "at least", "rounds"])
+export const heads: ReadonlyArray<string> = [
+  "",
+  "row",
+  "ours",
+  "peer",
+  "unit",
+  "compared with",
+  "ratio",
+  "range",
+  "at least",
+  "rounds"
+]
+export const rightAligned: ReadonlySet<string> = new Set(["ours", "peer", "ratio", "at least", "rounds"])
 
-const cells = (row: Row): ReadonlyArray<string> => [
+/** What stands of a row under the heads. */
+export const figures = (row: Row): ReadonlyArray<string> => [
   reached(row) ? "✓" : "✗",
   row.row,
   figure(row.ours),
@@ -27,7 +39,7 @@ const cells = (row: Row): ReadonlyArray<string> => [
 
 /** The rows below each other, what is noted of one below it; ✓ where its target is reached, ✗ where not. */
 export const table = (rows: ReadonlyArray<Row>): string => {
-  const lines = rows.map(cells)
+  const lines = rows.map(figures)
   const widths = heads.map((head, column) =>
     Math.max(head.length, ...lines.map((line) => line[column]?.length ?? 0))
   )
