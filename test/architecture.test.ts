@@ -115,6 +115,11 @@ const exceptions: ReadonlyArray<Exception> = [
     reason: "grpc-js demands that a call's status and write callbacks come in a later turn, and in order."
   },
   {
+    file: "packages/tunnel/src/internal/intake.ts",
+    what: "setImmediate",
+    reason: "It shares turns of the event loop out among frames; its tunnel's scope stops it."
+  },
+  {
     file: "packages/tunnel-cli/src/internal/bridge.ts",
     what: "setImmediate",
     reason:

@@ -8,6 +8,7 @@ import type { Carrier } from "../src/internal/carrier.ts"
 import { decodeClientFrame } from "../src/internal/decode.ts"
 import { SendWindow } from "../src/internal/window.ts"
 import { Outbound, Outbox, run } from "../src/internal/writer.ts"
+import { turns } from "./support/turns.ts"
 
 /** A carrier that keeps what it is given until it is let go. */
 const slow = () => {
@@ -29,13 +30,6 @@ const slow = () => {
   }
   return { carrier, writes, letGo: () => waiting.shift()?.() }
 }
-
-const turns = (count: number): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const turn = (left: number): unknown =>
-      left === 0 ? resume(Effect.void) : setImmediate(() => turn(left - 1))
-    turn(count)
-  })
 
 const stream = (id: number): Outbound => new Outbound(new SendWindow(1_000_000, 1), id)
 

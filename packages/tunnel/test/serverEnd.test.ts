@@ -7,6 +7,7 @@ import { metadataToWire } from "../src/internal/metadata.ts"
 import type { BidiHandler, ClientStreamHandler, ServerStreamHandler, UnaryHandler } from "./support/echo.ts"
 import { metadata } from "./support/echo.ts"
 import { type CloseFrame, serverEnd, statusFromWire } from "./support/engines.ts"
+import { turns, until } from "./support/turns.ts"
 
 const { status: Code } = grpc
 
@@ -258,6 +259,7 @@ describe("a mistake that makes the ids unreliable ends the tunnel, with a typed 
       const end = yield* serverEnd()
       end.flow(false)
       for (let id = 1; id < 100_000; id++) end.open(id, "nothing")
+      yield* refused(end, 65_537)
       end.flow(true)
       expect(yield* end.handle.closed).toMatchObject({ _tag: "Violated", error: { rule: "answers-unread" } })
     }).pipe(Effect.scoped)
@@ -272,7 +274,8 @@ describe("a mistake that makes the ids unreliable ends the tunnel, with a typed 
         end.open(id, bidiPath)
         end.send({ _tag: "Unset", id })
       }
-      yield* Effect.yieldNow
+      yield* refused(end, 65_000)
+      yield* turns(30)
       expect((yield* end.handle.stats).refused).toBe(65_000)
       end.flow(true)
       expect(yield* end.handle.closed).toMatchObject({ _tag: "Violated", error: { rule: "answers-unread" } })
@@ -293,6 +296,10 @@ describe("a peer that reads", () => {
 })
 
 type Server = Effect.Success<ReturnType<typeof serverEnd>>
+
+/** Waits until the end has refused so many streams, however many of them it looks at in a turn. */
+const refused = (end: Server, count: number): Effect.Effect<void> =>
+  until(Effect.map(end.handle.stats, ({ refused }) => refused >= count))
 
 describe("a handler that misbehaves costs its own call:", () => {
   const broken: ReadonlyArray<readonly [what: string, handler: UnaryHandler, code: number]> = [

@@ -3,8 +3,8 @@
  *
  * **Invariants**
  * 1. One batch is on its way at a time.
- * 2. A batch is encoded once the turn is over in which its first frame was queued: the rest of the turn joins it, and a
- *    sender's callback never runs inside its send.
+ * 2. A batch is encoded once the turn is over in which its first frame was queued, or when the intake ends a turn itself: the
+ *    rest of the turn joins it, and a sender's callback never runs inside its send.
  * 3. It ends once the outbox is finished and empty, and what was written has been taken. Its tunnel waits for that end.
  */
 import * as Effect from "effect/Effect"
@@ -36,8 +36,10 @@ class Pump {
     afterTurns(1, this.turn)
   }
 
-  private readonly turn = (): void => {
+  readonly turn = (): void => {
     this.due = false
+    // A flush came before the end of the turn.
+    if (this.writing) return
     const { outbox } = this
     if (!outbox.hasWork) {
       if (outbox.isFinishing) this.over(Effect.void)
@@ -77,5 +79,6 @@ export const run = (outbox: Outbox, carrier: Carrier): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     const pump = new Pump(outbox, carrier, resume)
     outbox.onWork = pump.schedule
+    outbox.onFlush = pump.turn
     if (outbox.hasWork || outbox.isFinishing) pump.schedule()
   })

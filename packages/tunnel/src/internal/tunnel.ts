@@ -27,6 +27,7 @@ import { type Source, TunnelGrpcChannel } from "./channel.ts"
 import { ClientEngine } from "./clientEngine.ts"
 import { tunnelId } from "./frame.ts"
 import { asked } from "./gate.ts"
+import { Intake } from "./intake.ts"
 import { limitsOf } from "./limits.ts"
 import { drainingDetails, type Link, make as makeLink, nextTunnelId } from "./link.ts"
 import { ServerEngine } from "./serverEngine.ts"
@@ -86,6 +87,21 @@ const settleLast = (over: Deferred.Deferred<TunnelEnd>, end: () => TunnelEnd | u
     return Deferred.succeed(over, outcome)
   })
 
+/** Has the carrier's frames go to the engine, and its end to the link, until the scope is left. */
+const listen = (link: Link, { receive, receivePiece }: ClientEngine | ServerEngine) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const intake = new Intake(receive, receivePiece, () => link.outbox.flush())
+      const ended = (end: CarrierEnd): void => {
+        intake.drain()
+        link.close(endOf(end))
+      }
+      link.carrier.listen(intake.frame, ended, intake.piece)
+      return intake
+    }),
+    (intake) => Effect.sync(() => intake.stop())
+  )
+
 /** Runs the calling end until the tunnel ends. `ready` gets the channel once calls can be made. */
 export const runClient = (
   carrier: Carrier,
@@ -100,7 +116,7 @@ export const runClient = (
     link = yield* linkOver(carrier, "client", kind, options)
     const engine = new ClientEngine(link)
     const { ending } = link
-    carrier.listen(engine.receive, (end) => link?.close(endOf(end)), engine.receivePiece)
+    yield* listen(link, engine)
     if (!carrier.negotiates) engine.assume()
     yield* Effect.timeoutOrElse(engine.ready, {
       duration: link.limits.openTimeout,
@@ -171,7 +187,7 @@ export const runServer = <I>(
     // Behind the settings, which are the first frame of every tunnel.
     const ignore = admission.onRefuse(() => link?.drain())
     yield* Effect.addFinalizer(() => Effect.sync(ignore))
-    carrier.listen(engine.receive, (end) => link?.close(endOf(end)), engine.receivePiece)
+    yield* listen(link, engine)
     yield* ready(handleOf(link, over, () => engine.size))
     yield* Deferred.await(ending)
   })

@@ -58,6 +58,8 @@ export class Outbox {
   private readonly flushers = new Set<() => void>()
   /** Told that there is something to do. */
   onWork: (() => void) | undefined
+  /** Told to write now, where it would have waited for the end of the turn. */
+  onFlush: (() => void) | undefined
   /** The longest piece of a stream that has the batch to itself. */
   alone = maxChunk
 
@@ -157,6 +159,11 @@ export class Outbox {
 
   private signal(): void {
     this.onWork?.()
+  }
+
+  /** Hands what may be sent to the carrier now, unless a batch is on its way: then it follows that one. */
+  flush(): void {
+    if (this.hasWork && !this.writing) this.onFlush?.()
   }
 
   /** Waits until everything that may be sent has been taken by the carrier. */
