@@ -2,7 +2,7 @@
 import { type Options, wanted } from "../harness/options.ts"
 import { median, type Row } from "../harness/row.ts"
 import type { BesideResult } from "./clientEnd.ts"
-import { names, ours, withPairs } from "./common.ts"
+import { limitOf, names, ours, withPairs } from "./common.ts"
 import type { Kind } from "./pair.ts"
 import { inRounds, rowOf } from "./rounds.ts"
 
@@ -27,10 +27,11 @@ export const besideRows = async (options: Options): Promise<ReadonlyArray<Row>> 
   const chosen = all.filter(({ paced, saturated }) => wanted(options, paced) || wanted(options, saturated))
   if (chosen.length === 0) return []
   const kinds: ReadonlyArray<Kind> = ["direct", ...chosen.map(({ kind }) => kind)]
+  const bare: ReadonlyArray<Kind> = chosen.some(({ paced }) => wanted(options, paced)) ? ["bare"] : []
   const rounds = options.rounds ?? 5
   const small = { rate, millis: (options.seconds ?? 1.5) * 1_000, cap: 1_000, patience: 10_000, spin: true }
   const givenUp = small.millis + small.patience
-  return withPairs(options, kinds, async (pairs) => {
+  return withPairs(options, [...kinds, ...bare], async (pairs) => {
     const rows: Array<Row> = []
     const saturated = await inRounds(
       "small calls beside a saturating stream",
@@ -61,8 +62,11 @@ export const besideRows = async (options: Options): Promise<ReadonlyArray<Row>> 
       if (!wanted(options, row)) continue
       const results = await inRounds(row, rounds, {
         beside: () => pairs[kind].beside({ small, stream: paced }),
-        alone: () => pairs[kind].beside({ small })
+        alone: () => pairs[kind].beside({ small }),
+        bareBeside: () => pairs.bare.beside({ small, stream: paced }),
+        bareAlone: () => pairs.bare.beside({ small })
       })
+      const bare = results.bareBeside.map(({ p99 }, round) => p99 / (results.bareAlone[round]?.p99 ?? 0))
       // Beside a stream that falls behind is easier: such a round counts with all the time that there was.
       const fellBehind = ({ megabytesPerSecond }: BesideResult): boolean => megabytesPerSecond < 0.75 * pace
       const slow = results.beside.filter(fellBehind).length
@@ -75,7 +79,7 @@ export const besideRows = async (options: Options): Promise<ReadonlyArray<Row>> 
           peerName: "the same calls alone",
           ours: results.beside.map((each) => (fellBehind(each) ? givenUp : each.p99AtMost)),
           peer: p99(results.alone),
-          note: `${rate} calls/s on schedule; p50 ${p50(results.beside)} and ${p50(results.alone)} ms; the stream had ${speed(results.beside)} MB/s${slow === 0 ? "" : ` and fell behind its pace in ${slow} rounds, which count as failed`}`
+          note: `${rate} calls/s on schedule; p50 ${p50(results.beside)} and ${p50(results.alone)} ms; the stream had ${speed(results.beside)} MB/s${slow === 0 ? "" : ` and fell behind its pace in ${slow} rounds, which count as failed`}; ${limitOf(`p99 ${median(bare).toFixed(1)} times that of the same alone`)}`
         })
       )
     }

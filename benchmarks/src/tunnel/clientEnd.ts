@@ -1,12 +1,13 @@
 /**
  * The process that calls `127.0.0.1:port`: `direct`, by a channel of grpc-js; `stubs`, by stubs over a tunnel; `effect`, by
- * a client of `@curfew/grpc` over a tunnel. A third argument is the options of a direct channel.
+ * a client of `@curfew/grpc` over a tunnel; `bare`, a stream of Node's HTTP/2. A third argument is the options of a direct channel.
  */
 import { Owner } from "@curfew/scope"
 import { openForward } from "@curfew/tunnel"
 import { credentials } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import { answer } from "../harness/child.ts"
+import { bareDriver } from "./bare.ts"
 import { type Driver, deferred, type Running } from "./driver.ts"
 import { effectDriver } from "./effects.ts"
 import {
@@ -35,10 +36,13 @@ const effect = Effect.flatMap(openForward({ address, credentials: insecure }), (
   effectDriver(tunnel.grpc)
 )
 
+const bare = Effect.sync(() => bareDriver(address))
+
 const kinds: Record<string, Effect.Effect<Driver, unknown, Effect.Services<typeof stubs> | Owner>> = {
   direct,
   stubs,
-  effect
+  effect,
+  bare
 }
 
 const { promise: driver, reject, resolve } = deferred<Driver>()

@@ -2,7 +2,7 @@
 import { compare } from "../harness/compare.ts"
 import { type Options, wanted } from "../harness/options.ts"
 import { median, type Row } from "../harness/row.ts"
-import { names, withAll, withPairs } from "./common.ts"
+import { limitOf, names, withAll, withPairs } from "./common.ts"
 import type { Kind } from "./pair.ts"
 
 const cases = [
@@ -19,11 +19,12 @@ export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> 
   }))
   const chosen = all.filter(({ row }) => wanted(options, row))
   if (chosen.length === 0) return []
-  const kinds = [...new Set<Kind>(["direct", ...chosen.map(({ kind }) => kind)])]
+  const bare: ReadonlyArray<Kind> = chosen.some(({ callers }) => callers === 1) ? ["bare"] : []
+  const kinds = [...new Set<Kind>(["direct", ...bare, ...chosen.map(({ kind }) => kind)])]
   return withPairs(options, kinds, async (pairs) => {
     const rows: Array<Row> = []
     for (const { callers, kind, row, target } of chosen) {
-      const cpu: Record<Kind, Array<number>> = { direct: [], stubs: [], effect: [] }
+      const cpu: Record<Kind, Array<number>> = { direct: [], stubs: [], effect: [], bare: [] }
       const measure = (of: Kind) => async () => {
         const { callsPerSecond, cpuPerCall } = await pairs[of].closed({
           callers,
@@ -39,11 +40,19 @@ export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> 
         target,
         rounds: options.rounds,
         ours: { name: names[kind], measure: measure(kind) },
-        peers: [{ name: names.direct, measure: measure("direct") }]
+        peers: [
+          { name: names.direct, measure: measure("direct") },
+          ...(callers === 1 ? [{ name: names.bare, measure: measure("bare") }] : [])
+        ]
       })
+      const [direct, limit] = made as readonly [Row, Row?]
       const [ours, theirs] = [median(cpu[kind]), median(cpu.direct)]
       const note = `${withAll}; CPU of both ends for a call: ${ours.toFixed(1)} µs, direct ${theirs.toFixed(1)} µs, ${(theirs / ours).toFixed(2)} x`
-      rows.push(...made.map((each) => ({ ...each, note })))
+      const floor =
+        limit === undefined
+          ? ""
+          : `; ${limitOf(`${limit.peer.toFixed(0)} calls/s, ${(limit.peer / direct.peer).toFixed(2)} x direct`)}, ${median(cpu.bare).toFixed(1)} µs`
+      rows.push({ ...direct, note: note + floor })
     }
     return rows
   })

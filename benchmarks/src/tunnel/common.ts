@@ -7,11 +7,16 @@ export const withAll = "100 B, 3 entries of metadata, deadline, 3 headers"
 
 export const names: Readonly<Record<Kind, string>> = {
   direct: "direct grpc-js",
+  bare: "a bare HTTP/2 stream",
   stubs: "stubs and handlers of grpc-js",
   effect: "Effect client and scoped handlers"
 }
 
 export const ours = ["stubs", "effect"] as const
+
+/** Beside rows that Node's HTTP/2 and the waking of two processes decide: how far these alone get. */
+export const limitOf = (bare: string): string =>
+  `a bare HTTP/2 stream that carries the bytes there and back: ${bare}`
 
 /** What a user who knows them sets on a channel: wide windows, and no retry buffer, which makes backpressure fictional. */
 export const tuned = { "grpc-node.flow_control_window": 4 << 20, "grpc.per_rpc_retry_buffer_size": 0 }

@@ -1,7 +1,7 @@
 /** Calls that arrive on schedule, whether or not earlier ones have been answered. */
 import { type Options, wanted } from "../harness/options.ts"
 import { median, type Row } from "../harness/row.ts"
-import { names, ours, withAll, withPairs } from "./common.ts"
+import { limitOf, names, ours, withAll, withPairs } from "./common.ts"
 import type { OpenResult } from "./load.ts"
 import type { Kind, WithCpu } from "./pair.ts"
 import { inRounds, rowOf } from "./rounds.ts"
@@ -10,6 +10,8 @@ type Result = OpenResult & WithCpu
 
 const rates = [1_000, 5_000, 20_000]
 const highest = rates.at(-1)
+/** Where a batch is a call, and what moves it is most of what it costs. */
+const lowest = rates[0]
 
 /** As many streams as one tunnel takes by default. */
 const cap = 1_000
@@ -32,6 +34,11 @@ const sayings = (results: ReadonlyArray<Result>, bound: string): string => {
     : slow
 }
 
+const cost = (results: ReadonlyArray<Result>): number => median(results.map(({ cpuPerCall }) => cpuPerCall))
+
+const limit = (bare: ReadonlyArray<Result>, direct: ReadonlyArray<Result>): string =>
+  `${cost(bare).toFixed(0)} µs, direct ${(cost(direct) / cost(bare)).toFixed(2)} x that`
+
 export const openRows = async (options: Options): Promise<ReadonlyArray<Row>> => {
   const isWanted = (rate: number, kind: Kind): boolean =>
     Object.values(rowsOf(rate, kind)).some((row) => wanted(options, row))
@@ -39,7 +46,10 @@ export const openRows = async (options: Options): Promise<ReadonlyArray<Row>> =>
     .map((rate) => ({ rate, kinds: ours.filter((kind) => isWanted(rate, kind)) }))
     .filter(({ kinds }) => kinds.length > 0)
   if (chosen.length === 0) return []
-  const kinds = [...new Set<Kind>(["direct", ...chosen.flatMap(({ kinds }) => kinds)])]
+  const bare = (rate: number): ReadonlyArray<Kind> => (rate === lowest ? ["bare"] : [])
+  const kinds = [
+    ...new Set<Kind>(chosen.flatMap(({ kinds, rate }) => ["direct", ...bare(rate), ...kinds] as const))
+  ]
   return withPairs(options, kinds, async (pairs) => {
     const rows: Array<Row> = []
     for (const { kinds, rate } of chosen) {
@@ -47,7 +57,9 @@ export const openRows = async (options: Options): Promise<ReadonlyArray<Row>> =>
       const results = (await inRounds(
         text(rate),
         options.rounds ?? 5,
-        Object.fromEntries(["direct" as Kind, ...kinds].map((kind) => [kind, () => pairs[kind].open(open)]))
+        Object.fromEntries(
+          (["direct", ...bare(rate), ...kinds] as const).map((kind) => [kind, () => pairs[kind].open(open)])
+        )
       )) as Readonly<Record<Kind, ReadonlyArray<Result>>>
       for (const kind of kinds) {
         const [own, peer, row] = [results[kind], results.direct, rowsOf(rate, kind)]
@@ -68,7 +80,8 @@ export const openRows = async (options: Options): Promise<ReadonlyArray<Row>> =>
             unit: "µs",
             target: 2,
             ours: own.map(({ cpuPerCall }) => cpuPerCall),
-            peer: peer.map(({ cpuPerCall }) => cpuPerCall)
+            peer: peer.map(({ cpuPerCall }) => cpuPerCall),
+            note: rate === lowest ? limitOf(limit(results.bare, peer)) : undefined
           })
         )
         if (rate !== highest) continue

@@ -1,6 +1,6 @@
 /**
  * The process that is called: `direct`, a `grpc.Server` with its handlers; `stubs`, the same handlers behind a tunnel;
- * `effect`, scoped handlers behind a tunnel.
+ * `effect`, scoped handlers behind a tunnel; `bare`, what gives bytes back.
  */
 import { GrpcServer } from "@curfew/grpc"
 import { Owner } from "@curfew/scope"
@@ -8,6 +8,7 @@ import { Services, TunnelService } from "@curfew/tunnel"
 import { Server, ServerCredentials } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import { answer } from "../harness/child.ts"
+import { bareServer } from "./bare.ts"
 import { deferred } from "./driver.ts"
 import { service as effectService } from "./effects.ts"
 import { handlers } from "./stubs.ts"
@@ -42,7 +43,7 @@ const effect = Effect.gen(function* () {
   return server.port
 })
 
-const kinds = { direct, stubs, effect }
+const kinds = { direct, stubs, effect, bare: Effect.promise(bareServer) }
 
 const { promise: port, reject, resolve } = deferred<number>()
 const listening = Effect.flatMap(kinds[process.argv[2] as keyof typeof kinds], (port) => {
