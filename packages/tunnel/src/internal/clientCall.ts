@@ -11,6 +11,7 @@
 import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
 import { type CallCredentials, status as Code, type experimental, Metadata } from "@grpc/grpc-js"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { StreamFinalizer, StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { afterTurn } from "./bridge.ts"
@@ -42,6 +43,9 @@ const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
 
 /** Where a caller finds out that a call takes a typed reason, without this package. */
 export const cancelWithReason: unique symbol = Symbol.for("curfew.cancel") as never
+
+/** Where a caller finds the clock by which the tunnel ends the call at its deadline. */
+const deadlineClock: unique symbol = Symbol.for("curfew.clock") as never
 
 export interface Outgoing {
   readonly number: number
@@ -147,6 +151,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   /** Cancels with a reason that says more than its status; a peer of this library hears of it. */
   [cancelWithReason](code: number, details: string, reason: CancelReason): void {
     this.enter(() => this.feed({ _tag: "Cancel", status: makeStatus(code, details), reason }))
+  }
+
+  get [deadlineClock](): Clock.Clock {
+    return this.link.clock
   }
 
   setCredentials(credentials: CallCredentials): void {

@@ -39,11 +39,12 @@ import {
   type AnyMethod,
   connect,
   type InterceptingCall,
+  keepsDeadline,
   Serialized,
   serialize,
   type Why
 } from "./channelCall.ts"
-import { type CallDeadline, isScopes, remaining, wireDeadline } from "./deadline.ts"
+import { type CallDeadline, isScopes, jitter, remaining, wireDeadline } from "./deadline.ts"
 import type { RequestPump, Sink } from "./requests.ts"
 import type { Telemetry } from "./telemetry.ts"
 
@@ -69,6 +70,8 @@ interface Listener<Response> {
 
 const noContext = {}
 
+const expired = "The deadline of the call has passed."
+
 const left: CancelReason = CancelReason.Requested({ message: "the caller left before the call had ended" })
 const answered: CancelReason = CancelReason.Requested({ message: "the call has ended" })
 
@@ -82,6 +85,8 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
   #call: InterceptingCall | undefined
   #deadline: CallDeadline | undefined
   #disarm: (() => void) | undefined
+  /** The channel's call ends itself at the deadline, so there is no timer here. */
+  #deadlineKept = false
   #clock: Clock.Clock | undefined
   /** Messages that wait for their reader. */
   #buffer: Array<Response> = none
@@ -170,7 +175,7 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
       this.#unconnected(error)
       return
     }
-    if (deadline.own !== Number.POSITIVE_INFINITY && this.#outcome === undefined) {
+    if (deadline.own !== Number.POSITIVE_INFINITY && this.#outcome === undefined && !this.#deadlineKept) {
       const delay = deadline.own - now
       this.#disarm = armUnsafe(fiber.context, this.#clock, delay, () => this.#expire())
     }
@@ -178,8 +183,10 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
 
   #connect(metadata: Metadata, millis: number): void {
     const { channel, credentials, interceptors, method } = this.#outgoing
-    const call = connect(channel, method, interceptors, wireDeadline(millis), credentials, this)
+    const until = wireDeadline(millis)
+    const call = connect(channel, method, interceptors, until, credentials, this)
     this.#call = call
+    this.#deadlineKept = until !== Number.POSITIVE_INFINITY && keepsDeadline(call, this.#clock as Clock.Clock)
     this.#ended = false
     call.start(metadata, this)
     this.#read()
@@ -251,14 +258,24 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
     })
   }
 
+  /** The call's own deadline has passed. */
+  get #expired(): Effect.Effect<never, GrpcError> {
+    this.#telemetry.completed(statusCodes.DEADLINE_EXCEEDED)
+    return Exit.fail(GrpcError.make("DEADLINE_EXCEEDED", expired, { method: this.#path }))
+  }
+
+  /** The channel said so, in the place of a timer here. */
+  #isOwnDeadline({ code }: StatusObject): boolean {
+    const { own } = this.#deadline as CallDeadline
+    return code === statusCodes.DEADLINE_EXCEEDED && this.#deadlineKept && own - this.#now <= jitter
+  }
+
   #expire(): void {
     this.#disarm = undefined
-    const details = "The deadline of the call has passed."
-    this.#telemetry.completed(statusCodes.DEADLINE_EXCEEDED)
     this.#abort(
-      Effect.fail(GrpcError.make("DEADLINE_EXCEEDED", details, { method: this.#path })),
+      this.#expired,
       statusCodes.DEADLINE_EXCEEDED,
-      details,
+      expired,
       CancelReason.Deadline({
         at: Math.round((this.#clock as Clock.Clock).currentTimeMillisUnsafe()),
         origin: "local",
@@ -300,7 +317,10 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
     this.#ended = true
     this.#disarm?.()
     this.#disarm = undefined
-    if (this.#outcome === undefined) {
+    if (this.#outcome === undefined && this.#isOwnDeadline(status)) {
+      this.#buffer = none
+      this.#outcome = this.#expired
+    } else if (this.#outcome === undefined) {
       this.#outcome = this.#outcomeOf(status)
       const { onTrailers } = this.#outgoing
       if (onTrailers !== undefined) this.#attempt(() => onTrailers(status.metadata, status))
