@@ -5,14 +5,12 @@ import type {
   UntypedServiceImplementation
 } from "@grpc/grpc-js"
 import { identity } from "./internal/grpcCarrier.ts"
-import { entranceOf, type PlainEntrance } from "./internal/plainCall.ts"
+import { bound } from "./internal/plainCall.ts"
 
 /** A method with its handler, bound to its implementation. */
 export interface RegisteredMethod {
   readonly definition: MethodDefinition<unknown, unknown>
   readonly handler: (...args: ReadonlyArray<unknown>) => unknown
-  /** Takes the handler's place where it has one. */
-  readonly plain?: PlainEntrance | undefined
 }
 
 /**
@@ -79,8 +77,7 @@ export const add =
       if (handler === undefined) continue
       methods.set(withoutSlash(method.path), {
         definition: method as MethodDefinition<unknown, unknown>,
-        handler: (handler as (...args: ReadonlyArray<unknown>) => unknown).bind(implementation),
-        plain: entranceOf(handler)
+        handler: bound(handler as RegisteredMethod["handler"], implementation)
       })
     }
     return make(methods, self.fallback)

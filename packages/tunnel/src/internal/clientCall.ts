@@ -83,6 +83,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.outgoing = outgoing
   }
 
+  protected get title(): string {
+    return `${this.outgoing.method} ${this.outgoing.number}`
+  }
+
   protected get ref(): StreamRef {
     return { tunnel: this.link.id, side: "client", stream: this.id, method: this.outgoing.method }
   }
@@ -107,7 +111,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         return afterTurn(() => listener.onReceiveStatus(status))
       }
       calls.enter()
-      this.enterTunnel(`${this.outgoing.method} ${this.outgoing.number}`)
+      this.enterTunnel()
       this.openedAt = this.link.now()
       this.armDeadline()
       const { credentials } = this
@@ -185,15 +189,21 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   // ── beginning and closing ──────────────────────────────────────────────────────────────────────────────────
 
   private armDeadline(): void {
-    const { deadline, method } = this.outgoing
+    const { deadline } = this.outgoing
     if (deadline === Number.POSITIVE_INFINITY) return
     const remaining = deadline - this.link.clock.currentTimeMillisUnsafe()
-    const expire = (): void => {
-      const reason = CancelReason.Deadline({ at: deadline, origin: "local", scope: method })
-      this.feed({ _tag: "Deadline", reason })
+    if (remaining <= 0) {
+      this.fire()
+      return
     }
-    if (remaining <= 0) expire()
-    else this.timer = this.link.deadlines.add(this.openedAt + remaining, expire)
+    this.at = this.openedAt + remaining
+    this.link.deadlines.add(this)
+  }
+
+  fire(): void {
+    const { deadline, method } = this.outgoing
+    const reason = CancelReason.Deadline({ at: deadline, origin: "local", scope: method })
+    this.feed({ _tag: "Deadline", reason })
   }
 
   private authenticate(credentials: CallCredentials, into: Metadata): Effect.Effect<void> {

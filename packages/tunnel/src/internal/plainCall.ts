@@ -17,7 +17,7 @@ import type * as Clock from "effect/Clock"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
 
 /** Under this one a handler has its entrance for plain calls. */
-export const plainKey: unique symbol = Symbol.for("curfew.plain") as never
+const plainKey: unique symbol = Symbol.for("curfew.plain") as never
 
 /** What the handler's end is told. */
 export interface PlainReceiver {
@@ -55,5 +55,11 @@ export interface PlainCall {
 /** Takes a call; `request` is the message of a method whose requests do not stream. */
 export type PlainEntrance = (call: PlainCall, request: Buffer | undefined) => PlainReceiver
 
-export const entranceOf = (handler: unknown): PlainEntrance | undefined =>
-  (handler as { readonly [plainKey]?: PlainEntrance })[plainKey]
+type Handler = (...args: ReadonlyArray<unknown>) => unknown
+
+export const entranceOf = (handler: Handler): PlainEntrance | undefined =>
+  (handler as Handler & { readonly [plainKey]?: PlainEntrance })[plainKey]
+
+/** A handler of an implementation, with its entrance if it has one. */
+export const bound = (handler: Handler, implementation: unknown): Handler =>
+  Object.assign(handler.bind(implementation), { [plainKey]: entranceOf(handler) })

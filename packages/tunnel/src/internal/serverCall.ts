@@ -35,7 +35,7 @@ import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
 import type { Revision } from "./frame.ts"
 import type { AuthContext } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
-import type { PlainCall, PlainReceiver } from "./plainCall.ts"
+import { entranceOf, type PlainCall, type PlainReceiver } from "./plainCall.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
 import type { ServerEngine } from "./serverEngine.ts"
 import * as Machine from "./serverStream.ts"
@@ -110,11 +110,14 @@ export class ServerCall
     this.deadline =
       timeout === undefined ? Number.POSITIVE_INFINITY : link.clock.currentTimeMillisUnsafe() + timeout
     if (timeout !== undefined && Number.isFinite(timeout)) {
-      this.timer = link.deadlines.add(this.openedAt + timeout, () => {
-        const reason = CancelReason.Deadline({ at: this.deadline, origin: "remote", scope: this.path })
-        this.feed({ _tag: "Deadline", reason })
-      })
+      this.at = this.openedAt + timeout
+      link.deadlines.add(this)
     }
+  }
+
+  fire(): void {
+    const reason = CancelReason.Deadline({ at: this.deadline, origin: "remote", scope: this.path })
+    this.feed({ _tag: "Deadline", reason })
   }
 
   get info(): CallInfo {
@@ -146,6 +149,10 @@ export class ServerCall
     return this.call
   }
 
+  protected get title(): string {
+    return `${this.path} ${this.id}`
+  }
+
   protected get ref(): StreamRef {
     return { tunnel: this.link.id, side: "server", stream: this.id, method: this.path }
   }
@@ -154,7 +161,7 @@ export class ServerCall
 
   /** Enters the tunnel, and begins once it may. */
   start(): void {
-    this.enterTunnel(`${this.path} ${this.id}`)
+    this.enterTunnel()
     const { authorize } = this.link
     if (authorize === undefined) {
       this.begin()
@@ -378,7 +385,8 @@ export class ServerCall
   // ── actions ────────────────────────────────────────────────────────────────────────────────────────────────
 
   private startHandler(bytes: Buffer | undefined): void {
-    const { definition, plain } = this.method
+    const { definition } = this.method
+    const plain = entranceOf(this.method.handler)
     if (plain !== undefined) {
       try {
         this.receiver = plain(this, bytes)
