@@ -74,29 +74,32 @@ const overStubs = (stubs: Stubs): Link => ({
     })
 })
 
+/** One message, and no end. */
+const requests = Stream.concat(Stream.make(hello), Stream.never)
+
 const overEffect = (client: Client.Client<typeof definition>): Link => {
   const options = { metadata: entries, timeout: limit } as const
   return {
-    stream: async () => {
-      let echoed: () => void = () => undefined
-      const first = new Promise<void>((resolve) => {
-        echoed = resolve
-      })
-      const fiber = Effect.runFork(
-        Stream.runForEach(client.Echo(Stream.concat(Stream.make(hello), Stream.never), options), (message) =>
-          Effect.sync(() => (message.equals(hello) ? echoed() : wrong("another echo")))
+    // What is held beside the stream is one closure: a promise or a fiber that waits would be measured with it.
+    stream: () =>
+      new Promise((resolve, reject) => {
+        const fiber: Fiber.Fiber<void, unknown> = Effect.runFork(
+          Stream.runForEach(client.Echo(requests, options), (message) =>
+            Effect.sync(() =>
+              message.equals(hello)
+                ? resolve(() => Effect.runPromise(Fiber.interrupt(fiber)))
+                : wrong("another echo")
+            )
+          )
         )
-      )
-      await Promise.race([
-        first,
-        Effect.runPromise(Fiber.await(fiber)).then((exit) =>
-          wrong(`a stream that ended: ${exit._tag === "Failure" ? Cause.pretty(exit.cause) : exit._tag}`)
+        fiber.addObserver((exit) =>
+          reject(
+            new Error(
+              `A wrong result: a stream that ended: ${exit._tag === "Failure" ? Cause.pretty(exit.cause) : exit._tag}.`
+            )
+          )
         )
-      ])
-      return async () => {
-        await Effect.runPromise(Fiber.interrupt(fiber))
-      }
-    },
+      }),
     cancelled: async (turns) => {
       const fiber = Effect.runFork(client.Wait(hello, options))
       for (let i = 0; i < turns; i++) await turn()

@@ -18,10 +18,17 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import { GrpcError } from "./GrpcError.ts"
 import { type AnyMethod, interceptorsOf } from "./internal/client/channelCall.ts"
-import { openCall, type Requests, type Settings, settingsOf, unaryCall } from "./internal/client/open.ts"
+import {
+  openCall,
+  type Requests,
+  responses,
+  type Settings,
+  settingsOf,
+  unaryCall
+} from "./internal/client/open.ts"
 import * as telemetry from "./internal/client/telemetry.ts"
 import type { MetadataInput } from "./internal/metadata.ts"
 import type { ClientMethodOf, Method, MethodOfHandler } from "./Service.ts"
@@ -366,13 +373,12 @@ const methodOf = (settings: Settings): unknown => {
   if (!requestStream && !responseStream) {
     return (request: unknown, options?: CallOptions) => unaryCall(settings, request, options)
   }
-  const call = responseStream ? streamed : single
-  return (request: unknown, options?: CallOptions) =>
-    call(
-      settings,
-      requestStream ? { stream: request as Stream.Stream<unknown, unknown, unknown> } : { message: request },
-      options
-    )
+  return (request: unknown, options?: CallOptions) => {
+    const requests: Requests<unknown, unknown, unknown> = requestStream
+      ? { stream: request as Stream.Stream<unknown, unknown, unknown> }
+      : { message: request }
+    return responseStream ? responses(settings, requests, options) : single(settings, requests, options)
+  }
 }
 
 const single = <E, R>(
@@ -383,14 +389,3 @@ const single = <E, R>(
   Effect.scoped(
     Effect.flatMap(openCall<unknown, unknown, E, R>(settings, requests, options), (call) => call.answer)
   ) as Effect.Effect<unknown, GrpcError | E, R>
-
-const streamed = <E, R>(
-  settings: Settings,
-  requests: Requests<unknown, E, R>,
-  options: CallOptions | undefined
-): Stream.Stream<unknown, GrpcError | E, R> =>
-  Stream.unwrap(
-    Effect.map(openCall<unknown, unknown, E, R>(settings, requests, options), (call) =>
-      Stream.fromPull(Effect.succeed(call.pull))
-    )
-  ) as Stream.Stream<unknown, GrpcError | E, R>

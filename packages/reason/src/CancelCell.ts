@@ -51,7 +51,7 @@ export class CancelCell {
   #previous: CancelCell = this
   /** Set once what the cell stands for has ended. */
   ended = false
-  readonly #bornAt: number = uptime()
+  readonly #bornAt: number
   /** When a cancel reached it. */
   #signalledAt: number | undefined = undefined
   /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
@@ -82,9 +82,13 @@ export class CancelCell {
       readonly name?: string | undefined
       readonly parent?: CancelCell | undefined
       readonly outer?: CancelCell | undefined
+      /** For what has been there for so many milliseconds and is shown only now. */
+      readonly age?: number | undefined
     }
   ) {
-    const { parent } = options
+    const { age, parent } = options
+    this.#bornAt = age === undefined ? uptime() : uptime() - age
+    if (age !== undefined && parent !== undefined) this.#signalledAt = parent.#signalledAt
     this.kind = kind
     this.name = options.name
     this.#outer = options.outer
@@ -419,16 +423,15 @@ export const cancelledAboveUnsafe = (
  * @stability internal
  * @since 0.1.0
  */
-export const forkCellUnsafe = (
+export const forkCellUnsafe = <Cell extends CancelCell = CancelCell>(
   fiber: Fiber.Fiber<unknown, unknown>,
   kind: CellKind,
   name?: string | undefined,
-  masked: boolean = startsApartUnsafe(fiber)
-): CancelCell => {
+  masked: boolean = startsApartUnsafe(fiber),
+  Cell: new (...made: ConstructorParameters<typeof CancelCell>) => Cell = CancelCell as never
+): Cell => {
   const nearest = fiber.getRef(CurrentCell)
   const current = nearest?.live
-  if (current === undefined) return new CancelCell(kind, { name, outer: nearest })
-  return masked
-    ? new CancelCell(kind, { name, outer: current })
-    : new CancelCell(kind, { name, parent: current })
+  if (current === undefined) return new Cell(kind, { name, outer: nearest })
+  return masked ? new Cell(kind, { name, outer: current }) : new Cell(kind, { name, parent: current })
 }

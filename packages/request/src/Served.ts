@@ -45,6 +45,8 @@ export interface ServedOptions<A, E> extends CallInfo {
   readonly context: Context.Context<never>
   /** The remote deadline. */
   readonly deadline?: Instant.Instant | undefined
+  /** The transport stops the call at the deadline, until its peer has gone: no timer is needed before that. */
+  readonly deadlineKept?: boolean | undefined
   readonly request?: RequestContext | undefined
 }
 

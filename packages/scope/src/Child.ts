@@ -5,5 +5,6 @@
  * @stability internal
  * @since 0.1.0
  */
-export { awaitEnd, forkUnsafe, resumeWith, startAndAwait, startUnsafe } from "./internal/child.ts"
+export { awaitCancelled } from "./internal/awaitChild.ts"
+export { awaitEnd, forkUnsafe, resumeWith, startAndAwait, startUnder, startUnsafe } from "./internal/child.ts"
 export { armUnsafe } from "./internal/timer.ts"

@@ -5,6 +5,7 @@ import type {
   UntypedServiceImplementation
 } from "@grpc/grpc-js"
 import { identity } from "./internal/grpcCarrier.ts"
+import { bound } from "./internal/plainCall.ts"
 
 /** A method with its handler, bound to its implementation. */
 export interface RegisteredMethod {
@@ -76,7 +77,7 @@ export const add =
       if (handler === undefined) continue
       methods.set(withoutSlash(method.path), {
         definition: method as MethodDefinition<unknown, unknown>,
-        handler: (handler as (...args: ReadonlyArray<unknown>) => unknown).bind(implementation)
+        handler: bound(handler as RegisteredMethod["handler"], implementation)
       })
     }
     return make(methods, self.fallback)

@@ -4,7 +4,13 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
-import { Deadlines, type Entry } from "../src/internal/deadlines.ts"
+import { Deadlines, type Due } from "../src/internal/deadlines.ts"
+
+const adding = (deadlines: Deadlines, at: number, fire: () => void): Due => {
+  const due = { at, fire, index: -1 }
+  deadlines.add(due)
+  return due
+}
 
 /** Runs deadlines on the test's clock. */
 const running = (deadlines: Deadlines) =>
@@ -18,8 +24,8 @@ describe("the deadlines of a tunnel", () => {
       const deadlines = new Deadlines()
       const fired: Array<number> = []
       const fiber = yield* running(deadlines)
-      const entries = [50, 10, 30, 20, 40].map((at) => deadlines.add(at, () => fired.push(at)))
-      deadlines.remove(entries[2] as Entry)
+      const entries = [50, 10, 30, 20, 40].map((at) => adding(deadlines, at, () => fired.push(at)))
+      deadlines.remove(entries[2] as Due)
       yield* TestClock.adjust("9 millis")
       expect(fired).toEqual([])
       yield* TestClock.adjust("1 millis")
@@ -35,9 +41,9 @@ describe("the deadlines of a tunnel", () => {
       const deadlines = new Deadlines()
       const fired: Array<string> = []
       const fiber = yield* running(deadlines)
-      deadlines.add(1000, () => fired.push("late"))
+      adding(deadlines, 1000, () => fired.push("late"))
       yield* TestClock.adjust("1 millis")
-      deadlines.add(5, () => fired.push("early"))
+      adding(deadlines, 5, () => fired.push("early"))
       yield* TestClock.adjust("10 millis")
       expect(fired).toEqual(["early"])
       yield* Fiber.interrupt(fiber)
@@ -49,13 +55,13 @@ describe("the deadlines of a tunnel", () => {
     fc.assert(
       fc.property(fc.array(action, { maxLength: 100 }), (actions) => {
         const deadlines = new Deadlines()
-        const live: Array<Entry> = []
+        const live: Array<Due> = []
         for (const step of actions) {
-          if ("add" in step) live.push(deadlines.add(step.add, () => undefined))
+          if ("add" in step) live.push(adding(deadlines, step.add, () => undefined))
           else if (live.length > 0) {
             const [entry] = live.splice(step.remove % live.length, 1)
-            deadlines.remove(entry as Entry)
-            deadlines.remove(entry as Entry)
+            deadlines.remove(entry as Due)
+            deadlines.remove(entry as Due)
           }
           expect(deadlines.size).toBe(live.length)
           const earliest = live.find((entry) => entry.index === 0)

@@ -10,8 +10,8 @@
  * 2. An exit that the edge no longer takes, or that nobody is there for, goes to `dropped`.
  * 3. The peer's leaving reaches the handler by the policy alone; every other cancel is a cancel of its cell.
  * 4. After a cancel the edge waits for the handler within the clean-up budget; what overruns it is stuck, and named.
- * 5. The handler's scope closes before the edge is told. Timers and the hold on the request end with the handler. A fiber that was interrupted before its first operation
- *    has run no handler, and its edge is told that.
+ * 5. The handler's scope closes before the edge is told. Timers and the hold on the request end with the handler. A fiber
+ *    that was interrupted before its first operation has run no handler, and its edge is told that.
  * 6. What the edge gives back is run masked, in the handler's fiber or in one that the owner waits for.
  */
 import type { CancelReason } from "@curfew/reason"
@@ -74,6 +74,7 @@ export class ServedCall<A, E> implements Call, Ear {
   readonly #scope = Scope.makeUnsafe()
   readonly #inside: Context.Context<never>
   readonly #deadline: number
+  readonly #deadlineKept: boolean
   #holder: Holder | undefined
   #cell: CancelCell | undefined
   #fiber: Fiber.Fiber<unknown, unknown> | undefined
@@ -101,6 +102,7 @@ export class ServedCall<A, E> implements Call, Ear {
     this.#request = request
     this.#clock = Context.get(options.context, Clock.Clock)
     this.#deadline = options.deadline ?? Number.POSITIVE_INFINITY
+    this.#deadlineKept = options.deadlineKept === true
     let context = options.context as Context.Context<never>
     if (request !== undefined) {
       context = Context.addUnsafe(context, requestKeys.request, request)
@@ -165,7 +167,9 @@ export class ServedCall<A, E> implements Call, Ear {
 
   #arm(): void {
     const at = this.#deadline
-    if (at === Number.POSITIVE_INFINITY || this.#over !== undefined) return
+    if (at === Number.POSITIVE_INFINITY || this.#over !== undefined || this.#disarm !== undefined) return
+    // A transport whose peer has gone has done with the call, which may go on.
+    if (this.#deadlineKept && this.#gone === undefined) return
     const fire = (): void => {
       this.#cell?.cancel(this.#deadlineReason)
     }
@@ -202,6 +206,7 @@ export class ServedCall<A, E> implements Call, Ear {
 
   peerGone(reason: CancelReason): void {
     if (this.#cell === undefined || this.#ended) return
+    if (this.#deadlineKept && this.policy !== "cancel") this.#arm()
     if (this.policy === "cancel") this.#cell.cancel(reason)
     else if (typeof this.policy === "object") this.#armGrace()
     else if (this.policy === "detach") this.#early()

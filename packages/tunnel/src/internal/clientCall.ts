@@ -11,6 +11,7 @@
 import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
 import { type CallCredentials, status as Code, type experimental, Metadata } from "@grpc/grpc-js"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { StreamFinalizer, StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { afterTurn } from "./bridge.ts"
@@ -42,6 +43,9 @@ const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
 
 /** Where a caller finds out that a call takes a typed reason, without this package. */
 export const cancelWithReason: unique symbol = Symbol.for("curfew.cancel") as never
+
+/** Where a caller finds the clock by which the tunnel ends the call at its deadline. */
+const deadlineClock: unique symbol = Symbol.for("curfew.clock") as never
 
 export interface Outgoing {
   readonly number: number
@@ -79,6 +83,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.outgoing = outgoing
   }
 
+  protected get title(): string {
+    return `${this.outgoing.method} ${this.outgoing.number}`
+  }
+
   protected get ref(): StreamRef {
     return { tunnel: this.link.id, side: "client", stream: this.id, method: this.outgoing.method }
   }
@@ -103,7 +111,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         return afterTurn(() => listener.onReceiveStatus(status))
       }
       calls.enter()
-      this.enterTunnel(`${this.outgoing.method} ${this.outgoing.number}`)
+      this.enterTunnel()
       this.openedAt = this.link.now()
       this.armDeadline()
       const { credentials } = this
@@ -149,6 +157,10 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.enter(() => this.feed({ _tag: "Cancel", status: makeStatus(code, details), reason }))
   }
 
+  get [deadlineClock](): Clock.Clock {
+    return this.link.clock
+  }
+
   setCredentials(credentials: CallCredentials): void {
     this.credentials = credentials
   }
@@ -177,15 +189,21 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
   // ── beginning and closing ──────────────────────────────────────────────────────────────────────────────────
 
   private armDeadline(): void {
-    const { deadline, method } = this.outgoing
+    const { deadline } = this.outgoing
     if (deadline === Number.POSITIVE_INFINITY) return
     const remaining = deadline - this.link.clock.currentTimeMillisUnsafe()
-    const expire = (): void => {
-      const reason = CancelReason.Deadline({ at: deadline, origin: "local", scope: method })
-      this.feed({ _tag: "Deadline", reason })
+    if (remaining <= 0) {
+      this.fire()
+      return
     }
-    if (remaining <= 0) expire()
-    else this.timer = this.link.deadlines.add(this.openedAt + remaining, expire)
+    this.at = this.openedAt + remaining
+    this.link.deadlines.add(this)
+  }
+
+  fire(): void {
+    const { deadline, method } = this.outgoing
+    const reason = CancelReason.Deadline({ at: deadline, origin: "local", scope: method })
+    this.feed({ _tag: "Deadline", reason })
   }
 
   private authenticate(credentials: CallCredentials, into: Metadata): Effect.Effect<void> {

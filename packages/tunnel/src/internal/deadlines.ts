@@ -13,14 +13,16 @@
  */
 import * as Effect from "effect/Effect"
 
-export interface Entry {
+/** What has a deadline. It stands in the heap itself, as most of what a tunnel has open has one. */
+export interface Due {
   readonly at: number
   readonly fire: () => void
+  /** Where it stands in the heap, or a negative number; the heap's own. */
   index: number
 }
 
 export class Deadlines {
-  private readonly heap: Array<Entry> = []
+  private readonly heap: Array<Due> = []
   /** When the fiber looks again. */
   private sleepsUntil = Number.NEGATIVE_INFINITY
   private wake: (() => void) | undefined
@@ -29,23 +31,22 @@ export class Deadlines {
     return this.heap.length
   }
 
-  add(at: number, fire: () => void): Entry {
-    const entry: Entry = { at, fire, index: this.heap.length }
+  add(entry: Due): void {
+    entry.index = this.heap.length
     this.heap.push(entry)
     this.rise(entry)
-    if (at < this.sleepsUntil) {
+    if (entry.at < this.sleepsUntil) {
       const wake = this.wake
       this.wake = undefined
       wake?.()
     }
-    return entry
   }
 
-  remove(entry: Entry): void {
+  remove(entry: Due): void {
     const { index } = entry
     if (index < 0) return
     entry.index = -1
-    const last = this.heap.pop() as Entry
+    const last = this.heap.pop() as Due
     if (last === entry) return
     last.index = index
     this.heap[index] = last
@@ -53,15 +54,15 @@ export class Deadlines {
     this.rise(last)
   }
 
-  private rise(entry: Entry): void {
+  private rise(entry: Due): void {
     while (entry.index > 0) {
-      const parent = this.heap[(entry.index - 1) >> 1] as Entry
+      const parent = this.heap[(entry.index - 1) >> 1] as Due
       if (parent.at <= entry.at) return
       this.swap(parent, entry)
     }
   }
 
-  private sink(entry: Entry): void {
+  private sink(entry: Due): void {
     for (;;) {
       const left = this.heap[entry.index * 2 + 1]
       const right = this.heap[entry.index * 2 + 2]
@@ -73,7 +74,7 @@ export class Deadlines {
   }
 
   /** Exchanges an entry with its child. */
-  private swap(upper: Entry, lower: Entry): void {
+  private swap(upper: Due, lower: Due): void {
     const { index } = upper
     upper.index = lower.index
     lower.index = index

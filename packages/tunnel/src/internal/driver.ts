@@ -13,7 +13,8 @@
  * 3. Bytes are counted against the window before anything else, and announced as consumed only while the stream
  *    still wants more.
  * 4. What was opened is observed as closed, once, after its last finalizer.
- * 5. The stream stands in the live tree from its first step until its last finalizer has run.
+ * 5. The stream stands in the live tree from its first step until its last finalizer has run: as an entry of its tunnel,
+ *    which makes cells of its entries when somebody looks.
  */
 import { CancelReason } from "@curfew/reason"
 import { CancelCell } from "@curfew/reason/CancelCell"
@@ -23,7 +24,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { CancelledBy, StreamFinalizer, StreamPhase, StreamRef } from "../TunnelEvent.ts"
 import { Assembler, type Fault, type Step } from "./assembler.ts"
-import type { Entry } from "./deadlines.ts"
+import type { Due } from "./deadlines.ts"
 import { type Revision, revisionOne } from "./frame.ts"
 import type { Holder } from "./held.ts"
 import type { Link } from "./link.ts"
@@ -47,7 +48,7 @@ export interface Conclusion {
     | undefined
 }
 
-export abstract class StreamDriver<State, Event, Action> implements Holder, Numbered {
+export abstract class StreamDriver<State, Event, Action> implements Holder, Numbered, Due {
   abstract readonly id: number
   before: Listed | undefined
   after: Listed | undefined
@@ -60,7 +61,9 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
   protected outcome: RpcStatus | undefined
   /** What went out in place of a status that cannot be carried. */
   protected replaced: RpcStatus | undefined
-  protected timer: Entry | undefined
+  /** When its deadline is due, and where that stands among the tunnel's: nowhere without one. */
+  at = 0
+  index = -1
   protected openedAt = 0
   protected opened = false
   protected readonly window: Receiving
@@ -73,6 +76,8 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
   /** What the stream waits for before it may begin: somebody's permission. */
   private permission: Task<void> | undefined
   private hasClosed = false
+  /** The last finalizer has run. */
+  private hasLeft = false
   private cancelled = false
   private lateWrites = 0
 
@@ -143,10 +148,22 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
 
   // ── life and closing ───────────────────────────────────────────────────────────────────────────────────────
 
-  /** Enters the stream into its tunnel and into the live tree. */
-  protected enterTunnel(name: string): void {
-    this.cell = new CancelCell("task", { name, parent: this.link.cell })
+  /** Enters the stream into its tunnel, and by that into the live tree. */
+  protected enterTunnel(): void {
     this.link.held.holders.add(this)
+  }
+
+  /** What it is called in the live tree. */
+  protected abstract get title(): string
+
+  /** The deadline has passed. */
+  abstract fire(): void
+
+  /** Stands in the live tree as a cell from now on, since somebody looks at it. */
+  show(): void {
+    if (this.hasLeft || this.cell !== undefined) return
+    const age = this.link.now() - this.openedAt
+    this.cell = new CancelCell("task", { name: this.title, parent: this.link.cell, age })
   }
 
   /** Does not begin before the permission has been given; a stream that ends first takes the question back. */
@@ -218,6 +235,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
       this.ran(name)
     }
     this.window.close()
+    this.hasLeft = true
     this.cell?.unlink()
     this.noteClosed()
   }
@@ -252,8 +270,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
   ): Effect.Effect<unknown> | undefined
 
   protected releaseTimer(): void {
-    if (this.timer !== undefined) this.link.deadlines.remove(this.timer)
-    this.timer = undefined
+    this.link.deadlines.remove(this)
   }
 
   // ── bytes in ───────────────────────────────────────────────────────────────────────────────────────────────

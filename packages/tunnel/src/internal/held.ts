@@ -19,6 +19,8 @@ export interface Holder extends Listed {
   readonly relinquish: (details: string) => void
   /** Ends the stream with its tunnel, for the reason; what is over already stays as it is. */
   readonly close: (reason: CancelReason | undefined) => void
+  /** Takes its place in the live tree, for somebody who looks at it. */
+  readonly show: () => void
 }
 
 export class Held {

@@ -33,6 +33,7 @@ import { longPiece, type ServerFrame, tunnelId } from "./frame.ts"
 import { Held } from "./held.ts"
 import type { Limits } from "./limits.ts"
 import type { RpcStatus } from "./rpcStatus.ts"
+import { StreamsCell } from "./streamsCell.ts"
 import { Growth } from "./window.ts"
 import { Outbox, run } from "./writer.ts"
 
@@ -277,7 +278,10 @@ export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
         { name: "deadlines" }
       )
     )
-    const cell = yield* Effect.withFiberSucceed((fiber) => forkCellUnsafe(fiber, "tasks", `tunnel ${id}`))
+    const cell = yield* Effect.withFiberSucceed((fiber) =>
+      forkCellUnsafe(fiber, "tasks", `tunnel ${id}`, undefined, StreamsCell)
+    )
+    cell.held = link.held
     const streams = yield* TaskScope.makeIn(() => cell)
     const start = yield* TaskScope.makeRuntime(streams)
     link.cell = cell

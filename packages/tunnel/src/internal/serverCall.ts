@@ -13,6 +13,7 @@ import { isUint8Array } from "node:util/types"
 import { CancelReason } from "@curfew/reason"
 import { boundedAt } from "@curfew/scope/bounded"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { RegisteredMethod } from "../Services.ts"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
@@ -34,6 +35,7 @@ import { type Conclusion, faultReason, StreamDriver } from "./driver.ts"
 import type { Revision } from "./frame.ts"
 import type { AuthContext } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
+import { entranceOf, type PlainCall, type PlainReceiver } from "./plainCall.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
 import type { ServerEngine } from "./serverEngine.ts"
 import * as Machine from "./serverStream.ts"
@@ -61,7 +63,10 @@ export interface Incoming {
   readonly timeout: number | undefined
 }
 
-export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machine.Action> implements Host {
+export class ServerCall
+  extends StreamDriver<Machine.State, Machine.Event, Machine.Action>
+  implements Host, PlainCall
+{
   readonly id: number
   readonly path: string
   readonly metadata: Metadata
@@ -73,11 +78,15 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   reason: CancelReason | undefined
   abort: AbortController | undefined
   private call: CallObject | undefined
+  /** In place of a call object, where the handler has an entrance for plain calls. */
+  private receiver: PlainReceiver | undefined
   private handlerEnd: Settlement | undefined
   /** Of the writes that wait, in order. A Node stream has one at a time; a destroyed one passes on what it gets. */
   private writeCallbacks: Array<(error?: Error | null) => void> = []
   private onEnded: (() => void) | undefined
   private endPending = false
+  /** Requests that were taken for the handler and not handed over: one that is read within a step waits for its end. */
+  private taken = 0
   private asking = false
   private endedWhileAsking = false
 
@@ -101,11 +110,14 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.deadline =
       timeout === undefined ? Number.POSITIVE_INFINITY : link.clock.currentTimeMillisUnsafe() + timeout
     if (timeout !== undefined && Number.isFinite(timeout)) {
-      this.timer = link.deadlines.add(this.openedAt + timeout, () => {
-        const reason = CancelReason.Deadline({ at: this.deadline, origin: "remote", scope: this.path })
-        this.feed({ _tag: "Deadline", reason })
-      })
+      this.at = this.openedAt + timeout
+      link.deadlines.add(this)
     }
+  }
+
+  fire(): void {
+    const reason = CancelReason.Deadline({ at: this.deadline, origin: "remote", scope: this.path })
+    this.feed({ _tag: "Deadline", reason })
   }
 
   get info(): CallInfo {
@@ -116,12 +128,29 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
     return this.link.carrier.peer
   }
 
+  get clock(): Clock.Clock {
+    return this.link.clock
+  }
+
   get origin(): TunnelOrigin {
     return this.link.origin
   }
 
   get authContext(): AuthContext {
     return this.link.authContext
+  }
+
+  /** A call object for a handler that needed none, made when somebody asks. */
+  get object(): CallObject {
+    if (this.call === undefined) {
+      this.call = unaryCall(this, undefined)
+      this.call.cancelled = this.reason !== undefined
+    }
+    return this.call
+  }
+
+  protected get title(): string {
+    return `${this.path} ${this.id}`
   }
 
   protected get ref(): StreamRef {
@@ -132,7 +161,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   /** Enters the tunnel, and begins once it may. */
   start(): void {
-    this.enterTunnel(`${this.path} ${this.id}`)
+    this.enterTunnel()
     const { authorize } = this.link
     if (authorize === undefined) {
       this.begin()
@@ -248,11 +277,13 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.startHandler(action.request)
         return
       case "PushRequest":
+        this.taken--
         this.push(action.message)
+        this.pushPendingEnd()
         return
       case "PushEnd":
-        if (this.inbound.unread) this.endPending = true
-        else this.pushEnd()
+        this.endPending = true
+        this.pushPendingEnd()
         return
       case "SendHeaders":
         this.writeHeaders(action.headers)
@@ -290,6 +321,7 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   protected take(message: Buffer): void {
+    this.taken++
     this.feed({ _tag: "Request", message })
     if (this.state._tag === "Gathering") this.read()
   }
@@ -299,7 +331,11 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   read(): void {
     if (this.state._tag !== "Gathering" && this.state._tag !== "Running") return
     this.took(this.inbound.read())
-    if (this.endPending && !this.inbound.unread) this.pushEnd()
+    this.pushPendingEnd()
+  }
+
+  private pushPendingEnd(): void {
+    if (this.endPending && this.taken === 0 && !this.inbound.unread) this.pushEnd()
   }
 
   sendHeaders(metadata: Metadata): void {
@@ -350,6 +386,15 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   private startHandler(bytes: Buffer | undefined): void {
     const { definition } = this.method
+    const plain = entranceOf(this.method.handler)
+    if (plain !== undefined) {
+      try {
+        this.receiver = plain(this, bytes)
+      } catch (error) {
+        this.handlerFailed(error)
+      }
+      return
+    }
     let request: unknown
     try {
       if (bytes !== undefined) request = definition.requestDeserialize(bytes)
@@ -386,7 +431,11 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   }
 
   private push(message: Buffer): void {
-    const { call } = this
+    const { call, receiver } = this
+    if (receiver !== undefined) {
+      this.link.guard(`request stream of ${this.path}`, () => receiver.onMessage(message))
+      return
+    }
     if (call === undefined || !("push" in call)) return
     let value: unknown
     try {
@@ -402,7 +451,11 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
 
   private pushEnd(): void {
     this.endPending = false
-    const { call } = this
+    const { call, receiver } = this
+    if (receiver !== undefined) {
+      this.link.guard(`request stream of ${this.path}`, () => receiver.onEnd())
+      return
+    }
     if (call === undefined || !("push" in call)) return
     this.link.guard(`request stream of ${this.path}`, () =>
       (call as unknown as { push: (v: null) => void }).push(null)
@@ -461,7 +514,8 @@ export class ServerCall extends StreamDriver<Machine.State, Machine.Event, Machi
   private tellHandler(reason: CancelReason): void {
     this.reason = reason
     this.link.guard(`abort listener of ${this.path}`, () => this.abort?.abort(reason))
-    const { call } = this
+    const { call, receiver } = this
+    if (receiver !== undefined) this.link.guard(`handler of ${this.path}`, () => receiver.onCancelled(reason))
     if (call !== undefined)
       this.link.guard(`cancelled listener of ${this.path}`, () => call.tellCancelled(reason))
     this.neverWritten()

@@ -39,12 +39,16 @@ import {
   type AnyMethod,
   connect,
   type InterceptingCall,
+  keepsDeadline,
   Serialized,
   serialize,
   type Why
 } from "./channelCall.ts"
-import { type CallDeadline, isScopes, remaining, wireDeadline } from "./deadline.ts"
+import { type CallDeadline, isScopes, jitter, remaining, wireDeadline } from "./deadline.ts"
+import type { RequestPump, Sink } from "./requests.ts"
 import type { Telemetry } from "./telemetry.ts"
+
+const none: Array<never> = []
 
 /** Messages that are kept for a reader that is slower than its server: as many as a Node stream of objects keeps. */
 const readAhead = 16
@@ -66,20 +70,26 @@ interface Listener<Response> {
 
 const noContext = {}
 
+const expired = "The deadline of the call has passed."
+
 const left: CancelReason = CancelReason.Requested({ message: "the caller left before the call had ended" })
 const answered: CancelReason = CancelReason.Requested({ message: "the call has ended" })
 
-export class ClientCall<Request, Response, E> implements Listener<Response> {
+export class ClientCall<Request, Response, E> implements Listener<Response>, Why, Sink<Request, E> {
   readonly #outgoing: Outgoing
   readonly #telemetry: Telemetry
-  readonly #why: Why = { reason: undefined }
-  /** The cell of the request stream, where there is one. */
-  requests: CancelCell | undefined
+  /** Why the call is being cancelled. */
+  reason: CancelReason | undefined
+  /** What sends the request stream, where there is one. */
+  requests: RequestPump<Request, E> | undefined
   #call: InterceptingCall | undefined
   #deadline: CallDeadline | undefined
   #disarm: (() => void) | undefined
+  /** The channel's call ends itself at the deadline, so there is no timer here. */
+  #deadlineKept = false
   #clock: Clock.Clock | undefined
-  #buffer: Array<Response> = []
+  /** Messages that wait for their reader. */
+  #buffer: Array<Response> = none
   #received = 0
   #reading = false
   #outcome: Effect.Effect<void, GrpcError | E> | undefined
@@ -89,7 +99,7 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
   #say: (() => void) | undefined
   /** The channel has told something, so the call is on the wire. */
   #onWire = false
-  #reader: (() => void) | undefined
+  #reader: ((answer: Effect.Effect<never, GrpcError | E | Cause.Done<void>>) => void) | undefined
   #writer: (() => void) | undefined
   #ender: (() => void) | undefined
   /** Resumes the caller of a call that is one operation. */
@@ -165,7 +175,7 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
       this.#unconnected(error)
       return
     }
-    if (deadline.own !== Number.POSITIVE_INFINITY && this.#outcome === undefined) {
+    if (deadline.own !== Number.POSITIVE_INFINITY && this.#outcome === undefined && !this.#deadlineKept) {
       const delay = deadline.own - now
       this.#disarm = armUnsafe(fiber.context, this.#clock, delay, () => this.#expire())
     }
@@ -173,8 +183,10 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
 
   #connect(metadata: Metadata, millis: number): void {
     const { channel, credentials, interceptors, method } = this.#outgoing
-    const call = connect(channel, method, interceptors, wireDeadline(millis), credentials, this.#why)
+    const until = wireDeadline(millis)
+    const call = connect(channel, method, interceptors, until, credentials, this)
     this.#call = call
+    this.#deadlineKept = until !== Number.POSITIVE_INFINITY && keepsDeadline(call, this.#clock as Clock.Clock)
     this.#ended = false
     call.start(metadata, this)
     this.#read()
@@ -246,14 +258,24 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
     })
   }
 
+  /** The call's own deadline has passed. */
+  get #expired(): Effect.Effect<never, GrpcError> {
+    this.#telemetry.completed(statusCodes.DEADLINE_EXCEEDED)
+    return Exit.fail(GrpcError.make("DEADLINE_EXCEEDED", expired, { method: this.#path }))
+  }
+
+  /** The channel said so, in the place of a timer here. */
+  #isOwnDeadline({ code }: StatusObject): boolean {
+    const { own } = this.#deadline as CallDeadline
+    return code === statusCodes.DEADLINE_EXCEEDED && this.#deadlineKept && own - this.#now <= jitter
+  }
+
   #expire(): void {
     this.#disarm = undefined
-    const details = "The deadline of the call has passed."
-    this.#telemetry.completed(statusCodes.DEADLINE_EXCEEDED)
     this.#abort(
-      Effect.fail(GrpcError.make("DEADLINE_EXCEEDED", details, { method: this.#path })),
+      this.#expired,
       statusCodes.DEADLINE_EXCEEDED,
-      details,
+      expired,
       CancelReason.Deadline({
         at: Math.round((this.#clock as Clock.Clock).currentTimeMillisUnsafe()),
         origin: "local",
@@ -284,9 +306,10 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
       this.#abort(Effect.fail(error), statusCodes.UNIMPLEMENTED, details, left)
       return
     }
-    this.#buffer.push(message)
+    if (this.#buffer === none) this.#buffer = [message]
+    else this.#buffer.push(message)
     this.#read()
-    this.#reader?.()
+    this.#wake()
   }
 
   onReceiveStatus(status: StatusObject): void {
@@ -294,14 +317,17 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
     this.#ended = true
     this.#disarm?.()
     this.#disarm = undefined
-    if (this.#outcome === undefined) {
+    if (this.#outcome === undefined && this.#isOwnDeadline(status)) {
+      this.#buffer = none
+      this.#outcome = this.#expired
+    } else if (this.#outcome === undefined) {
       this.#outcome = this.#outcomeOf(status)
       const { onTrailers } = this.#outgoing
       if (onTrailers !== undefined) this.#attempt(() => onTrailers(status.metadata, status))
     }
     this.requests?.cancel(answered)
     this.#writer?.()
-    this.#reader?.()
+    this.#wake()
     this.#ender?.()
     this.#tell()
   }
@@ -331,40 +357,46 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
     this.#call?.startRead()
   }
 
-  #await<A, E2>(ready: () => boolean, next: Effect.Effect<A, E2>): Effect.Effect<A, E2> {
-    return Effect.callback<A, E2>((resume) => {
-      if (ready()) return resume(next)
-      const wake = () => {
-        if (!ready()) return
-        this.#reader = undefined
-        resume(next)
-      }
-      this.#reader = wake
-      return Effect.sync(() => {
-        if (this.#reader === wake) this.#reader = undefined
-      })
+  /**
+   * The messages that have come, at least one, or the end; to be called in the operation that hands them on. A pull that
+   * was interrupted is woken in vain.
+   */
+  take(): Effect.Effect<readonly [Response, ...Array<Response>], GrpcError | E | Cause.Done<void>> {
+    if (this.#buffer.length > 0) {
+      const taken = this.#buffer as [Response, ...Array<Response>]
+      this.#buffer = none
+      this.#read()
+      return Exit.succeed(taken)
+    }
+    if (this.#outcome !== undefined) return Effect.flatMap(this.#outcome, () => Cause.done())
+    return Effect.callback((resume) => {
+      // Whoever comes here may have been held up on the way, and what it looked for has come meanwhile.
+      if (this.#buffer.length > 0 || this.#outcome !== undefined) resume(this.#taken)
+      else this.#reader = resume as never
     })
   }
 
-  /** The messages that have come, at least one, or the end. */
-  get pull(): Effect.Effect<readonly [Response, ...Array<Response>], GrpcError | E | Cause.Done<void>> {
-    return Effect.suspend(() => {
-      if (this.#buffer.length > 0) {
-        const taken = this.#buffer as [Response, ...Array<Response>]
-        this.#buffer = []
-        this.#read()
-        return Effect.succeed(taken)
-      }
-      if (this.#outcome !== undefined) return Effect.flatMap(this.#outcome, () => Cause.done())
-      return this.#await(() => this.#buffer.length > 0 || this.#outcome !== undefined, this.pull)
-    })
+  get #taken(): Effect.Effect<readonly [Response, ...Array<Response>], GrpcError | E | Cause.Done<void>> {
+    return Effect.suspend(() => this.take())
+  }
+
+  #wake(): void {
+    const reader = this.#reader
+    if (reader === undefined) return
+    // One message alone is no answer yet.
+    if (this.#single && this.#outcome === undefined) return
+    this.#reader = undefined
+    reader((this.#single ? this.answer : this.#taken) as never)
   }
 
   /** The one answer. */
   get answer(): Effect.Effect<Response, GrpcError | E> {
     return Effect.suspend(() => {
-      if (this.#outcome === undefined) return this.#await(() => this.#outcome !== undefined, this.answer)
-      return Effect.map(this.#outcome, () => this.#buffer[0] as Response)
+      if (this.#outcome !== undefined) return Effect.map(this.#outcome, () => this.#buffer[0] as Response)
+      return Effect.callback((resume) => {
+        if (this.#outcome !== undefined) resume(this.answer)
+        else this.#reader = resume as never
+      })
     })
   }
 
@@ -381,7 +413,7 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
       this.start(fiber, deadline, metadata, { message })
       this.#resume = resume
       this.#tell()
-      return Effect.suspend(() => this.#release)
+      return Effect.suspend(() => this.release)
     })
   }
 
@@ -390,7 +422,7 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
     const resume = this.#resume
     if (resume === undefined || outcome === undefined) return
     this.#resume = undefined
-    if (this.#ended && this.#why.reason === undefined && Exit.isExit(outcome)) {
+    if (this.#ended && this.reason === undefined && Exit.isExit(outcome)) {
       this.#finish()
       resume(
         outcome._tag === "Success"
@@ -399,12 +431,15 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
       )
     } else {
       const answer = Effect.map(outcome, () => this.#buffer[0] as Response)
-      resume(Effect.onExitPrimitive(answer, () => this.#release))
+      resume(Effect.onExitPrimitive(answer, () => this.release))
     }
   }
 
-  get #release(): Effect.Effect<void> {
-    return Effect.andThen(this.leave, this.end)
+  /** What follows every end but a status that came on its own: the request stream ends before the call does. */
+  get release(): Effect.Effect<void> {
+    const { requests } = this
+    const end = requests === undefined ? this.#end : Effect.andThen(requests.stop, this.#end)
+    return Effect.andThen(this.#leave, end)
   }
 
   // ── writing ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -429,15 +464,13 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
     })
   }
 
-  get halfClose(): Effect.Effect<void> {
-    return Effect.sync(() => {
-      if (this.#outcome === undefined) this.#call?.halfClose()
-    })
+  halfCloseUnsafe(): void {
+    if (this.#outcome === undefined) this.#call?.halfClose()
   }
 
   /** The request stream failed, died, or was interrupted from elsewhere. False when the outcome stood already. */
   requestsFailed(cause: Cause.Cause<E>): boolean {
-    if (this.#outcome !== undefined || this.#why.reason !== undefined) return false
+    if (this.#outcome !== undefined || this.reason !== undefined) return false
     const reason = CancelReason.SiblingFailed({ cause })
     this.#telemetry.cancelled(reason)
     this.#abort(Effect.failCause(cause), statusCodes.CANCELLED, "The request stream failed", reason)
@@ -459,24 +492,24 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
     }
     if (this.#outcome !== undefined) return
     this.#outcome = outcome
-    this.#buffer = []
+    this.#buffer = none
     this.#cancel(code, details, reason)
     this.requests?.cancel(answered)
-    this.#reader?.()
+    this.#wake()
     this.#tell()
   }
 
   #cancel(code: number, details: string, reason: CancelReason): void {
-    if (this.#ended || this.#why.reason !== undefined) return
+    if (this.#ended || this.reason !== undefined) return
     this.#disarm?.()
     this.#disarm = undefined
-    this.#why.reason = reason
+    this.reason = reason
     this.#say = () => this.#call?.cancelWithStatus(code, details)
     this.#say()
   }
 
-  /** Cancels what has not ended. The first finalizer that runs. */
-  get leave(): Effect.Effect<void> {
+  /** Cancels what has not ended. */
+  get #leave(): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#ended) return Effect.void
       return Effect.map(currentReason, (given) => {
@@ -487,11 +520,11 @@ export class ClientCall<Request, Response, E> implements Listener<Response> {
     })
   }
 
-  /** Waits for the status. The last finalizer that runs. */
-  get end(): Effect.Effect<void> {
+  /** Waits for the status. */
+  get #end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const finished = Effect.sync(() => this.#finish())
-      if (this.#why.reason === undefined) return finished
+      if (this.reason === undefined) return finished
       const status = Effect.callback<void>((resume) => {
         if (this.#ended) return resume(Effect.void)
         this.#ender = () => resume(Effect.void)

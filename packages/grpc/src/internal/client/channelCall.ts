@@ -22,6 +22,7 @@ import {
   type StatusObject,
   status as statusCodes
 } from "@grpc/grpc-js"
+import type * as Clock from "effect/Clock"
 
 /** What a call looks like to interceptors and to those above them. */
 export type InterceptingCall = ReturnType<NextCall>
@@ -37,6 +38,13 @@ export type AnyMethod = MethodDefinition<any, any>
  * `cancelWithStatus(code, details)`.
  */
 const cancelWithReason: unique symbol = Symbol.for("curfew.cancel") as never
+
+/** Where a channel's call has the clock by which it ends itself at its deadline. */
+const deadlineClock: unique symbol = Symbol.for("curfew.clock") as never
+
+/** Whether the call ends itself at its deadline by this clock; below interceptors nobody knows. */
+export const keepsDeadline = (call: InterceptingCall, clock: Clock.Clock): boolean =>
+  call instanceof ChannelCall && call.clock === clock
 
 interface TakesReason {
   readonly [cancelWithReason]?: ((code: number, details: string, reason: CancelReason) => void) | undefined
@@ -118,6 +126,10 @@ class ChannelCall implements Listener {
     const bytes = message instanceof Serialized ? message.bytes : serialize(this.#method, message)
     if (typeof bytes === "string") this.#call.cancelWithStatus(statusCodes.INTERNAL, bytes)
     else this.#call.sendMessageWithContext(context, bytes)
+  }
+
+  get clock(): unknown {
+    return (this.#call as { readonly [deadlineClock]?: unknown })[deadlineClock]
   }
 
   sendMessage(message: unknown): void {

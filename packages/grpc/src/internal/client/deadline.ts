@@ -24,7 +24,7 @@ import { GrpcError } from "../../GrpcError.ts"
 const longestSent = 2 ** 31 - 1 - 5_000
 
 /** How much earlier than the scope's own timer a channel's or a server's may fire. */
-const jitter = 10
+export const jitter = 10
 
 const noServices: Context.Context<never> = Context.empty()
 

@@ -2,19 +2,19 @@
  * Opening a call: as one operation, or as a resource of the surrounding `Scope`.
  *
  * Invariants
- * 1. The finalizers run in this order: cancel what has not ended, interrupt the request stream and wait for it, wait
- *    for the status, end the span. The request stream hears of the end of its call before that, from the status.
- * 2. The call is made after its finalizers are in place, in one operation.
+ * 1. The call has one finalizer, which cancels what has not ended, interrupts the request stream and waits for it, and
+ *    waits for the status; the span ends behind it. The request stream hears of the end of its call before that, from
+ *    the status.
+ * 2. The call is made after its finalizer is in place, in one operation, in which its request stream starts as well.
  * 3. A call without streams needs no scope: its one operation releases it, whatever ends it.
- * 4. The request stream is a task under the caller's cell: a cancel from above reaches it in the same turn. What it
- *    fails with is the call's outcome, or reaches `OnUnhandled`, exactly once.
  */
-import { forkCellUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
-import { TaskScope } from "@curfew/scope"
 import type { ChannelInterface, Interceptor, Metadata } from "@grpc/grpc-js"
+import * as Channel from "effect/Channel"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
 import type { CallOptions, ClientOptions } from "../../Client.ts"
@@ -23,6 +23,7 @@ import { ClientCall, type Outgoing } from "./call.ts"
 import type { AnyMethod } from "./channelCall.ts"
 import { type CallDeadline, callDeadline } from "./deadline.ts"
 import { callMetadata } from "./metadata.ts"
+import { RequestPump } from "./requests.ts"
 import { MethodTelemetry, Telemetry } from "./telemetry.ts"
 
 /** One message, or a stream of them. */
@@ -131,60 +132,99 @@ export const openCall = <Request, Response, E, R>(
   requests: Requests<Request, E, R>,
   options: CallOptions | undefined
 ): Effect.Effect<ClientCall<Request, Response, E>, never, R | Scope.Scope> =>
-  Effect.gen(function* () {
-    const { telemetry } = settings
-    const { name } = telemetry
-    const traced = yield* Effect.withFiberSucceed(traces)
-    const span = traced ? yield* Effect.makeSpanScoped(name, spanOptions(telemetry)) : undefined
-    const call = yield* Effect.acquireRelease(
-      Effect.withFiberSucceed(
-        (fiber) =>
-          new ClientCall<Request, Response, E>(
-            outgoingOf(settings, options),
-            new Telemetry(telemetry, span, fiber.context)
-          )
-      ),
-      (opened) => opened.end
+  Effect.withFiber((fiber) =>
+    openIn(
+      fiber,
+      Context.get(fiber.context as Context.Context<Scope.Scope>, Scope.Scope),
+      settings,
+      requests,
+      options
     )
-    const tasks = "stream" in requests ? yield* requestTasks(call, name) : undefined
-    yield* Effect.addFinalizer(() => call.leave)
-    yield* Effect.withFiberSucceed((fiber) => {
+  )
+
+/**
+ * A call as the stream of its responses, made when it is pulled for the first time. The channel is written by hand: out
+ * of combinators it would hold more for each call than the call itself does.
+ */
+export const responses = <Request, Response, E, R>(
+  settings: Settings,
+  requests: Requests<Request, E, R>,
+  options: CallOptions | undefined
+): Stream.Stream<Response, GrpcError | E, R> =>
+  Stream.fromChannel(
+    Channel.fromTransform((_upstream, scope) =>
+      Effect.sync(() => {
+        let call: ClientCall<Request, Response, E> | undefined
+        return Effect.withFiber((fiber) =>
+          call === undefined
+            ? Effect.flatMap(
+                openIn<Request, Response, E, R>(fiber, scope, settings, requests, options),
+                (opened) => {
+                  call = opened
+                  return opened.take()
+                }
+              )
+            : call.take()
+        )
+      })
+    )
+  ) as Stream.Stream<Response, GrpcError | E, R>
+
+const openIn = <Request, Response, E, R>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  scope: Scope.Scope,
+  settings: Settings,
+  requests: Requests<Request, E, R>,
+  options: CallOptions | undefined
+): Effect.Effect<ClientCall<Request, Response, E>> => {
+  const { telemetry } = settings
+  if (!traces(fiber)) return begin(scope, settings, requests, options, undefined)
+  const span = Effect.makeSpanScoped(telemetry.name, spanOptions(telemetry))
+  return Effect.flatMap(Scope.provide(span, scope), (made) => begin(scope, settings, requests, options, made))
+}
+
+const begin = <Request, Response, E, R>(
+  scope: Scope.Scope,
+  settings: Settings,
+  requests: Requests<Request, E, R>,
+  options: CallOptions | undefined,
+  span: Tracer.Span | undefined
+): Effect.Effect<ClientCall<Request, Response, E>> =>
+  Effect.flatMap(acquired<Request, Response, E>(scope, settings, options, span), (call) =>
+    Effect.withFiber((fiber) => {
       call.start(
         fiber,
         deadlineOf(fiber, settings, options),
         metadataOf(settings, options, span),
         "message" in requests ? requests : undefined
       )
+      // A call that was refused, or has ended meanwhile, takes no requests.
+      if ("stream" in requests && !call.over) {
+        const { stream } = requests
+        call.requests = RequestPump.startUnsafe(
+          fiber,
+          scope,
+          call,
+          stream,
+          `requests of ${settings.telemetry.name}`
+        )
+      }
+      return Exit.succeed(call)
     })
-    // A call that was refused takes no requests; one that has ended meanwhile refuses the task.
-    if (tasks !== undefined && "stream" in requests && !call.over) {
-      yield* Effect.ignore(tasks.spawn(pump(call, requests.stream), { name: `requests of ${name}` }))
-    }
-    return call
-  })
+  )
 
-const requestTasks = <Request, Response, E>(
-  call: ClientCall<Request, Response, E>,
-  name: string
-): Effect.Effect<TaskScope.TaskScope, never, Scope.Scope> =>
-  Effect.withFiber((fiber) => {
-    const masked = startsApartUnsafe(fiber)
-    return TaskScope.makeIn(() => {
-      call.requests = forkCellUnsafe(fiber, "tasks", name, masked)
-      return call.requests
+/** A call that is not made yet, with its finalizer in place. */
+const acquired = <Request, Response, E>(
+  scope: Scope.Scope,
+  settings: Settings,
+  options: CallOptions | undefined,
+  span: Tracer.Span | undefined
+): Effect.Effect<ClientCall<Request, Response, E>> =>
+  Effect.uninterruptible(
+    Effect.withFiber(({ context }) => {
+      const telemetry = new Telemetry(settings.telemetry, span, context)
+      const call = new ClientCall<Request, Response, E>(outgoingOf(settings, options), telemetry)
+      const release = () => Effect.provideContext(call.release, context)
+      return Effect.as(Scope.addFinalizerExit(scope, release), call)
     })
-  })
-
-const pump = <Request, Response, E, R>(
-  call: ClientCall<Request, Response, E>,
-  stream: Stream.Stream<Request, E, R>
-): Effect.Effect<void, E, R> =>
-  // The failure is told in the mask: the call that it ends interrupts this very task.
-  Effect.uninterruptibleMask((restore) =>
-    restore(
-      Effect.andThen(
-        Stream.runForEach(stream, (message) => call.send(message)),
-        call.halfClose
-      )
-    ).pipe(Effect.catchCause((cause) => (call.requestsFailed(cause) ? Effect.void : Effect.failCause(cause))))
   )

@@ -1,8 +1,8 @@
 /**
- * One call of a grpc-js style call object: what came from the transport, what went to it, and why it ends.
+ * One call at its server: what came from the transport, what went to it, and why it ends.
  *
- * The same object comes from `grpc.Server` and from a tunnel. What a tunnel knows better it says itself: `cancelled`
- * with the `CancelReason` as argument, and its name under a registered symbol.
+ * It is the same whichever transport brought it; what differs stands in `objectCall.ts`, for the call objects of grpc-js
+ * and of a tunnel, and in `plainCall.ts`, for calls of a tunnel that have none.
  *
  * Invariants
  * 1. The events of the transport become a `PeerSignal` here and nowhere else.
@@ -10,9 +10,7 @@
  *    after every answer is not heard as a cancellation.
  * 3. The first reason stands, from wherever it came, and is told once to the table.
  * 4. Nothing is written once the transport said that the call is over, and nothing that it could not write.
- * 5. Every call object has an `error` listener: without one an error of the stream ends the process.
  */
-import type { EventEmitter } from "node:events"
 import { CancelReason, isCancelReason, toCause } from "@curfew/reason"
 import { awaitPeerGone, completed, onPeerGone, PeerSignal, send } from "@curfew/request"
 import { CurrentCall } from "@curfew/request/Endpoint"
@@ -32,36 +30,8 @@ import type { CallTable, Entry } from "./callTable.ts"
 import { limitReason, type ResolvedLimits } from "./limits.ts"
 import { BadMetadata, checked } from "./metadata.ts"
 import type { MethodSpec } from "./method.ts"
+import type { Encoded } from "./requests.ts"
 import type { Outgoing } from "./status.ts"
-
-/** What grpc-js and the tunnel hand to a handler. */
-export interface RawCall extends EventEmitter {
-  readonly metadata: Metadata
-  readonly cancelled: boolean
-  readonly request?: unknown
-  readonly readableEnded?: boolean
-  readonly writableNeedDrain?: boolean
-  readonly getPeer: () => string
-  readonly getDeadline: () => Date | number
-  readonly sendMetadata: (metadata: Metadata) => void
-  readonly read?: () => unknown
-  readonly write?: (message: Buffer) => boolean
-  readonly end?: (trailers?: Metadata) => void
-}
-
-/** The callback of a unary and of a client-streaming handler. */
-export type Respond = (
-  error: { readonly code: number; readonly details: string; readonly metadata?: Metadata } | null,
-  value?: Buffer | null,
-  trailers?: Metadata
-) => void
-
-const transportKey = /* @__PURE__ */ Symbol.for("curfew.transport")
-
-const tunnelKey = /* @__PURE__ */ Symbol.for("curfew.tunnel")
-
-const transportOf = (raw: object): "grpc" | "tunnel" =>
-  (raw as { readonly [transportKey]?: unknown })[transportKey] === "tunnel" ? "tunnel" : "grpc"
 
 // Not registered: no work but the call's own finds it.
 const callKey = Symbol("call")
@@ -70,13 +40,15 @@ const callKey = Symbol("call")
 export const callOf = (peer: object): ServerCall | undefined =>
   (peer as { readonly [callKey]?: CallState })[callKey]
 
-export class CallState implements ServerCall, Entry {
+/** What a request stream has for its reader: a message, or why there is none now. */
+export type Next = Encoded | "open" | "ended" | "closed"
+
+export abstract class CallState implements ServerCall, Entry {
   readonly id: string
   readonly method: string
   readonly kind: MethodKind
   readonly transport: Transport
   readonly peer: string
-  readonly raw: RawCall
   readonly signal = PeerSignal.makeUnsafe()
   readonly limits: ResolvedLimits
   /** Milliseconds since 1970, or infinity. */
@@ -100,41 +72,54 @@ export class CallState implements ServerCall, Entry {
   #spent = 0
   #cancelledAt: Instant.Instant | undefined
   readonly #table: CallTable
-  readonly #respond: Respond | undefined
-  readonly #clock: Clock.Clock
+  protected readonly clock: Clock.Clock
 
-  constructor(spec: MethodSpec, raw: RawCall, respond: Respond | undefined) {
-    this.raw = raw
+  constructor(spec: MethodSpec, transport: Transport, peer: string, deadline: number) {
     this.method = spec.definition.path
     this.kind = spec.kind
     this.limits = spec.limits
     this.#table = spec.table
-    this.#respond = respond
-    this.#clock = spec.clock
+    this.clock = spec.clock
     this.id = spec.table.nextId()
-    this.transport = transportOf(raw)
-    this.peer = raw.getPeer()
-    const deadline = Number(raw.getDeadline())
+    this.transport = transport
+    this.peer = peer
     this.deadlineAt = Number.isFinite(deadline) ? deadline : Number.POSITIVE_INFINITY
     const { signal } = this as { signal: PeerSignal.PeerSignal & { [callKey]?: CallState } }
     signal[callKey] = this
-    // A tunnel's call object has a listener of its own.
-    if (this.transport !== "tunnel") raw.on("error", ignore)
-    raw.on("cancelled", (reason: unknown) => this.#onCancelled(reason))
-    if (raw.cancelled) this.#onCancelled(undefined)
   }
+
+  /** The transport cancels the call at its deadline itself, until its client has gone. */
+  get deadlineKept(): boolean {
+    return false
+  }
+
+  // ── the transport's part ───────────────────────────────────────────────────────────────────────────────────
+
+  abstract get raw(): object
+  abstract get metadata(): Metadata
+  protected abstract get through(): CallTunnel | undefined
+  /** The message of a method whose requests do not stream. */
+  abstract get request(): unknown
+  protected abstract putHeaders(metadata: Metadata): void
+  /** False when it takes no more until `drained` completes. */
+  protected abstract put(bytes: Buffer): boolean
+  protected abstract get drained(): Effect.Effect<void>
+  /** Hands over the status, with the answer of a call that has one. */
+  protected abstract hand(status: Outgoing, answer: Buffer | undefined): void
+  /** What the request stream has now. */
+  abstract next(): Next
+  /** Goes on with the effect once there may be something else to read. */
+  abstract whenMore<A, E>(then: Effect.Effect<A, E>): Effect.Effect<A, E>
+  /** The end of the request stream has been seen. */
+  abstract get requestsEnded(): boolean
 
   get deadline(): Option.Option<number> {
     return this.deadlineAt === Number.POSITIVE_INFINITY ? Option.none() : Option.some(this.deadlineAt)
   }
 
-  get metadata(): Metadata {
-    return this.raw.metadata
-  }
-
   // ── from the transport ─────────────────────────────────────────────────────────────────────────────────────
 
-  #onCancelled(told: unknown): void {
+  onCancelled(told: unknown): void {
     this.over = true
     if (this.answered) return
     const reason = isCancelReason(told) ? told : this.#guessed()
@@ -149,7 +134,7 @@ export class CallState implements ServerCall, Entry {
   /** grpc-js says nothing: past the deadline it was the deadline, and otherwise the peer. */
   #guessed(): CancelReason {
     const at = this.deadlineAt
-    return at !== Number.POSITIVE_INFINITY && this.#clock.currentTimeMillisUnsafe() >= at
+    return at !== Number.POSITIVE_INFINITY && this.clock.currentTimeMillisUnsafe() >= at
       ? CancelReason.Deadline({ at, origin: "remote", scope: this.method })
       : CancelReason.ClientGone({ transport: this.transport })
   }
@@ -174,7 +159,7 @@ export class CallState implements ServerCall, Entry {
   #note(reason: CancelReason): void {
     if (this.ended !== undefined) return
     this.ended = reason
-    this.#cancelledAt = Instant.nowOf(this.#clock)
+    this.#cancelledAt = Instant.nowOf(this.clock)
     const { id, method, phase, transport } = this
     this.observerFailure = this.#table.tell({ id, method, transport, reason, phase })
   }
@@ -197,7 +182,7 @@ export class CallState implements ServerCall, Entry {
         Effect.sync(() => {
           if (this.over || this.answered) return
           this.phase = "responding"
-          this.raw.sendMetadata(metadata)
+          this.putHeaders(metadata)
         })
       )
   }
@@ -238,27 +223,11 @@ export class CallState implements ServerCall, Entry {
       return Effect.asVoid(this.#sent(Effect.void))
     if (!this.counted(bytes.length)) return Effect.yieldNow
     this.phase = "responding"
-    return this.raw.write?.(bytes) === false ? Effect.asVoid(this.#sent(this.#drained)) : undefined
+    return this.put(bytes) ? undefined : Effect.asVoid(this.#sent(this.drained))
   }
 
   #sent(write: Effect.Effect<void>) {
     return send(write, { peer: this.signal })
-  }
-
-  // A stream that was destroyed neither drains nor calls back: whoever waits is raced with the peer's leaving.
-  get #drained(): Effect.Effect<void> {
-    return Effect.callback((resume) => {
-      // It may have drained on the way here.
-      if (this.raw.writableNeedDrain === false) {
-        resume(Effect.void)
-        return undefined
-      }
-      const onDrain = (): void => resume(Effect.void)
-      this.raw.once("drain", onDrain)
-      return Effect.sync(() => {
-        this.raw.off("drain", onDrain)
-      })
-    })
   }
 
   /** Hands over the status, with the answer of a call that has one. Gives what the transport threw. */
@@ -266,7 +235,7 @@ export class CallState implements ServerCall, Entry {
     if (this.answered || this.over) return undefined
     this.answered = true
     try {
-      this.#hand(status, answer)
+      this.hand(status, answer)
       return undefined
     } catch (error) {
       return error ?? new Error("The transport threw nothing.")
@@ -275,22 +244,10 @@ export class CallState implements ServerCall, Entry {
     }
   }
 
-  #hand({ code, details, trailers }: Outgoing, answer: Buffer | undefined): void {
-    const { raw } = this
-    if (code === Code.OK) {
-      if (this.#respond === undefined) raw.end?.(trailers)
-      else this.#respond(null, answer ?? null, trailers)
-      return
-    }
-    const error = { code, details, ...(trailers === undefined ? {} : { metadata: trailers }) }
-    if (this.#respond === undefined) raw.emit("error", error)
-    else this.#respond(error)
-  }
-
   // ── asking: getters, because most calls are asked nothing ─────────────────────────────────────────────────
 
   get tunnel(): Option.Option<CallTunnel> {
-    return Option.fromUndefinedOr((this.raw as { readonly [tunnelKey]?: CallTunnel })[tunnelKey])
+    return Option.fromUndefinedOr(this.through)
   }
 
   #asking<A, E, R>(ask: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
@@ -356,5 +313,3 @@ export class CallState implements ServerCall, Entry {
     }
   }
 }
-
-const ignore = (): void => undefined

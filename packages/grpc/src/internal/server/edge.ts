@@ -42,7 +42,7 @@ import { GrpcError } from "../../GrpcError.ts"
 import type { ServerOptions, Service } from "../../Server.ts"
 import { CurrentServerCalls } from "../../ServerCalls.ts"
 import type { CallLimits, LimitName } from "../../ServerLimits.ts"
-import { CallState, type RawCall, type Respond } from "./callState.ts"
+import type { CallState } from "./callState.ts"
 import { CallTable } from "./callTable.ts"
 import { cannotEncode, encode, handling } from "./handling.ts"
 import { limitReason, resolveLimits } from "./limits.ts"
@@ -55,6 +55,8 @@ import {
   passingThrough,
   streams
 } from "./method.ts"
+import { ObjectCall, type RawCall, type Respond } from "./objectCall.ts"
+import { PlainCall, type PlainHost, plainKey } from "./plainCall.ts"
 import {
   detailsOf,
   type Outgoing,
@@ -110,7 +112,10 @@ export const makeService = (
         }
       }
       // grpc-js tells handlers apart by what they are registered as, not by what they take.
-      implementation[name] = ((raw: RawCall, respond?: Respond) => arrive(spec, raw, respond)) as never
+      const handle = (raw: RawCall, respond?: Respond) => arrive(spec, new ObjectCall(spec, raw, respond))
+      const enter = (host: PlainHost, request: Buffer | undefined) =>
+        arrive(spec, new PlainCall(spec, host, request))
+      implementation[name] = Object.assign(handle, { [plainKey]: enter }) as never
     }
     const service: Service = { definition: wrapped as ServiceDefinition, implementation }
     own.add(service)
@@ -122,13 +127,12 @@ const own = new WeakSet<Service>()
 /** Whether the calls of a service keep their own place in the table. */
 export const isOwn = (service: Service): boolean => own.has(service)
 
-/** A call has come from the transport. */
-const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): void => {
-  const { kind, table } = spec
-  const call = new CallState(spec, raw, streams(kind) ? undefined : respond)
+/** A call has come from the transport; gives it back, for who tells it more. */
+const arrive = <Call extends CallState>(spec: MethodSpec, call: Call): Call => {
+  const { table } = spec
   if (table.refusing) {
     call.finish(unavailable)
-    return
+    return call
   }
   const metrics = call.transport === "tunnel" ? spec.metrics.tunnel : spec.metrics.grpc
   const refused = table.admit(call)
@@ -136,13 +140,14 @@ const arrive = (spec: MethodSpec, raw: RawCall, respond: Respond | undefined): v
     const { details, limit } = refused
     metrics.refused(limit)
     call.finish(outgoing(limitCode(spec, limit), details))
-    return
+    return call
   }
   metrics.started()
-  if (served(spec, call, metrics)) return
+  if (served(spec, call, metrics)) return call
   call.finish(unavailable)
   metrics.left()
   table.leave(call)
+  return call
 }
 
 const served = (spec: MethodSpec, call: CallState, metrics: MethodMetrics): boolean => {
@@ -219,6 +224,10 @@ class Serving implements Edge<unknown, unknown>, ServedOptions<unknown, unknown>
 
   get peer(): CallState["signal"] {
     return this.#call.signal
+  }
+
+  get deadlineKept(): boolean {
+    return this.#call.deadlineKept
   }
 
   get owner(): MethodSpec["owner"] {

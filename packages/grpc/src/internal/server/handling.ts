@@ -8,8 +8,12 @@
  */
 import { status as Code } from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Pull from "effect/Pull"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { GrpcError } from "../../GrpcError.ts"
 import type { CallState } from "./callState.ts"
@@ -24,7 +28,7 @@ const begun = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknow
   const { definition, kind } = spec
   const decode = definition.requestDeserialize
   if (kind !== "unary" && kind !== "serverStream") return handled(spec, call, requestsOf(call, decode))
-  const request = decoded(call, decode, call.raw.request)
+  const request = decoded(call, decode, call.request)
   return Exit.isExit(request) && request._tag === "Success"
     ? handled(spec, call, request.value)
     : Effect.flatMap(request, (value) => handled(spec, call, value))
@@ -48,25 +52,55 @@ const wrongResult = (call: CallState, wanted: "Effect" | "Stream"): Error =>
     `The handler of ${call.method} has to give ${wanted === "Effect" ? "an Effect" : "a Stream"}; wrap a function that gives a promise in Server.fromPromise.`
   )
 
-/** Writes a stream, message by message, as fast as the peer takes it. */
+/**
+ * Writes a stream, message by message, as fast as the peer takes it. The stream is open in the call's own scope, and what
+ * waits for its next messages is one continuation, which leads to itself.
+ */
 const written = (
   spec: MethodSpec,
   call: CallState,
   stream: Stream.Stream<unknown, unknown>
 ): Effect.Effect<void, unknown> =>
-  Stream.runForEachArray(stream, (messages) => {
-    let index = 0
-    const rest: Effect.Effect<void, GrpcError> = Effect.suspend(() => {
-      while (index < messages.length) {
-        const encoded = encode(spec, messages[index++])
-        if (!Buffer.isBuffer(encoded)) return unencodable(call, encoded)
-        const wait = call.write(encoded)
-        if (wait !== undefined) return index < messages.length ? Effect.andThen(wait, rest) : wait
+  Effect.withFiber(({ context }) =>
+    Effect.flatMap(
+      Channel.toTransform(Stream.toChannel(stream))(
+        Cause.done(),
+        Context.get(context as Context.Context<Scope.Scope>, Scope.Scope)
+      ),
+      (pull) => {
+        const rest: Effect.Effect<void, unknown> = Effect.matchCauseEffect(pull, {
+          onFailure: endedBy,
+          onSuccess: (messages) => {
+            const wait = writeFrom(spec, call, messages, 0)
+            return wait === undefined ? rest : Effect.andThen(wait, rest)
+          }
+        })
+        return rest
       }
-      return Effect.void
-    })
-    return rest
-  })
+    )
+  )
+
+const endedBy = (cause: Cause.Cause<unknown>): Effect.Effect<void, unknown> =>
+  Pull.isDoneCause(cause) ? Effect.void : Effect.failCause(cause)
+
+/** Writes messages from the one with this index on; gives what has to be waited for. */
+const writeFrom = (
+  spec: MethodSpec,
+  call: CallState,
+  messages: ReadonlyArray<unknown>,
+  from: number
+): Effect.Effect<void, GrpcError> | undefined => {
+  for (let index = from; index < messages.length; index++) {
+    const encoded = encode(spec, messages[index])
+    if (!Buffer.isBuffer(encoded)) return unencodable(call, encoded)
+    const wait = call.write(encoded)
+    if (wait === undefined) continue
+    return index + 1 === messages.length
+      ? wait
+      : Effect.flatMap(wait, () => writeFrom(spec, call, messages, index + 1) ?? Effect.void)
+  }
+  return undefined
+}
 
 class Unencodable {
   readonly error: unknown

@@ -2,11 +2,10 @@
  * The request stream of a call.
  *
  * Invariants
- * 1. One message is read per pull: what the handler does not take stays in the transport's window.
+ * 1. One message is read per pull: what the handler does not take stays with the transport.
  * 2. A stream that ends well had been half-closed, as far as the transport can tell. grpc-js ends the stream of a
  *    cancelled call as well, and the cancel comes behind; so the end waits two turns of the event loop and looks again.
  * 3. After a known cancel the stream fails, also with messages unread.
- * 4. Whoever stops waiting leaves no listener behind.
  */
 import { describe } from "@curfew/reason"
 import { statusOf } from "@curfew/request"
@@ -62,58 +61,43 @@ const tooMuch = (call: CallState, limit: "requests" | "requestBytes"): Effect.Ef
 }
 
 export const requestsOf = <Req>(call: CallState, decode: (bytes: Buffer) => Req): RequestStream<Req> => {
-  const { raw } = call
-  let ended = raw.readableEnded === true
-  let closed = false
-  raw.once("end", () => {
-    ended = true
-  })
-  raw.once("close", () => {
-    closed = true
-  })
-
-  const more = Effect.callback<void>((resume) => {
-    // Whoever comes here may have been held up on the way, and what it looked for has come meanwhile.
-    if (ended || closed || call.over) {
-      resume(Effect.void)
-      return undefined
-    }
-    const forget = (): void => {
-      for (const event of ["readable", "end", "close", "cancelled"]) raw.off(event, wake)
-    }
-    const wake = (): void => {
-      forget()
-      resume(Effect.void)
-    }
-    for (const event of ["readable", "end", "close", "cancelled"]) raw.on(event, wake)
-    return Effect.sync(forget)
-  })
-
-  const cutOff = Effect.suspend(() => {
-    const reason = call.ended
-    const code = reason === undefined ? Code.CANCELLED : statusOf(reason).grpc
-    const why = reason === undefined ? "" : `: ${describe(reason)}`
-    return new GrpcError({ code, details: `The requests were cut off${why}`, method: call.method })
-  })
-
-  const end = Effect.suspend(
-    (): Effect.Effect<never, GrpcError | Cause.Done> => (call.over ? cutOff : Cause.done())
-  )
-
   const pull: Effect.Effect<readonly [Req], GrpcError | Cause.Done> = Effect.suspend(() => {
-    if (call.over) return cutOff
-    const message = raw.read?.() ?? null
-    if (message !== null) {
-      return Effect.map(decoded(call, decode, message), (request): readonly [Req] => [request])
+    if (call.over) return cutOff(call)
+    const next = call.next()
+    switch (next) {
+      case "open":
+        return call.whenMore(pull)
+      case "ended":
+        return call.transport === "tunnel" ? endOf(call) : Effect.andThen(turns(2), ending(call))
+      case "closed":
+        return cutOff(call)
+      default: {
+        const request = decoded(call, decode, next)
+        return Effect.map(request, (value): readonly [Req] => [value])
+      }
     }
-    if (ended) return call.transport === "tunnel" ? end : Effect.andThen(turns(2), end)
-    return closed ? cutOff : Effect.andThen(more, pull)
   })
-
   const completeness = Effect.sync((): Completeness => {
     if (call.over && !call.answered) return "cut off"
-    if (!ended) return "open"
+    if (!call.requestsEnded) return "open"
     return call.transport === "tunnel" ? "half-closed" : "unknown"
   })
   return Object.assign(Stream.fromPull(Effect.succeed(pull)), { completeness })
+}
+
+const ending = (call: CallState): Effect.Effect<never, GrpcError | Cause.Done> =>
+  Effect.suspend(() => endOf(call))
+
+const endOf = (call: CallState): Effect.Effect<never, GrpcError | Cause.Done> =>
+  call.over ? cutOff(call) : Cause.done()
+
+const cutOff = (call: CallState): Effect.Effect<never, GrpcError> => {
+  const reason = call.ended
+  const code = reason === undefined ? Code.CANCELLED : statusOf(reason).grpc
+  const why = reason === undefined ? "" : `: ${describe(reason)}`
+  return new GrpcError({
+    code,
+    details: `The requests were cut off${why}`,
+    method: call.method
+  }) as Effect.Effect<never, GrpcError>
 }
