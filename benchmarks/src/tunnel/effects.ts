@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import type { Driver } from "./driver.ts"
 import {
@@ -48,11 +47,14 @@ const echo = cancellable((request: Buffer, call: ServerCall.ServerCall) => Effec
 
 /** For a tunnel's `Services.add`; needs an `Owner`. */
 export const service = Effect.gen(function* () {
-  const listeners = new Set<Queue.Queue<Buffer>>()
-  const listening = Effect.acquireRelease(
-    Effect.tap(Queue.unbounded<Buffer>(), (queue) => Effect.sync(() => listeners.add(queue))),
-    (queue) => Effect.sync(() => listeners.delete(queue))
-  )
+  const released = new Map<number, Deferred.Deferred<void>>()
+  /** What a `Hold` and the call that waits for its release have in common: whoever comes first makes it. */
+  const release = (request: Buffer): Deferred.Deferred<void> => {
+    const number = request.readUInt32BE(0)
+    const known = released.get(number) ?? Deferred.makeUnsafe<void>()
+    released.set(number, known)
+    return known
+  }
   return yield* Server.make(definition, {
     Echo: echo,
     EchoWrapped: echo,
@@ -78,19 +80,18 @@ export const service = Effect.gen(function* () {
     ),
     Hold: cancellable((request, call) =>
       Effect.gen(function* () {
-        yield* Effect.addFinalizer(() => Effect.forEach(listeners, (queue) => Queue.offer(queue, request)))
+        yield* Effect.addFinalizer(() => Deferred.succeed(release(request), undefined))
         yield* received(call)
         return yield* Effect.never
       })
     ),
-    Releases: cancellable((_, call) =>
-      Stream.unwrap(
-        Effect.gen(function* () {
-          const queue = yield* listening
-          yield* call.sendHeaders({})
-          return Stream.fromQueue(queue)
-        })
-      )
+    Released: cancellable((request, call) =>
+      Effect.gen(function* () {
+        yield* received(call)
+        yield* Deferred.await(release(request))
+        released.delete(request.readUInt32BE(0))
+        return request
+      })
     )
   })
 })
@@ -205,51 +206,37 @@ export const effectDriver = (channel: ChannelInterface) =>
           )
         )
       },
-      releases: (count) => run(cancelAndHear(count))
+      releases: (count) => run(cancelEach(count))
     }
+
+    /** Begins a call, and waits until its handler has sent headers. */
+    const begun = (method: "Hold" | "Released", number: number) =>
+      Effect.gen(function* () {
+        const begun = yield* Deferred.make<void, unknown>()
+        const answer = client[method](payload(unaryBytes, number), {
+          metadata: { [requestKey]: requestId(number) },
+          onHeaders: () => Deferred.doneUnsafe(begun, Effect.void)
+        })
+        const fiber = yield* Effect.forkChild(Effect.tapError(answer, (error) => Deferred.fail(begun, error)))
+        yield* Deferred.await(begun)
+        return fiber
+      })
 
     /**
      * How long it takes from the interrupt of a call until this end has heard that the handler's scope has been closed: the
-     * handler has a finalizer that says so into a stream of its own, through the same tunnel.
+     * handler has a finalizer that lets another call answer, which waits for that in the same tunnel.
      */
-    const cancelAndHear = (count: number) =>
-      Effect.gen(function* () {
-        const heard = new Map<number, (at: number) => void>()
-        const open = yield* Deferred.make<void>()
-        const releases = client.Releases(Buffer.alloc(4), {
-          timeout: "5 minutes",
-          onHeaders: () => Deferred.doneUnsafe(open, Effect.void)
-        })
-        const hearing = Stream.runForEach(releases, (message) =>
-          Effect.sync(() => heard.get(message.readUInt32BE(0))?.(performance.now()))
-        )
-        const cancelling = Effect.andThen(Deferred.await(open), cancelEach(count, heard))
-        const ended = Effect.fail(new Error("The stream of what was released has ended."))
-        return yield* Effect.raceFirst(cancelling, Effect.andThen(hearing, ended))
-      })
-
-    const cancelEach = (count: number, heard: Map<number, (at: number) => void>) =>
+    const cancelEach = (count: number) =>
       Effect.gen(function* () {
         const releasedMicros: Array<number> = []
         const roundTripMicros: Array<number> = []
         for (let number = 1; number <= count; number++) {
-          const holding = yield* Deferred.make<void, unknown>()
-          const released = yield* Deferred.make<number, unknown>()
-          heard.set(number, (at) => Deferred.doneUnsafe(released, Effect.succeed(at)))
-          const hold = client.Hold(payload(unaryBytes, number), {
-            metadata: { [requestKey]: requestId(number) },
-            onHeaders: () => Deferred.doneUnsafe(holding, Effect.void)
-          })
-          const held = yield* Effect.forkChild(
-            Effect.tapError(hold, (error) =>
-              Effect.andThen(Deferred.fail(holding, error), Deferred.fail(released, error))
-            )
-          )
-          yield* Deferred.await(holding)
+          const released = yield* begun("Released", number)
+          const held = yield* begun("Hold", number)
           const cancelled = performance.now()
           held.interruptUnsafe()
-          releasedMicros.push(((yield* Deferred.await(released)) - cancelled) * 1_000)
-          heard.delete(number)
+          checkPayload(yield* Fiber.join(released), unaryBytes, number)
+          releasedMicros.push((performance.now() - cancelled) * 1_000)
           yield* Fiber.await(held)
           const began = performance.now()
           yield* call("Echo", number)

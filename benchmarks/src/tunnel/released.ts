@@ -28,7 +28,7 @@ export const releasedRows = async (options: Options): Promise<ReadonlyArray<Row>
         peerName: "a unary call in the same tunnel",
         ours: released.map((each) => each[ours]),
         peer: released.map((each) => each[peer]),
-        note: "the finalizer of the call's scope says so into a stream of the same tunnel; the two take turns"
+        note: "the finalizer of the call's scope lets a call answer that waits for it in the same tunnel; the two take turns"
       })
     )
   })

@@ -118,7 +118,7 @@ export const handlers = {
   Download: download,
   Upload: upload,
   Hold: nobody,
-  Releases: (call: ServerWritableStream<Buffer, Buffer>) => call.end()
+  Released: nobody
 }
 
 // ── stubs ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -58,8 +58,8 @@ export const definition = {
   Upload: { path: "/curfew.bench.Bench/Upload", requestStream: true, responseStream: false, ...plain },
   /** Holds what the call's scope lets go of, and never answers. */
   Hold: { path: "/curfew.bench.Bench/Hold", ...unary, ...plain },
-  /** One message for each `Hold` that has been let go of: its number. */
-  Releases: { path: "/curfew.bench.Bench/Releases", requestStream: false, responseStream: true, ...plain }
+  /** Answers once the `Hold` with the same number has been let go of. */
+  Released: { path: "/curfew.bench.Bench/Released", ...unary, ...plain }
 } as const
 
 /** What a download has: `count` messages of `size` bytes, one every `everyMillis`, or as fast as they are taken. */
