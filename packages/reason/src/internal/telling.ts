@@ -15,7 +15,7 @@ import type * as Tracer from "effect/Tracer"
 import { attributes } from "../attributes.ts"
 import type { CancelReason } from "../CancelReason.ts"
 import { cancelledBy } from "../Outer.ts"
-import { seriesOf } from "../seriesOf.ts"
+import { counterLike, seriesOf } from "../seriesOf.ts"
 import { type Witness, witness } from "./witness.ts"
 
 interface Told {
@@ -33,10 +33,7 @@ const metrics = (): Told => {
       description: "Running work that was told to stop.",
       incremental: true
     }),
-    cleanup: Metric.histogram("curfew_cleanup_milliseconds", {
-      description: "From the cancel of work to its end.",
-      boundaries: [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000]
-    })
+    cleanup: cleanupWith({})
   }
   witness.current = telling(told)
   return told
@@ -46,9 +43,16 @@ export const cancelledMetric = (): Metric.Counter<number> => metrics().cancelled
 
 export const cleanupMetric = (): Metric.Histogram<number> => metrics().cleanup
 
+const cleanupWith = (attributes: Readonly<Record<string, string>>): Metric.Histogram<number> =>
+  Metric.histogram("curfew_cleanup_milliseconds", {
+    description: "From the cancel of work to its end.",
+    boundaries: [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000],
+    attributes
+  })
+
 const telling = (told: Told): Witness => {
-  const cancelled = seriesOf(told.cancelled, "kind", "reason")
-  const cleanup = seriesOf(told.cleanup, "kind")
+  const cancelled = seriesOf(counterLike(told.cancelled), "kind", "reason")
+  const cleanup = seriesOf(cleanupWith, "kind")
   // Work that is cancelled after other work is mostly of the same kind, for the same reason.
   let kindOf: string | undefined
   let tagOf: string | undefined

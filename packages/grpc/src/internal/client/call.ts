@@ -345,7 +345,11 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
       )
     }
     this.#telemetry.completed(status.code)
-    return status.code === statusCodes.OK ? Exit.void : Exit.fail(GrpcError.fromStatus(status, this.#path))
+    if (status.code === statusCodes.OK) return Exit.void
+    // Whoever cancelled rarely asks what came of it, and an error's stack costs more than the rest of the end.
+    return this.reason === undefined
+      ? Exit.fail(GrpcError.fromStatus(status, this.#path))
+      : Effect.suspend(() => Exit.fail(GrpcError.fromStatus(status, this.#path)))
   }
 
   // ── reading ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@
  * 3. The series of a method are looked up once for all of its calls.
  */
 import type { CancelReason } from "@curfew/reason"
-import { seriesOf } from "@curfew/reason/seriesOf"
+import { counterLike, gaugeLike, seriesOf } from "@curfew/reason/seriesOf"
 import { status as statusCodes } from "@grpc/grpc-js"
 import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
@@ -33,10 +33,10 @@ export const active: Metric.Gauge<number> = /* @__PURE__ */ Metric.gauge("curfew
   description: "gRPC calls that are in flight."
 })
 
-const startedOf = /* @__PURE__ */ seriesOf(startedTotal, "method")
-const completedOf = /* @__PURE__ */ seriesOf(completedTotal, "method", "code")
-const cancelledOf = /* @__PURE__ */ seriesOf(cancelledTotal, "method", "reason")
-const activeOf = /* @__PURE__ */ seriesOf(active, "method")
+const startedOf = /* @__PURE__ */ seriesOf(/* @__PURE__ */ counterLike(startedTotal), "method")
+const completedOf = /* @__PURE__ */ seriesOf(/* @__PURE__ */ counterLike(completedTotal), "method", "code")
+const cancelledOf = /* @__PURE__ */ seriesOf(/* @__PURE__ */ counterLike(cancelledTotal), "method", "reason")
+const activeOf = /* @__PURE__ */ seriesOf(/* @__PURE__ */ gaugeLike(active), "method")
 
 /** What all calls of one method tell alike. */
 export class MethodTelemetry {

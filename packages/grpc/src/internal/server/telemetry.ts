@@ -8,7 +8,7 @@
  * 3. A call has a span where somebody can see one: a tracer was provided, or the client sent its trace context.
  * 4. The series of a method are looked up once for all of its calls.
  */
-import { seriesOf } from "@curfew/reason/seriesOf"
+import { counterLike, gaugeLike, seriesOf } from "@curfew/reason/seriesOf"
 import type { Transport } from "@curfew/request/OnDisconnect"
 import { status as Code } from "@grpc/grpc-js"
 import type * as Context from "effect/Context"
@@ -23,12 +23,39 @@ import type { CallState } from "./callState.ts"
 type Services = Context.Context<never>
 type Series = Metric.Metric<number, unknown>
 
-const startedOf = /* @__PURE__ */ seriesOf(Metrics.started, "method", "transport")
-const inFlightOf = /* @__PURE__ */ seriesOf(Metrics.inFlight, "method", "transport")
-const refusedOf = /* @__PURE__ */ seriesOf(Metrics.refused, "method", "transport", "limit")
-const completedOf = /* @__PURE__ */ seriesOf(Metrics.completed, "method", "transport", "code")
-const cancelledOf = /* @__PURE__ */ seriesOf(Metrics.cancelled, "method", "transport", "reason")
-const abandonedOf = /* @__PURE__ */ seriesOf(Metrics.abandoned, "method", "transport")
+const startedOf = /* @__PURE__ */ seriesOf(
+  /* @__PURE__ */ counterLike(Metrics.started),
+  "method",
+  "transport"
+)
+const inFlightOf = /* @__PURE__ */ seriesOf(
+  /* @__PURE__ */ gaugeLike(Metrics.inFlight),
+  "method",
+  "transport"
+)
+const refusedOf = /* @__PURE__ */ seriesOf(
+  /* @__PURE__ */ counterLike(Metrics.refused),
+  "method",
+  "transport",
+  "limit"
+)
+const completedOf = /* @__PURE__ */ seriesOf(
+  /* @__PURE__ */ counterLike(Metrics.completed),
+  "method",
+  "transport",
+  "code"
+)
+const cancelledOf = /* @__PURE__ */ seriesOf(
+  /* @__PURE__ */ counterLike(Metrics.cancelled),
+  "method",
+  "transport",
+  "reason"
+)
+const abandonedOf = /* @__PURE__ */ seriesOf(
+  /* @__PURE__ */ counterLike(Metrics.abandoned),
+  "method",
+  "transport"
+)
 
 /** What the calls of one method by one transport are counted in. */
 export class MethodMetrics {
