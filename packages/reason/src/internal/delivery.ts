@@ -43,6 +43,21 @@ export const isMasked = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
 export const interruptsOf = (fiber: Fiber.Fiber<unknown, unknown>): Cause.Cause<never> | undefined =>
   (fiber as FiberInternals)._interruptedCause
 
+const nothing = { cause: undefined }
+
+/**
+ * What would come out of an interruptible region here and now, or `undefined` where only such a region can tell: outside of a
+ * mask the fiber would end by its interrupt.
+ */
+export const saysInterrupts = (
+  fiber: Fiber.Fiber<unknown, unknown>
+): { readonly cause: Cause.Cause<never> | undefined } | undefined => {
+  const { interruptible, _interruptedCause: cause } = fiber as FiberInternals
+  if (typeof interruptible !== "boolean" || !("_interruptedCause" in fiber)) return undefined
+  if (cause === undefined) return nothing
+  return interruptible ? undefined : { cause }
+}
+
 const evaluate = "~effect/Effect/evaluate"
 
 /**
@@ -138,7 +153,11 @@ interface MadeFiber extends Fiber.Fiber<unknown, unknown> {
 }
 
 type MakeFiber = new (context: Context.Context<never>, interruptible: boolean) => MadeFiber
-type MakeTelling = new (context: Context.Context<never>, body: Body<unknown, unknown>) => MadeFiber
+type MakeTelling = new (
+  context: Context.Context<never>,
+  interruptible: boolean,
+  body: Body<unknown, unknown>
+) => MadeFiber
 
 let Made: MakeFiber | undefined
 let Telling: MakeTelling | undefined
@@ -148,7 +167,7 @@ const ending = (exit: Exit.Exit<unknown, unknown>, more: Effect.Effect<void>) =>
 
 const unmaskingAfter = (
   rest: Effect.Effect<unknown, unknown>,
-  fiber: { interruptible?: boolean }
+  fiber: { interruptible?: boolean | undefined }
 ): Effect.Effect<unknown, unknown> =>
   Effect.onExitPrimitive(rest, () => {
     fiber.interruptible = true
@@ -166,8 +185,8 @@ export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
   Telling = class extends Found {
     declare body: Body<unknown, unknown> | undefined
 
-    constructor(context: Context.Context<never>, body: Body<unknown, unknown>) {
-      super(context, true)
+    constructor(context: Context.Context<never>, interruptible: boolean, body: Body<unknown, unknown>) {
+      super(context, interruptible)
       this.body = body
     }
 
@@ -176,7 +195,8 @@ export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
       const { body } = this
       if (body === undefined || typeof exit === "symbol") return exit
       this.body = undefined
-      const internals = this as { interruptible?: boolean }
+      const internals = this as { interruptible?: boolean | undefined }
+      const { interruptible } = internals
       internals.interruptible = false
       let more: Effect.Effect<void> | undefined
       try {
@@ -185,18 +205,20 @@ export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
         more = Effect.die(defect)
       }
       if (more === undefined) {
-        internals.interruptible = true
+        internals.interruptible = interruptible
         return exit
       }
       // Masked from its first operation on: what is to be run for the end of a body is run.
-      return runLoop.call(this, unmaskingAfter(ending(exit, more), internals))
+      const rest = ending(exit, more)
+      return runLoop.call(this, interruptible === true ? unmaskingAfter(rest, internals) : rest)
     }
   }
 }
 
 /**
  * Starts an effect at once in a fiber that is known to `cell` before its first operation: Effect's own way to start one gives
- * the fiber away when it has run up to its first suspension. Where the cell is cancelled already, no operation runs.
+ * the fiber away when it has run up to its first suspension. Where the cell is cancelled already no operation runs, unless
+ * the fiber is masked.
  * `undefined` before anything was learned, and where a fiber does not look as expected.
  */
 export const startKnown = <I>(
@@ -204,12 +226,13 @@ export const startKnown = <I>(
   work: Effect.Effect<unknown, unknown>,
   cell: { fiber: Fiber.Fiber<unknown, unknown> | undefined; readonly reason: CancelReason | undefined },
   key: Context.Key<I, CancelReason>,
-  body: Body<unknown, unknown> | undefined
+  body: Body<unknown, unknown> | undefined,
+  masked: boolean
 ): Fiber.Fiber<unknown, unknown> | undefined => {
   if (Made === undefined || Telling === undefined) return undefined
-  const fiber = body === undefined ? new Made(context, true) : new Telling(context, body)
+  const fiber = body === undefined ? new Made(context, !masked) : new Telling(context, !masked, body)
   cell.fiber = fiber
-  if (cell.reason === undefined) fiber.evaluate(work)
+  if (masked || cell.reason === undefined) fiber.evaluate(work)
   else fiber.interruptUnsafe(undefined, noticeOf(cell.reason, key).annotations)
   return fiber
 }

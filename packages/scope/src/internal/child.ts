@@ -58,7 +58,9 @@ export const startUnder = <A, E, R>(
   context: Context.Context<R>,
   cell: CancelCell,
   work: Effect.Effect<A, E, R>,
-  body: Body<A, E> | undefined
+  body: Body<A, E> | undefined,
+  /** For clean-up, which runs although its cell has a reason. */
+  masked = false
 ): Fiber.Fiber<A, E> => {
   const own = Context.add(context, CurrentCell, cell) as Context.Context<never>
   const started = (isDeep() ? Effect.andThen(Effect.yieldNow, work) : work) as Effect.Effect<A, E>
@@ -68,12 +70,12 @@ export const startUnder = <A, E, R>(
   }
   nested++
   try {
-    const fiber = startKnownUnsafe(own, started, cell, body)
+    const fiber = startKnownUnsafe(own, started, cell, body, masked)
     if (fiber !== undefined) return fiber
   } finally {
     nested--
   }
-  return startUnknown(own, cell, started, body)
+  return startUnknown(own, cell, started, body, masked)
 }
 
 let learned = false
@@ -83,10 +85,12 @@ const startUnknown = <A, E>(
   context: Context.Context<never>,
   cell: CancelCell,
   work: Effect.Effect<A, E>,
-  body: Body<A, E> | undefined
+  body: Body<A, E> | undefined,
+  masked: boolean
 ): Fiber.Fiber<A, E> => {
   const entering = Effect.withFiber<A, E>((fiber) => {
     cell.fiber = fiber
+    if (masked) return work
     // A scheduler may have held the fiber up before this operation; a cancel that came meanwhile found no fiber.
     if (cell.reason !== undefined)
       fiber.interruptUnsafe(undefined, Interruption.context(cell.reason) as never)
