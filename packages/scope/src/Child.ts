@@ -5,5 +5,5 @@
  * @stability internal
  * @since 0.1.0
  */
-export { awaitEnd, forkUnsafe, resumeWith, startAndAwait, startUnsafe } from "./internal/child.ts"
+export { awaitEnd, forkUnsafe, resumeWith, startAndAwait, startUnder, startUnsafe } from "./internal/child.ts"
 export { armUnsafe } from "./internal/timer.ts"
