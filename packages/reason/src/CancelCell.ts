@@ -1,6 +1,6 @@
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Fn from "effect/Function"
 import type { CancelReason } from "./CancelReason.ts"
@@ -376,12 +376,29 @@ export const interruptsOfUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): Cause.
 export const tellingBegin = <A, E, R>(
   work: Effect.Effect<A, E, R>,
   begun: () => void
-): Effect.Effect<A, E, R> => delivery.tellingBegin(work, begun)
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    begun()
+    return delivery.inline(fiber, work)
+  })
 
 /**
- * Starts an effect at once in a fiber that the cell knows before its first operation; `otherwise` is for where that
- * cannot be had, and makes the fiber known within the first operation.
+ * Evaluates an effect within the running operation: neither an interrupt nor a scheduler comes between what was done there
+ * and the effect. To be given back by the function of `Effect.withFiber`, and by nothing else.
  *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const inlineUnsafe = <A, E, R>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => delivery.inline(fiber, effect)
+
+/**
+ * Starts an effect at once in a fiber that the cell knows before its first operation, and tells `body` how it ended. In a
+ * cell that is cancelled already it ends before that operation, unless it is masked. `undefined` where that cannot be had.
+ *
+ * @see learnUnsafe which has to come first.
  * @stability internal
  * @since 0.1.0
  */
@@ -389,8 +406,34 @@ export const startKnownUnsafe = <A, E>(
   context: Context.Context<never>,
   work: Effect.Effect<A, E>,
   cell: CancelCell,
-  otherwise: () => Fiber.Fiber<A, E>
-): Fiber.Fiber<A, E> => delivery.startKnown(context, work, cell, otherwise)
+  body: Body<A, E> | undefined,
+  masked: boolean
+): Fiber.Fiber<A, E> | undefined =>
+  delivery.startKnown(
+    context,
+    work,
+    cell,
+    Interruption,
+    body as Body<unknown, unknown> | undefined,
+    masked
+  ) as Fiber.Fiber<A, E> | undefined
+
+/**
+ * Learns from any fiber how fibers are made.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const learnUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): void => delivery.learn(fiber)
+
+/**
+ * Who is told how a body ended: once, masked, when nothing but its children's clean-up is left. What `settle` gives runs
+ * masked before the fiber ends.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export type Body<A = never, E = never> = delivery.Body<A, E>
 
 /**
  * Tells whether work that the fiber starts now stands beside its cell and not below: the fiber is masked, or it was

@@ -1,14 +1,16 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { CurrentCell, Interruption, interruptsOfUnsafe } from "./CancelCell.ts"
+import { CurrentCell, Interruption, inlineUnsafe, interruptsOfUnsafe } from "./CancelCell.ts"
 import type { CancelReason } from "./CancelReason.ts"
 import { fromCause } from "./fromCause.ts"
-import { pendingInterrupt } from "./internal/probe.ts"
+import { pendingInterrupt, withPending } from "./internal/probe.ts"
 import { unknown, unknownReason } from "./internal/unknown.ts"
 import { listenOuter, outerReasonOf } from "./Outer.ts"
+
+const none: Effect.Effect<Option.Option<CancelReason>> = /* @__PURE__ */ Effect.succeed(Option.none())
 
 const reasonOf = (cause: Cause.Cause<unknown>): CancelReason =>
   Option.getOrElse(fromCause(cause), unknownReason)
@@ -45,8 +47,8 @@ export const currentReason: Effect.Effect<Option.Option<CancelReason>> = /* @__P
   (fiber) => {
     const reason = fiber.getRef(CurrentCell)?.reason
     if (reason !== undefined) return Effect.succeed(Option.some(reason))
-    return Effect.map(pendingInterrupt, (cause) =>
-      cause === undefined ? Option.none() : Option.some(reasonOf(cause))
+    return withPending(fiber, (cause) =>
+      cause === undefined ? none : Effect.succeed(Option.some(reasonOf(cause)))
     )
   }
 )
@@ -72,7 +74,7 @@ export const outerReason: Effect.Effect<Option.Option<CancelReason>> = /* @__PUR
   (fiber) => {
     const cell = fiber.getRef(CurrentCell)
     const reason = cell && outerReasonOf(cell)
-    return reason === undefined ? currentReason : Effect.succeed(Option.some(reason))
+    return reason === undefined ? inlineUnsafe(fiber, currentReason) : Effect.succeed(Option.some(reason))
   }
 )
 
@@ -164,18 +166,18 @@ export const ownCancellation = (
   exit: Exit.Exit<unknown, unknown>,
   owner?: Fiber.Fiber<unknown, unknown> | undefined
 ): Effect.Effect<Option.Option<CancelReason>> => {
-  if (Exit.isSuccess(exit) || !Cause.hasInterrupts(exit.cause)) return noReason
+  if (exit._tag === "Success" || !Cause.hasInterrupts(exit.cause)) return none
   const { cause } = exit
   return Effect.withFiber((fiber) =>
-    Effect.map(pendingInterrupt, (interrupt) => {
+    withPending(fiber, (interrupt) => {
       const pending = interrupt ?? interruptsOfLive(owner)
       const reason = fiber.getRef(CurrentCell)?.reason
       // In a fiber of its own, as in a parallel `Scope`, the reason tells a finalizer whose cancel it is.
       const own =
         pending?.reasons.some((reason) => cause.reasons.includes(reason)) === true ||
         (reason !== undefined && cause.reasons.some((r) => r.annotations.get(Interruption.key) === reason))
-      if (!own) return Option.none()
-      return Option.some(reason ?? (pending === undefined ? unknown : reasonOf(pending)))
+      if (!own) return none
+      return Effect.succeed(Option.some(reason ?? (pending === undefined ? unknown : reasonOf(pending))))
     })
   )
 }
@@ -192,5 +194,3 @@ const interruptsOfLive = (fiber: Fiber.Fiber<unknown, unknown> | undefined) =>
  * @since 0.1.0
  */
 export const ownInterrupt: Effect.Effect<Cause.Cause<never> | undefined> = pendingInterrupt
-
-const noReason: Effect.Effect<Option.Option<CancelReason>> = /* @__PURE__ */ Effect.succeed(Option.none())

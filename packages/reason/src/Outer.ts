@@ -35,7 +35,17 @@ export const isInside = (cell: CancelCell, other: CancelCell): boolean => {
  * @since 0.1.0
  */
 export const outerReasonOf = (cell: CancelCell): CancelReason | undefined => {
-  for (const { reason } of upwards(cell)) if (reason !== undefined) return reason
+  let beside: Array<CancelCell> | undefined
+  for (let next: CancelCell | undefined = cell; next !== undefined; ) {
+    const { outer, parent, reason } = next as CancelCell
+    if (reason !== undefined) return reason
+    // Mostly there is one road.
+    if (outer !== undefined && parent !== undefined) {
+      if (beside === undefined) beside = [outer]
+      else beside.push(outer)
+    }
+    next = parent ?? outer ?? beside?.pop()
+  }
   return undefined
 }
 

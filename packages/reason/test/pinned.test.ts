@@ -99,6 +99,75 @@ describe("pinned: what a fiber is made with", () => {
   )
 })
 
+describe("pinned: how a fiber says that its body has ended", () => {
+  const tellingOf = (known: Fiber.Fiber<unknown, unknown>, told: Array<unknown>) => {
+    const Made = known.constructor as new (
+      context: Context.Context<never>,
+      interruptible: boolean
+    ) => Fiber.Fiber<unknown> & { evaluate(effect: unknown): void; runLoop(effect: unknown): unknown }
+    return class extends Made {
+      override runLoop(effect: unknown): unknown {
+        const came = super.runLoop(effect)
+        told.push(typeof came === "symbol" ? "waits" : (came as Exit.Exit<unknown>)._tag)
+        return came
+      }
+    }
+  }
+
+  it.effect("runLoop gives a symbol where it waits, and the exit before the children are interrupted", () =>
+    Effect.gen(function* () {
+      const told: Array<unknown> = []
+      const context = yield* Effect.context<never>()
+      const Telling = tellingOf(yield* started(Effect.never), told)
+      const gate = yield* Deferred.make<void>()
+      const fiber = new Telling(context, true)
+      const cleaned = Effect.onExit(Effect.never, () =>
+        Effect.andThen(
+          Deferred.await(gate),
+          Effect.sync(() => told.push("child"))
+        )
+      )
+      fiber.evaluate(
+        Effect.andThen(
+          Effect.yieldNow,
+          Effect.andThen(Effect.forkChild(cleaned, { startImmediately: true }), Effect.succeed(1))
+        )
+      )
+      yield* Effect.yieldNow
+      expect(told).toEqual(["waits", "Success", "waits"])
+      yield* Deferred.succeed(gate, undefined)
+      expect(told).toEqual(["waits", "Success", "waits", "child", "Success"])
+      expect(fiber.pollUnsafe()).toEqual(Exit.succeed(1))
+    })
+  )
+
+  it.effect("a fiber that is interrupted before its first operation says so by runLoop as well", () =>
+    Effect.gen(function* () {
+      const told: Array<unknown> = []
+      const Telling = tellingOf(yield* started(Effect.never), told)
+      const fiber = new Telling(yield* Effect.context<never>(), true)
+      fiber.interruptUnsafe()
+      expect(told).toEqual(["Failure"])
+      expect(fiber.pollUnsafe()?._tag).toBe("Failure")
+    })
+  )
+
+  it.effect(
+    "a fiber that is masked by its field alone keeps an interrupt until the field says otherwise",
+    () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        const fiber = yield* started(Effect.andThen(Deferred.await(gate), Effect.succeed(1)))
+        const open = fiber as unknown as { interruptible: boolean }
+        open.interruptible = false
+        fiber.interruptUnsafe()
+        expect(fiber.pollUnsafe()).toBeUndefined()
+        yield* Deferred.succeed(gate, undefined)
+        expect(fiber.pollUnsafe()).toEqual(Exit.succeed(1))
+      })
+  )
+})
+
 describe("pinned: what tells of a fiber's interrupts, and of its first operation", () => {
   it.effect("_interruptedCause holds the very reasons that the exit of the fiber has", () =>
     Effect.gen(function* () {

@@ -288,8 +288,8 @@ const startBody = <A, E, R, TE>(
     fiber.context as Context.Context<R>,
     cell,
     Effect.suspend(() => body(new TaskScopeImpl(set))),
-    (work) =>
-      Effect.onExitPrimitive(work, (exit) => {
+    {
+      settle: (exit) => {
         // A body that fails counts like a task that fails, unless it only ended by the cancel of the whole.
         const failure = exit._tag === "Failure" ? failureOfBody(exit.cause, whole) : undefined
         if (failure === undefined) return undefined
@@ -302,7 +302,8 @@ const startBody = <A, E, R, TE>(
           whole.cancel(CancelReason.SiblingFailed({ cause: failure }))
         }
         return undefined
-      })
+      }
+    }
   )
   group.body = running
   return running

@@ -92,13 +92,15 @@ describe("L27: what spawn accepts runs, or its onNeverStarted does", () => {
         const task = spawn(add("ran"), { onNeverStarted: Effect.andThen(work, add("never started")) })
         const { fiber } = task as unknown as { readonly fiber: Fiber.Fiber<unknown> }
         fiber.interruptUnsafe()
-        expect(fiber.pollUnsafe()?._tag).toBe("Failure")
+        // It ends by that when what runs in the body's place has ended.
+        expect(fiber.pollUnsafe()).toBeUndefined()
         const draining = yield* started(tasks.drain())
         yield* Effect.yieldNow
         expect(draining.pollUnsafe()).toBeUndefined()
         yield* Deferred.succeed(gate, undefined)
         expect(yield* Fiber.join(draining)).toBe(true)
         expect(events).toEqual(["never started"])
+        expect(fiber.pollUnsafe()?._tag).toBe("Failure")
       })
   )
 
@@ -329,26 +331,63 @@ describe("the errors of a task", () => {
   })
 })
 
-describe("starting and waiting with a hand-over", () => {
-  it.effect("whoever is interrupted before he has got the exit of what ended at once is told so", () =>
+describe("starting and waiting", () => {
+  const waiting = (told: Array<string>, start: (waiter: Fiber.Fiber<unknown>) => Fiber.Fiber<string>) =>
+    startAndAwait(
+      (waiter) => start(waiter as Fiber.Fiber<unknown>),
+      (exit) => Effect.sync(() => told.push(exit._tag)),
+      () => Effect.sync(() => told.push("interrupted"))
+    )
+  const atOnce = (waiter: Fiber.Fiber<unknown>) => startUnsafe(waiter.context, Effect.succeed("value"))
+
+  it.effect("what ended at once is handed over in the same operation", () =>
     Effect.gen(function* () {
       const told: Array<string> = []
-      const { context } = yield* Effect.withFiber((fiber) => Effect.succeed(fiber))
-      const start = (handOver: boolean) =>
-        startAndAwait(
-          () => startUnsafe(context, Effect.succeed("value")),
-          (exit) => Effect.sync(() => told.push(exit._tag)),
-          () => Effect.sync(() => told.push("interrupted")),
-          { handOver }
+      // A scheduler that asks for a pause before one operation, another one each time, and an interrupt in that pause.
+      const real = yield* Scheduler.Scheduler
+      for (let pause = 0; pause < 12; pause++) {
+        let asked = 0
+        let begun = 0
+        const scheduler: Scheduler.Scheduler = {
+          executionMode: real.executionMode,
+          makeDispatcher: () => real.makeDispatcher(),
+          shouldYield: () => asked++ === pause
+        }
+        told.length = 0
+        const start = (waiter: Fiber.Fiber<unknown>) => {
+          begun++
+          return atOnce(waiter)
+        }
+        const waiter = yield* started(
+          Effect.provideService(waiting(told, start), Scheduler.Scheduler, scheduler)
         )
-      const interrupted = yield* started(start(true))
-      interrupted.interruptUnsafe()
+        waiter.interruptUnsafe()
+        yield* Fiber.await(waiter)
+        expect(told.length).toBe(begun)
+      }
+    })
+  )
+
+  it.effect("whoever is interrupted by what ends at once, before he has got its exit, is told so", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const interrupting = (waiter: Fiber.Fiber<unknown>) =>
+        startUnsafe(
+          waiter.context,
+          Effect.sync(() => {
+            waiter.interruptUnsafe()
+            return "value"
+          })
+        )
+      const waiter = yield* started(waiting(told, interrupting))
+      expect(waiter.pollUnsafe()?._tag).toBe("Failure")
       expect(told).toEqual(["interrupted"])
-      yield* start(true)
-      yield* start(false)
-      expect(told).toEqual(["interrupted", "Success", "Success"])
-      const atOnce = yield* started(start(false))
-      expect(atOnce.pollUnsafe()?._tag).toBe("Success")
+      // In a mask the exit gets through, and the interrupt comes when that ends.
+      const masked = yield* started(Effect.uninterruptible(waiting(told, interrupting)))
+      expect(masked.pollUnsafe()?._tag).toBe("Failure")
+      expect(told).toEqual(["interrupted", "Success"])
+      const plain = yield* started(waiting(told, atOnce))
+      expect(plain.pollUnsafe()?._tag).toBe("Success")
     })
   )
 })

@@ -86,8 +86,9 @@ export const delayCancellation = <A, E, R, R2 = never>(
       () => {
         const held = holdUnsafe(fiber, options?.name ?? "delayCancellation")
         cell = new CancelCell("shield", { name: options?.name, outer: fiber.getRef(CurrentCell) })
-        // Its fiber is known to nobody before its first operation, and `around` has gone round that one.
-        return Child.forkUnsafe(fiber.context as Context.Context<R>, cell, self, held.around)
+        const running = Child.forkUnsafe(fiber.context as Context.Context<R>, cell, held.around(self))
+        held.follow(running)
+        return running
       },
       (exit) => exit,
       (running) => {
@@ -105,8 +106,7 @@ export const delayCancellation = <A, E, R, R2 = never>(
               : receive(() => onLate(late()), "delayCancellation")
           )
         })
-      },
-      { handOver: !masked }
+      }
     )
   })
 

@@ -135,8 +135,7 @@ export const stopCancellation = <A, E, R, R2 = never>(
           const task = TaskScope.spawnUnsafe(owner, context, received, { name, observed: always })
           return task === undefined ? received : Effect.void
         })
-      },
-      { handOver: !masked }
+      }
     )
   })
 

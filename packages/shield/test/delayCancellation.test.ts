@@ -11,6 +11,7 @@ import { fiberCount } from "../../../test/support/recorder.ts"
 import { delayCancellation } from "../src/index.ts"
 import {
   cancellable,
+  cancellingItself,
   causeOf,
   forked,
   hows,
@@ -230,11 +231,9 @@ describe.each(hows)("delayCancellation under a %s cancel", (how) => {
   it.effect("L15: an onLate that never ends is left behind after the clean-up budget", () =>
     Effect.gen(function* () {
       yield* TestClock.adjust(0)
-      const running = yield* cancellable(
-        how,
-        delayCancellation(Effect.succeed(1), { onLate: () => Effect.never })
+      const running = yield* cancellingItself(how, (cancel) =>
+        delayCancellation(Effect.as(cancel, 1), { onLate: () => Effect.never })
       )
-      yield* running.cancel
       yield* TestClock.adjust("9 seconds")
       expect(running.ended()).toBe(false)
       yield* TestClock.adjust("1 second")

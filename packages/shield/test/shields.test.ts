@@ -14,6 +14,7 @@ import { expectTypeOf } from "vitest"
 import { delayCancellation, stopCancellation } from "../src/index.ts"
 import {
   cancellable,
+  cancellingItself,
   causeOf,
   forked,
   hows,
@@ -179,10 +180,8 @@ describe.each(names)("%s", (name) => {
         withOwner(
           Effect.gen(function* () {
             const { got, late } = receiver<number, never>()
-            // The work completes in its first step; its waiter gets that in a later turn, and is cancelled before.
-            const running = yield* cancellable(how, shield(Effect.succeed(1), late))
-            expect(running.ended()).toBe(false)
-            yield* running.cancel
+            // The work completes in the step in which its waiter is cancelled, and before the waiter could be given that.
+            const running = yield* cancellingItself(how, (cancel) => shield(Effect.as(cancel, 1), late))
             expect(isPureInterrupt(yield* running.exit)).toBe(true)
             yield* Effect.yieldNow
             expect(got).toEqual([Exit.succeed(1)])

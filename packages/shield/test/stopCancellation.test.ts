@@ -10,7 +10,15 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Scheduler from "effect/Scheduler"
 import { stopCancellation } from "../src/index.ts"
-import { cancellable, causeOf, forked, hows, isPureInterrupt, requested } from "./support/cancelling.ts"
+import {
+  cancellable,
+  cancellingItself,
+  causeOf,
+  forked,
+  hows,
+  isPureInterrupt,
+  requested
+} from "./support/cancelling.ts"
 import { hearing } from "./support/unhandled.ts"
 
 const withOwner = <A, E>(body: (owner: TaskScope.TaskScope) => Effect.Effect<A, E, Owner>) =>
@@ -160,13 +168,11 @@ describe.each(hows)("stopCancellation under a %s cancel", (how) => {
       withOwner((owner) =>
         Effect.gen(function* () {
           const got: Array<Exit.Exit<string>> = []
-          const running = yield* cancellable(
-            how,
-            stopCancellation(Effect.as(owner.close, "value"), {
+          const running = yield* cancellingItself(how, (cancel) =>
+            stopCancellation(Effect.as(Effect.andThen(owner.close, cancel), "value"), {
               onAbandoned: (exit) => Effect.sync(() => got.push(exit))
             })
           )
-          yield* running.cancel
           expect(isPureInterrupt(yield* running.exit)).toBe(true)
           expect(got).toEqual([Exit.succeed("value")])
         })

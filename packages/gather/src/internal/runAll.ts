@@ -12,7 +12,13 @@
  *    no fiber either.
  */
 import { CancelReason, currentReason, fromCause, toCause } from "@curfew/reason"
-import { CancelCell, cancelledAboveUnsafe, forkCellUnsafe } from "@curfew/reason/CancelCell"
+import {
+  type Body,
+  CancelCell,
+  cancelledAboveUnsafe,
+  forkCellUnsafe,
+  inlineUnsafe
+} from "@curfew/reason/CancelCell"
 import { failureOf, ownerClosedTotal, reportUnhandled, SiblingFailures } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as TaskScope from "@curfew/scope/TaskScope"
@@ -31,14 +37,31 @@ export interface Entry {
   readonly work: Effect.Effect<unknown, unknown, unknown>
 }
 
-interface Running {
+/** An entry that runs: one object, which its fiber tells how its work ended. */
+class Running implements Body<unknown, unknown> {
+  readonly #gathering: Gathering
   readonly cell: CancelCell
-  readonly name: string
-  fiber: Fiber.Fiber<unknown, unknown> | undefined
+  readonly position: number
+  readonly index: number | string
+  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   /** True once an owner answers for it. */
-  given: boolean
+  given = false
   /** Set when the work has failed; its fiber may still wait for the clean-up of its own children. */
-  failed: Cause.Cause<unknown> | undefined
+  failed: Cause.Cause<unknown> | undefined = undefined
+  /** The neighbours among those that run. */
+  next: Running | undefined = undefined
+  previous: Running | undefined = undefined
+
+  constructor(gathering: Gathering, cell: CancelCell, position: number, index: number | string) {
+    this.#gathering = gathering
+    this.cell = cell
+    this.position = position
+    this.index = index
+  }
+
+  settle(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    return exit._tag === "Success" ? undefined : this.#gathering.itemFailed(this, exit.cause)
+  }
 }
 
 class Gathering {
@@ -47,16 +70,17 @@ class Gathering {
   readonly #concurrency: number
   readonly #owner: TaskScope.TaskScope | undefined
   readonly #whole: CancelCell
-  readonly #running = new Set<Running>()
+  #firstRunning: Running | undefined = undefined
+  #running = 0
   readonly #results: Array<unknown>
   #next = 0
   #starting = false
   #succeeded = 0
-  #first: Cause.Cause<unknown> | undefined
+  #first: Cause.Cause<unknown> | undefined = undefined
   readonly #siblings: Array<Cause.Cause<unknown>> = []
   /** What has to be reported and has not been yet. */
   readonly #untold: Array<Cause.Cause<unknown>> = []
-  #idle: (() => void) | undefined
+  #idle: (() => void) | undefined = undefined
 
   constructor(
     fiber: Fiber.Fiber<unknown, unknown>,
@@ -72,10 +96,15 @@ class Gathering {
     this.#results = new Array(entries.length)
   }
 
-  /** Starts what may start; `idle` is called once, when nothing of the gather's runs any more. */
-  start(idle: () => void): void {
-    this.#idle = idle
+  /** Starts what may start; true when all of it has ended by then. */
+  start(): boolean {
     this.#startMore()
+    return this.#running === 0
+  }
+
+  /** Calls back once, when nothing of the gather's runs any more. */
+  whenIdle(idle: () => void): void {
+    this.#idle = idle
   }
 
   #startMore(): void {
@@ -83,14 +112,14 @@ class Gathering {
     this.#starting = true
     while (
       this.#next < this.#entries.length &&
-      this.#running.size < this.#concurrency &&
+      this.#running < this.#concurrency &&
       this.#first === undefined &&
       this.#whole.reason === undefined
     ) {
       this.#startOne(this.#next++)
     }
     this.#starting = false
-    if (this.#running.size > 0) return
+    if (this.#running > 0) return
     this.#whole.unlink()
     const idle = this.#idle
     this.#idle = undefined
@@ -101,53 +130,69 @@ class Gathering {
     const { index, work } = this.#entries[position] as Entry
     if (Exit.isExit(work)) {
       // What has ended already needs no fiber, and nobody could have cancelled it.
-      this.#take(position, work, (cause) => this.#asFailure(undefined, index, cause))
+      this.#take(position, index, work, undefined)
       return
     }
-    const name = `gather[${index}]`
-    const running: Running = {
-      cell: new CancelCell("task", { name, parent: this.#whole }),
-      name,
-      fiber: undefined,
-      given: false,
-      failed: undefined
-    }
-    this.#running.add(running)
-    const owned =
-      this.#owner === undefined
-        ? work
-        : Effect.onExitPrimitive(work, (exit) => {
-            if (exit._tag === "Success") return undefined
-            running.failed = this.#asFailure(running.cell.reason, index, exit.cause)
-            return running.given && running.failed
-              ? reportUnhandled("sibling", name, running.failed)
-              : undefined
-          })
-    running.fiber = Child.forkUnsafe(this.#fiber.context as Context.Context<unknown>, running.cell, owned)
-    running.fiber.addObserver((exit) => this.#ended(running, position, index, exit))
+    const cell = new CancelCell("task", { name: `gather[${index}]`, parent: this.#whole })
+    const running = new Running(this, cell, position, index)
+    this.#enter(running)
+    const fiber = Child.startUnder(this.#fiber.context as Context.Context<unknown>, cell, work, running)
+    running.fiber = fiber
+    const exit = fiber.pollUnsafe()
+    if (exit === undefined) this.#follow(running, fiber)
+    else this.#ended(running, exit)
   }
 
-  #ended(
-    running: Running,
-    position: number,
-    index: number | string,
-    exit: Exit.Exit<unknown, unknown>
-  ): void {
-    if (running.given) return
-    this.#running.delete(running)
-    this.#take(position, exit, (cause) => this.#asFailure(running.cell.reason, index, cause))
-    this.#startMore()
+  #follow(running: Running, fiber: Fiber.Fiber<unknown, unknown>): void {
+    fiber.addObserver((exit) => {
+      this.#ended(running, exit)
+      this.#startMore()
+    })
+  }
+
+  #enter(running: Running): void {
+    const first = this.#firstRunning
+    running.next = first
+    if (first !== undefined) first.previous = running
+    this.#firstRunning = running
+    this.#running++
+  }
+
+  #leave(running: Running): void {
+    const { next, previous } = running
+    if (previous === undefined) this.#firstRunning = next
+    else previous.next = next
+    if (next !== undefined) next.previous = previous
+    this.#running--
+  }
+
+  #ended(running: Running, exit: Exit.Exit<unknown, unknown>): void {
+    const { cell, given, index, position } = running
+    cell.unlink()
+    if (given) return
+    this.#leave(running)
+    this.#take(position, index, exit, cell.reason)
+  }
+
+  /** The work of an entry has failed. Where an owner may answer for it, or does, it matters before its children have ended. */
+  itemFailed(running: Running, cause: Cause.Cause<unknown>): Effect.Effect<void> | undefined {
+    if (this.#owner === undefined) return undefined
+    running.failed = this.#asFailure(running.cell.reason, running.index, cause)
+    return running.given && running.failed
+      ? reportUnhandled("sibling", running.cell.name, running.failed)
+      : undefined
   }
 
   #take(
     position: number,
+    index: number | string,
     exit: Exit.Exit<unknown, unknown>,
-    asFailure: (cause: Cause.Cause<unknown>) => Cause.Cause<unknown> | undefined
+    cancelled: CancelReason | undefined
   ): void {
     if (exit._tag === "Success") {
       this.#succeeded++
       this.#results[position] = exit.value
-    } else this.#failed(asFailure(exit.cause))
+    } else this.#failed(this.#asFailure(cancelled, index, exit.cause))
   }
 
   #asFailure(
@@ -175,10 +220,17 @@ class Gathering {
     else if (this.#whole.reason === undefined) this.#giveAway(this.#owner)
   }
 
+  /** Those that run, in the order of their start. */
+  get #all(): ReadonlyArray<Running> {
+    const all: Array<Running> = []
+    for (let running = this.#firstRunning; running !== undefined; running = running.next) all.push(running)
+    return all.reverse()
+  }
+
   /** Hands what still runs to the owner; what a closed owner does not take is awaited instead. */
   #giveAway(owner: TaskScope.TaskScope): void {
     let refused = false
-    for (const running of this.#running) {
+    for (const running of this.#all) {
       // The start of one that is in its first steps has not returned yet, but its cell knows the fiber.
       const fiber = running.fiber ?? running.cell.fiber
       if (fiber === undefined || fiber.pollUnsafe() !== undefined) continue
@@ -187,7 +239,7 @@ class Gathering {
         continue
       }
       running.given = true
-      this.#running.delete(running)
+      this.#leave(running)
       this.#failed(running.failed)
     }
     if (refused) ownerClosedTotal.updateUnsafe(1, this.#fiber.context)
@@ -206,29 +258,31 @@ class Gathering {
     return Effect.andThen(this.#tell, Effect.failCause(Cause.annotate(first, siblings as never)))
   }
 
-  readonly #tell: Effect.Effect<void> = Effect.uninterruptible(
-    Effect.suspend(() =>
-      Effect.forEach(this.#untold.splice(0), (cause) => reportUnhandled("sibling", "gather", cause), {
-        discard: true
-      })
+  get #tell(): Effect.Effect<void> {
+    return Effect.uninterruptible(
+      Effect.suspend(() =>
+        Effect.forEach(this.#untold.splice(0), (cause) => reportUnhandled("sibling", "gather", cause), {
+          discard: true
+        })
+      )
     )
-  )
+  }
 
   /** The waiter was interrupted: signal all, wait for all, and report what nobody will be given. */
-  readonly stop: Effect.Effect<void> = Effect.flatMap(currentReason, (reason) => {
-    this.#whole.inherit(Option.getOrElse(reason, CancelReason.Unknown))
-    const fibers = [...this.#running].flatMap((running) =>
-      running.fiber === undefined ? [] : [running.fiber]
-    )
-    const ended = Effect.forEach(fibers, Child.awaitEnd, { discard: true })
-    return Effect.andThen(
-      ended,
-      Effect.suspend(() => {
-        if (this.#first !== undefined) this.#untold.unshift(this.#first)
-        return this.#tell
-      })
-    )
-  })
+  get stop(): Effect.Effect<void> {
+    return Effect.flatMap(currentReason, (reason) => {
+      this.#whole.inherit(Option.getOrElse(reason, CancelReason.Unknown))
+      const fibers = this.#all.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
+      const ended = Effect.forEach(fibers, Child.awaitEnd, { discard: true })
+      return Effect.andThen(
+        ended,
+        Effect.suspend(() => {
+          if (this.#first !== undefined) this.#untold.unshift(this.#first)
+          return this.#tell
+        })
+      )
+    })
+  }
 }
 
 export const runAll = (
@@ -240,16 +294,10 @@ export const runAll = (
   const ancestor = cancelledAboveUnsafe(fiber)
   if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
   let gathering: Gathering | undefined
-  const waited = Effect.callback<ReadonlyArray<unknown>, unknown>((resume) => {
+  const waited = Effect.withFiber<ReadonlyArray<unknown>, unknown>(() => {
     const started = new Gathering(fiber, entries, concurrency, owner)
     gathering = started
-    started.start(() =>
-      Child.resumeWith(
-        fiber,
-        resume,
-        Effect.suspend(() => started.outcome)
-      )
-    )
+    return started.start() ? started.outcome : inlineUnsafe(fiber, waiting(fiber, started))
   })
   // A finalizer around the whole, not only around the wait: entries that all end at once never come to a wait. What
   // is not an interrupt alone is the failure that the waiter was given.
@@ -257,3 +305,17 @@ export const runAll = (
     exit._tag === "Success" || failureOf(exit.cause) !== undefined ? undefined : gathering?.stop
   )
 }
+
+const waiting = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  gathering: Gathering
+): Effect.Effect<ReadonlyArray<unknown>, unknown> =>
+  Effect.callback((resume) => {
+    gathering.whenIdle(() =>
+      Child.resumeWith(
+        fiber,
+        resume,
+        Effect.suspend(() => gathering.outcome)
+      )
+    )
+  })

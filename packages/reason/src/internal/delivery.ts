@@ -6,8 +6,8 @@
  * which then runs on as if nobody had cancelled it. So the interrupt is first made pending in all of them.
  *
  * This is the only module that looks behind Effect's public interface (`interruptible`, `_running`,
- * `_deferredInterrupt`, `_interruptedCause`, `evaluate` and the constructor of the fiber, and `evaluate` of an effect).
- * `test/pinned.test.ts` fails when an upgrade changes them.
+ * `_deferredInterrupt`, `_interruptedCause`, `evaluate`, `runLoop` and the constructor of the fiber, and `evaluate` of an
+ * effect). `test/pinned.test.ts` fails when an upgrade changes them.
  *
  * Invariants
  * 1. After `pend` the fiber cannot run an ordinary operation outside a mask before it meets the interrupt.
@@ -18,6 +18,8 @@
  *    stack frames in its causes, gets one of its own.
  * 5. Where the fiber does not look as expected, both steps fall back to the public call, and the order between
  *    the fibers of one cancel is then Effect's.
+ * 6. Each body that `startKnown` starts is told to its `Body` once, before its children are cleaned up; also one that was
+ *    interrupted before its first operation.
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -41,23 +43,36 @@ export const isMasked = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
 export const interruptsOf = (fiber: Fiber.Fiber<unknown, unknown>): Cause.Cause<never> | undefined =>
   (fiber as FiberInternals)._interruptedCause
 
+const nothing = { cause: undefined }
+
+/**
+ * What would come out of an interruptible region here and now, or `undefined` where only such a region can tell: outside of a
+ * mask the fiber would end by its interrupt.
+ */
+export const saysInterrupts = (
+  fiber: Fiber.Fiber<unknown, unknown>
+): { readonly cause: Cause.Cause<never> | undefined } | undefined => {
+  const { interruptible, _interruptedCause: cause } = fiber as FiberInternals
+  if (typeof interruptible !== "boolean" || !("_interruptedCause" in fiber)) return undefined
+  if (cause === undefined) return nothing
+  return interruptible ? undefined : { cause }
+}
+
 const evaluate = "~effect/Effect/evaluate"
 
 /**
- * Work that calls back when it begins: the call and the first operation of the work are one operation, so that no
- * scheduler holds the fiber up between them. Where an effect does not look as expected they are two.
+ * Evaluates an effect within the running operation, so that neither an interrupt nor a scheduler comes between what is
+ * done there and the effect. To be given back by the function of `withFiber`.
  */
-export const tellingBegin = <A, E, R>(
-  work: Effect.Effect<A, E, R>,
-  begun: () => void
-): Effect.Effect<A, E, R> =>
-  Effect.withFiber((fiber) => {
-    begun()
-    const primitive = work as unknown as {
-      readonly [evaluate]?: (fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<A, E, R>
-    }
-    return typeof primitive[evaluate] === "function" ? primitive[evaluate](fiber) : work
-  })
+export const inline = <A, E, R>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
+  const primitive = effect as unknown as {
+    readonly [evaluate]?: (fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<A, E, R>
+  }
+  return typeof primitive[evaluate] === "function" ? primitive[evaluate](fiber) : effect
+}
 
 /** What an interrupt says, made once for all the fibers that a cancel reaches. */
 export interface Notice {
@@ -125,32 +140,99 @@ export const deliver = (fiber: Fiber.Fiber<unknown, unknown>, { annotations }: N
   if (internals._deferredInterrupt === true && internals._running === false) internals.evaluate(Exit.void)
 }
 
-type MakeFiber = new (
+/** Who is told how a body ended. */
+export interface Body<in A = never, in E = never> {
+  /** Called masked; what it gives runs masked, before the fiber ends. */
+  readonly settle: (exit: Exit.Exit<A, E>) => Effect.Effect<void> | undefined
+}
+
+interface MadeFiber extends Fiber.Fiber<unknown, unknown> {
+  evaluate(effect: unknown): void
+  /** Runs on until the fiber waits, which a symbol says, or has run all it has; its children are cleaned up after that. */
+  runLoop(effect: unknown): Exit.Exit<unknown, unknown> | symbol
+}
+
+type MakeFiber = new (context: Context.Context<never>, interruptible: boolean) => MadeFiber
+type MakeTelling = new (
   context: Context.Context<never>,
-  interruptible: boolean
-) => Fiber.Fiber<unknown, unknown> & { readonly evaluate: (effect: unknown) => void }
+  interruptible: boolean,
+  body: Body<unknown, unknown>
+) => MadeFiber
 
 let Made: MakeFiber | undefined
+let Telling: MakeTelling | undefined
+
+const ending = (exit: Exit.Exit<unknown, unknown>, more: Effect.Effect<void>) =>
+  Effect.onExitPrimitive(exit, () => more)
+
+const unmaskingAfter = (
+  rest: Effect.Effect<unknown, unknown>,
+  fiber: { interruptible?: boolean | undefined }
+): Effect.Effect<unknown, unknown> =>
+  Effect.onExitPrimitive(rest, () => {
+    fiber.interruptible = true
+    return undefined
+  })
+
+/** Learns from any fiber how fibers are made. */
+export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
+  const Found = fiber.constructor as unknown as MakeFiber
+  if (typeof Found !== "function") return
+  const { evaluate, runLoop } = Found.prototype as Partial<MadeFiber>
+  if (typeof evaluate !== "function" || typeof runLoop !== "function") return
+  Made = Found
+  // A finalizer around the body would do the same, at the price of a function, a frame and a stack for it in each fiber.
+  Telling = class extends Found {
+    declare body: Body<unknown, unknown> | undefined
+
+    constructor(context: Context.Context<never>, interruptible: boolean, body: Body<unknown, unknown>) {
+      super(context, interruptible)
+      this.body = body
+    }
+
+    override runLoop(effect: unknown): Exit.Exit<unknown, unknown> | symbol {
+      const exit = runLoop.call(this, effect)
+      const { body } = this
+      if (body === undefined || typeof exit === "symbol") return exit
+      this.body = undefined
+      const internals = this as { interruptible?: boolean | undefined }
+      const { interruptible } = internals
+      internals.interruptible = false
+      let more: Effect.Effect<void> | undefined
+      try {
+        more = body.settle(exit)
+      } catch (defect) {
+        more = Effect.die(defect)
+      }
+      if (more === undefined) {
+        internals.interruptible = interruptible
+        return exit
+      }
+      // Masked from its first operation on: what is to be run for the end of a body is run.
+      const rest = ending(exit, more)
+      return runLoop.call(this, interruptible === true ? unmaskingAfter(rest, internals) : rest)
+    }
+  }
+}
 
 /**
- * Starts an effect at once in a fiber that is known to `before` before its first operation. Effect's own way to start one
- * gives the fiber away when it has run up to its first suspension; until it has done so once, or where a fiber does not
- * look as expected, `otherwise` starts the effect.
+ * Starts an effect at once in a fiber that is known to `cell` before its first operation: Effect's own way to start one gives
+ * the fiber away when it has run up to its first suspension. Where the cell is cancelled already no operation runs, unless
+ * the fiber is masked.
+ * `undefined` before anything was learned, and where a fiber does not look as expected.
  */
-export const startKnown = <A, E>(
+export const startKnown = <I>(
   context: Context.Context<never>,
-  work: Effect.Effect<A, E>,
-  before: { fiber: Fiber.Fiber<unknown, unknown> | undefined },
-  otherwise: () => Fiber.Fiber<A, E>
-): Fiber.Fiber<A, E> => {
-  if (Made === undefined) {
-    const fiber = otherwise()
-    const made = fiber.constructor as unknown as MakeFiber
-    if (typeof made === "function" && typeof made.prototype.evaluate === "function") Made = made
-    return fiber
-  }
-  const fiber = new Made(context, true)
-  before.fiber = fiber
-  fiber.evaluate(work)
-  return fiber as Fiber.Fiber<A, E>
+  work: Effect.Effect<unknown, unknown>,
+  cell: { fiber: Fiber.Fiber<unknown, unknown> | undefined; readonly reason: CancelReason | undefined },
+  key: Context.Key<I, CancelReason>,
+  body: Body<unknown, unknown> | undefined,
+  masked: boolean
+): Fiber.Fiber<unknown, unknown> | undefined => {
+  if (Made === undefined || Telling === undefined) return undefined
+  const fiber = body === undefined ? new Made(context, !masked) : new Telling(context, !masked, body)
+  cell.fiber = fiber
+  if (masked || cell.reason === undefined) fiber.evaluate(work)
+  else fiber.interruptUnsafe(undefined, noticeOf(cell.reason, key).annotations)
+  return fiber
 }

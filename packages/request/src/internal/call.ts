@@ -114,8 +114,7 @@ export class CallState<A, E> implements Call {
     cell.deadline = this.#options.deadline ?? Number.POSITIVE_INFINITY
     const own =
       this.policy === "detach" ? Effect.scoped(handler as Effect.Effect<A, E, Scope.Scope>) : handler
-    const work = Effect.onExitPrimitive(own, (exit) => this.#settle(exit))
-    this.#fiber = Child.forkUnsafe(Context.add(context, CurrentCall, this), cell, work)
+    this.#fiber = Child.forkUnsafe(Context.add(context, CurrentCall, this), cell, own, this)
     if (this.#fiber.pollUnsafe() === undefined) {
       // A handler that has ended at once needs no timer, and no place in the owner.
       if (cell.deadline !== Number.POSITIVE_INFINITY) this.#undo.push(this.#arm(cell.deadline))
@@ -180,8 +179,8 @@ export class CallState<A, E> implements Call {
     )
   }
 
-  /** The handler's last finalizer: here it is known who takes the exit. */
-  #settle(exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined {
+  /** The handler has ended, or did not begin: here it is known who takes the exit. */
+  settle(exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined {
     this.#exit = exit
     const unheard =
       this.#left || this.#gone !== undefined || (this.#cell.reason !== undefined && exit._tag === "Failure")

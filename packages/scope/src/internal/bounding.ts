@@ -10,9 +10,8 @@
  * 5. Depth costs no stack.
  */
 import { attributes, type CancelReason, currentReason } from "@curfew/reason"
-import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { type Body, CancelCell, CurrentCell, interruptsOfUnsafe } from "@curfew/reason/CancelCell"
 import type * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -43,11 +42,13 @@ export const bounding = <A, E, R>(
   if (Exit.isExit(work) && bounds.within === undefined)
     return Effect.map(work as Effect.Effect<A, E, R>, Option.some)
   return Effect.uninterruptible(
-    Effect.withFiber((fiber) =>
-      Effect.flatMap(currentReason, (reason) =>
-        start(fiber, work, bounds, Option.getOrUndefined(reason), tell)
-      )
-    )
+    Effect.withFiber((fiber) => {
+      const reason = fiber.getRef(CurrentCell)?.reason
+      // Without a cell it takes a look at the interrupts, which only who has been interrupted needs.
+      return reason !== undefined || interruptsOfUnsafe(fiber) === undefined
+        ? start(fiber, work, bounds, reason, tell)
+        : Effect.flatMap(currentReason, (own) => start(fiber, work, bounds, Option.getOrUndefined(own), tell))
+    })
   )
 }
 
@@ -58,63 +59,76 @@ const start = <A, E, R>(
   reason: CancelReason | undefined,
   tell: Tell | undefined
 ): Effect.Effect<Option.Option<A>, E> => {
-  const usual = waiter.getRef(CleanupBudget)
-  if (bounds.within === undefined) return limited(waiter, finalizer, bounds, usual, reason, tell)
-  const given = millisOf("the budget of bounded", bounds.within)
-  return typeof given === "number"
-    ? limited(waiter, finalizer, bounds, Duration.millis(given), reason, tell)
-    : // Clean-up runs in any case: a budget that means nothing is told after it.
-      Effect.andThen(limited(waiter, finalizer, bounds, usual, reason, tell), Effect.die(given))
+  const given = bounds.within === undefined ? undefined : millisOf("the budget of bounded", bounds.within)
+  const limited = limit(
+    waiter,
+    finalizer,
+    bounds,
+    typeof given === "number" ? given : undefined,
+    reason,
+    tell
+  )
+  // Clean-up runs in any case: a budget that means nothing is told after it.
+  return given === undefined || typeof given === "number"
+    ? limited
+    : Effect.andThen(limited, Effect.die(given))
 }
 
-const limited = <A, E, R>(
+/** The end of clean-up that may have overrun its budget by then. */
+class Bounded<A, E> implements Body<A, E> {
+  readonly reason: CancelReason | undefined
+  readonly tell: Tell | undefined
+  /** Takes it out of the stuck registry; set when it overran. */
+  leave: (() => void) | undefined = undefined
+
+  constructor(reason: CancelReason | undefined, tell: Tell | undefined) {
+    this.reason = reason
+    this.tell = tell
+  }
+
+  settle(exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined {
+    if (this.leave === undefined) return undefined
+    this.leave()
+    return exit._tag === "Failure" ? this.tell?.(exit.cause, this.reason) : undefined
+  }
+}
+
+const limit = <A, E, R>(
   waiter: Fiber.Fiber<unknown, unknown>,
   finalizer: Effect.Effect<A, E, R>,
-  { name, source }: Bounds,
-  budget: Duration.Duration,
+  bounds: Bounds,
+  millis: number | undefined,
   reason: CancelReason | undefined,
   tell: Tell | undefined
 ): Effect.Effect<Option.Option<A>, E> => {
-  const clock = waiter.getRef(Clock.Clock)
-  const startedAt = clock.currentTimeMillisUnsafe()
-  let overrun = false
-  let leave: (() => void) | undefined
-  const work = Effect.onExitPrimitive(finalizer, (exit) => {
-    leave?.()
-    return overrun && exit._tag === "Failure" ? tell?.(exit.cause, reason) : undefined
-  })
   // A cell of its own: the clean-up stands in the live tree, and it can ask for the reason although its fiber is a
   // new one, which nobody interrupts.
-  const cell = new CancelCell("cleanup", { name, outer: waiter.getRef(CurrentCell) })
+  const cell = new CancelCell("cleanup", { name: bounds.name, outer: waiter.getRef(CurrentCell) })
   cell.reason = reason
-  const context = Context.add(saying(waiter.context, reason), CurrentCell, cell) as Context.Context<R>
-  const deep = child.isDeep()
-  const running = child.startUnsafe(
-    context,
-    Effect.withFiber<A, E, R>((own) => {
-      cell.fiber = own
-      return deep ? Effect.andThen(Effect.yieldNow, work) : work
-    }),
-    { uninterruptible: true }
-  )
-  running.addObserver(() => cell.unlink())
+  const end = new Bounded<A, E>(reason, tell)
+  const context = saying(waiter.context, reason) as Context.Context<R>
+  const running = child.startUnder(context, cell, finalizer, end, true)
   const ended = running.pollUnsafe()
-  if (ended !== undefined) return Exit.map(ended, Option.some)
+  if (ended !== undefined) {
+    cell.unlink()
+    return Exit.map(ended, Option.some)
+  }
+  running.addObserver(() => cell.unlink())
+  const budget = millis === undefined ? waiter.getRef(CleanupBudget) : Duration.millis(millis)
   return endedWithin<Option.Option<A>, E>(
     budget,
     (told) => running.addObserver((exit) => told(Exit.map(exit, Option.some))),
-    () => {
-      overrun = true
-      cell.abandon()
+    (startedAt) => {
       const record = {
         kind: "finalizer",
-        name,
+        name: bounds.name,
         reason,
         span: waiter.cache.span?._tag === "Span" ? waiter.cache.span.name : undefined,
         startedAt,
-        source: source?.()
+        source: bounds.source?.()
       } as const
-      leave = enterUnsafe(record, waiter.context)
+      cell.abandon()
+      end.leave = enterUnsafe(record, waiter.context)
       // The waiter logs it: masked, and before anybody goes on.
       return Effect.as(logStuck(record), Option.none())
     }

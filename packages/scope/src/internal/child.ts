@@ -11,7 +11,17 @@
  * 5. Depth costs no stack: after `maxNested` synchronous starts or ends inside one another the next one goes
  *    through the dispatcher.
  */
-import { type CancelCell, CurrentCell, Interruption, startKnownUnsafe } from "@curfew/reason/CancelCell"
+import {
+  type Body,
+  type CancelCell,
+  CurrentCell,
+  Interruption,
+  inlineUnsafe,
+  interruptsOfUnsafe,
+  isMaskedUnsafe,
+  learnUnsafe,
+  startKnownUnsafe
+} from "@curfew/reason/CancelCell"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -27,52 +37,70 @@ export const forkUnsafe = <A, E, R>(
   context: Context.Context<R>,
   cell: CancelCell,
   work: Effect.Effect<A, E, R>,
-  /** Put around the work and around the turn of the dispatcher that a deep start takes first. */
-  around?: (work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Told how the work ended, before its children are cleaned up. */
+  body?: Body<A, E>
 ): Fiber.Fiber<A, E> => {
-  const entered = entering(cell, work)
-  const running = startUnsafe(
-    Context.add(context, CurrentCell, cell) as Context.Context<R>,
-    around === undefined ? entered : around(entered)
-  )
-  if (running.pollUnsafe() === undefined) running.addObserver(() => cell.unlink())
+  const running = startUnder(context, cell, work, body)
+  if (running.pollUnsafe() === undefined) unlinkAfter(running, cell)
   else cell.unlink()
   return running
 }
 
-/** The work, whose first operation makes its fiber known to the cell; for a fiber that starts at once. */
-const entering = <A, E, R>(cell: CancelCell, work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
-  const deep = isDeep()
-  return Effect.withFiber((fiber) => {
-    cell.fiber = fiber
-    // A scheduler may hold the fiber up before this operation; a cancel that came meanwhile found no fiber.
-    if (cell.reason !== undefined)
-      fiber.interruptUnsafe(undefined, Interruption.context(cell.reason) as never)
-    return deep ? Effect.andThen(Effect.yieldNow, work) : work
-  })
+const unlinkAfter = (running: Fiber.Fiber<unknown, unknown>, cell: CancelCell): void => {
+  running.addObserver(() => cell.unlink())
 }
 
 /**
- * Starts work whose exit is told to `settle` within its last mask, before its children are cleaned up. The cell knows the
- * fiber before the first operation: where a scheduler holds it up there, a cancel ends it, and `settle` is not told.
- * Whoever starts it takes the cell out of the tree when the fiber has ended.
+ * The same for who takes the cell out of the tree itself, when the fiber has ended. The cell knows the fiber before its first
+ * operation. Should a scheduler hold it up there, a cancel ends it, and `body` is told that as well.
  */
 export const startUnder = <A, E, R>(
   context: Context.Context<R>,
   cell: CancelCell,
   work: Effect.Effect<A, E, R>,
-  settle: (exit: Exit.Exit<A, E>) => Effect.Effect<void> | undefined
+  body: Body<A, E> | undefined,
+  /** For clean-up, which runs although its cell has a reason. */
+  masked = false
 ): Fiber.Fiber<A, E> => {
   const own = Context.add(context, CurrentCell, cell) as Context.Context<never>
-  const slowly = () =>
-    startUnsafe(own, Effect.onExitPrimitive(entering(cell, work as Effect.Effect<A, E>), settle))
-  if (cell.reason !== undefined || isDeep()) return slowly()
+  const started = (isDeep() ? Effect.andThen(Effect.yieldNow, work) : work) as Effect.Effect<A, E>
+  if (!learned) {
+    learned = true
+    learnUnsafe(startUnsafe(Context.empty(), Effect.void))
+  }
   nested++
   try {
-    return startKnownUnsafe(own, Effect.onExitPrimitive(work as Effect.Effect<A, E>, settle), cell, slowly)
+    const fiber = startKnownUnsafe(own, started, cell, body, masked)
+    if (fiber !== undefined) return fiber
   } finally {
     nested--
   }
+  return startUnknown(own, cell, started, body, masked)
+}
+
+let learned = false
+
+/** The same by Effect's public calls alone: masked up to the work, so that nothing comes before `body` can be told. */
+const startUnknown = <A, E>(
+  context: Context.Context<never>,
+  cell: CancelCell,
+  work: Effect.Effect<A, E>,
+  body: Body<A, E> | undefined,
+  masked: boolean
+): Fiber.Fiber<A, E> => {
+  const entering = Effect.withFiber<A, E>((fiber) => {
+    cell.fiber = fiber
+    if (masked) return work
+    // A scheduler may have held the fiber up before this operation; a cancel that came meanwhile found no fiber.
+    if (cell.reason !== undefined)
+      fiber.interruptUnsafe(undefined, Interruption.context(cell.reason) as never)
+    return Effect.interruptible(work)
+  })
+  return startUnsafe(
+    context,
+    Effect.onExitPrimitive(entering, (exit) => body?.settle(exit)),
+    { uninterruptible: true }
+  )
 }
 
 /** Whether a start would come too deep on the stack to run its work at once. */
@@ -116,30 +144,38 @@ export const resumeWith = <A, E, R>(
  * of `onExit` or of the value it gives, when an interrupt comes first. It also runs when what `onExit` gives contains
  * an interrupt itself.
  *
- * With `handOver` a child that ends at once is waited for like any other, at the price of a turn of the dispatcher:
- * `onInterrupt` then runs whenever the waiter ends by an interrupt without having got the exit.
+ * What `onExit` gives begins in the same operation: a waiter that ends by an interrupt without having got the exit always
+ * runs `onInterrupt`, also when the child had ended at once.
  */
 export const startAndAwait = <A, E, B, E2, R2>(
   start: (waiter: Fiber.Fiber<unknown, unknown>) => Fiber.Fiber<A, E>,
   onExit: (exit: Exit.Exit<A, E>) => Effect.Effect<B, E2, R2>,
-  onInterrupt: (child: Fiber.Fiber<A, E>) => Effect.Effect<void, unknown, R2>,
-  options?: { readonly handOver?: boolean }
+  onInterrupt: (child: Fiber.Fiber<A, E>) => Effect.Effect<void, unknown, R2>
 ): Effect.Effect<B, E2, R2> =>
-  Effect.withFiber((waiter) =>
-    Effect.callback<B, E2, R2>((resume) => {
-      const running = start(waiter)
-      const ended = running.pollUnsafe()
-      if (ended === undefined) {
-        running.addObserver((exit) => resumeWith(waiter, resume, onExit(exit)))
-      } else if (options?.handOver === true) {
-        waiter.currentDispatcher.scheduleTask(() => resume(onExit(ended)), 0)
-      } else {
-        resume(onExit(ended))
-      }
-      // What fails here joins the waiter's interrupt in its cause; the signature of `callback` has no room for it.
-      return Effect.suspend(() => onInterrupt(running)) as Effect.Effect<void, never, R2>
-    })
-  )
+  Effect.withFiber((waiter) => {
+    const running = start(waiter)
+    const ended = running.pollUnsafe()
+    const interrupted = interruptsOfUnsafe(waiter) !== undefined && !isMaskedUnsafe(waiter)
+    return inlineUnsafe(
+      waiter,
+      ended === undefined || interrupted ? awaiting(waiter, running, onExit, onInterrupt) : onExit(ended)
+    )
+  })
+
+const awaiting = <A, E, B, E2, R2>(
+  waiter: Fiber.Fiber<unknown, unknown>,
+  running: Fiber.Fiber<A, E>,
+  onExit: (exit: Exit.Exit<A, E>) => Effect.Effect<B, E2, R2>,
+  onInterrupt: (child: Fiber.Fiber<A, E>) => Effect.Effect<void, unknown, R2>
+): Effect.Effect<B, E2, R2> =>
+  Effect.callback<B, E2, R2>((resume) => {
+    const ended = running.pollUnsafe()
+    if (ended === undefined) running.addObserver((exit) => resumeWith(waiter, resume, onExit(exit)))
+    // The interrupt that is pending finds the waiter here.
+    else waiter.currentDispatcher.scheduleTask(() => resume(onExit(ended)), 0)
+    // What fails here joins the waiter's interrupt in its cause; the signature of `callback` has no room for it.
+    return Effect.suspend(() => onInterrupt(running)) as Effect.Effect<void, never, R2>
+  })
 
 /** Waits until the fiber has ended, whatever its exit. One that leaves does so in O(1), however many wait. */
 export const awaitEnd = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>

@@ -8,13 +8,16 @@
  * 3. A value or a failure that the body gave before the cancel stays its outcome, although Effect replaces it by the
  *    interrupt while the body's children still clean up.
  * 4. A defect or failure that comes out of a cancelled body is never absorbed into the cancellation.
+ * 5. A body that ends at once needs neither a timer nor a wait, and gets none.
  */
 import { CancelReason, currentReason, fromAbort, toCause } from "@curfew/reason"
 import {
+  type Body,
   type CancelCell,
   cancelledAboveUnsafe,
   forkCellUnsafe,
   Interruption,
+  inlineUnsafe,
   startsApartUnsafe
 } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
@@ -39,17 +42,43 @@ const deadlineReason = (clock: Clock.Clock, at: number, name: string | undefined
     ...(name === undefined ? {} : { scope: name })
   })
 
-/** The cell with the clock and the context that its timer needs. */
-export class ScopeState {
+/**
+ * Bodies with a deadline that are in their first run, from the outermost one in. None has a timer before one of them waits;
+ * then all get theirs in this order, so that of two deadlines at the same time the outer one comes first.
+ */
+const unarmed: Array<{ readonly arm: () => void }> = []
+
+const armAll = (): void => {
+  for (const state of unarmed.splice(0)) state.arm()
+}
+
+/** The cell of a body, what its timer needs, and what the body gave. */
+export class ScopeState<A = unknown, E = unknown> implements Body<A, E> {
   readonly cell: CancelCell
   readonly context: Context.Context<never>
   #disarm: (() => void) | undefined = undefined
   #controller: AbortController | undefined = undefined
   #ended = false
+  /** What the body gave, once nothing but its children's clean-up stands between it and the caller. */
+  #reached: Exit.Exit<A, E> | undefined = undefined
 
   constructor(cell: CancelCell, context: Context.Context<never>) {
     this.cell = cell
     this.context = context
+  }
+
+  settle(exit: Exit.Exit<A, E>): undefined {
+    if (this.cell.reason === undefined && (exit._tag === "Success" || failureOf(exit.cause) !== undefined))
+      this.#reached = exit
+  }
+
+  /** What became of a body that ended with this exit. */
+  outcome(exit: Exit.Exit<A, E>): Ended<A, E> {
+    const { cell } = this
+    const reached = this.#reached
+    const beaten = reached !== undefined && exit._tag === "Failure" && endedByOwnCancel(exit.cause, cell)
+    const inTime = beaten || (reached !== undefined && exit._tag === reached._tag)
+    return { _tag: "Ended", exit: beaten ? reached : exit, cell, inTime }
   }
 
   setDeadline(at: number): void {
@@ -57,16 +86,26 @@ export class ScopeState {
     if (this.cell.reason !== undefined || this.#ended) return
     this.disarm()
     this.cell.deadline = at
-    if (at === Number.POSITIVE_INFINITY) return
-    const clock = Context.get(this.context, Clock.Clock)
-    this.#disarm = armUnsafe(this.context, clock, at - nowOf(clock), () => {
-      this.cell.cancel(deadlineReason(clock, at, this.cell.name))
+    armAll()
+    this.arm()
+  }
+
+  /** Arms the timer of the deadline, unless there is one. A body that ends at once needs none. */
+  arm(): void {
+    const { context, cell } = this
+    const { deadline } = cell
+    if (deadline === Number.POSITIVE_INFINITY || this.#disarm !== undefined || cell.reason !== undefined)
+      return
+    const clock = Context.get(context, Clock.Clock)
+    this.#disarm = armUnsafe(context, clock, deadline - nowOf(clock), () => {
+      cell.cancel(deadlineReason(clock, deadline, cell.name))
     })
   }
 
   /** Does nothing to a timer that has fired. */
   disarm(): void {
     this.#disarm?.()
+    this.#disarm = undefined
   }
 
   /** From now on no deadline arms a timer: what it would cancel has ended. */
@@ -128,61 +167,65 @@ export const runBody = <A, E, R, B, E2, R2>(
         reason: deadlineReason(fiber.getRef(Clock.Clock), deadline, limits.name)
       })
     }
-    let cell!: CancelCell
+    const cell = forkCellUnsafe(fiber, "scope", limits.name, apart)
+    const context = fiber.context as Context.Context<R>
+    const state = new ScopeState<A, E>(cell, context as Context.Context<never>)
+    if (deadline !== undefined) {
+      cell.deadline = deadline
+      unarmed.push(state)
+    }
+    const forget = signal && forwardAbort(signal, cell)
+    const running = child.startUnder(
+      limits.keepLate === true ? holdBack(context, cell) : context,
+      cell,
+      Effect.suspend(() => body(state)),
+      state
+    )
+    const ended = running.pollUnsafe()
+    if (ended === undefined) {
+      armAll()
+      return inlineUnsafe(fiber, waiting(fiber, running, state, settle, leave, forget))
+    }
+    takeDown(state, forget)
+    return settle(state.outcome(ended))
+  })
+
+const takeDown = <A, E>(state: ScopeState<A, E>, forget: (() => void) | undefined): void => {
+  state.cell.unlink()
+  state.end()
+  if (unarmed.at(-1) === state) unarmed.pop()
+  forget?.()
+}
+
+/** Waits for a body that has not ended at once. */
+const waiting = <A, E, R, B, E2, R2>(
+  waiter: Fiber.Fiber<unknown, unknown>,
+  running: Fiber.Fiber<A, E>,
+  state: ScopeState<A, E>,
+  settle: (settled: Settled<A, E>) => Effect.Effect<B, E2, R2>,
+  leave: ((ended: Ended<A, E>) => Effect.Effect<void, never, R2> | undefined) | undefined,
+  forget: (() => void) | undefined
+): Effect.Effect<B, E2, R | R2> =>
+  Effect.callback<B, E2, R | R2>((resume) => {
     // Once the outcome is being told, an interrupt in it is somebody else's and nothing is left to take over.
     let told = false
-    // What the body gave, once nothing but its children's clean-up stands between it and the caller.
-    let reached: Exit.Exit<A, E> | undefined
-    const reach = (exit: Exit.Exit<A, E>): undefined => {
-      if (cell.reason === undefined && (exit._tag === "Success" || failureOf(exit.cause) !== undefined))
-        reached = exit
-    }
-    const end = (exit: Exit.Exit<A, E>): Ended<A, E> => {
-      const beaten = reached !== undefined && exit._tag === "Failure" && endedByOwnCancel(exit.cause, cell)
-      const inTime = beaten || (reached !== undefined && exit._tag === reached._tag)
-      return { _tag: "Ended", exit: beaten ? (reached as Exit.Exit<A, E>) : exit, cell, inTime }
-    }
-    const outcome = (exit: Exit.Exit<A, E>): Effect.Effect<B, E2, R2> =>
-      // A value that nobody takes late is of no use to a caller that is interrupted before it is told.
-      exit._tag === "Success" && leave === undefined
-        ? settle(end(exit))
-        : Effect.suspend(() => {
-            told = true
-            return settle(end(exit))
-          })
-    return Effect.callback<B, E2, R | R2>((resume) => {
-      cell = forkCellUnsafe(fiber, "scope", limits.name, apart)
-      const context = fiber.context as Context.Context<R>
-      const state = new ScopeState(cell, context as Context.Context<never>)
-      if (deadline !== undefined) state.setDeadline(deadline)
-      const forget = signal && forwardAbort(signal, cell)
-      const running = child.startUnder(
-        limits.keepLate === true ? holdBack(context, cell) : context,
-        cell,
-        Effect.suspend(() => body(state)),
-        reach
-      )
-      const takeDown = (): void => {
-        cell.unlink()
-        state.end()
-        forget?.()
-      }
-      const ended = running.pollUnsafe()
-      if (ended !== undefined) {
-        takeDown()
-        resume(outcome(ended))
-        return
-      }
-      running.addObserver((exit) => {
-        takeDown()
-        child.resumeWith(fiber, resume, outcome(exit))
-      })
-      // What fails here joins the caller's interrupt in its cause; the signature of `callback` has no room for it.
-      return Effect.suspend((): Effect.Effect<void, unknown, R | R2> => {
-        const left = () => leave?.(end(running.pollUnsafe() as Exit.Exit<A, E>))
-        return told ? (left() ?? Effect.void) : takeOver(running, cell, left)
-      }) as Effect.Effect<void>
+    running.addObserver((exit) => {
+      takeDown(state, forget)
+      const outcome =
+        // A value that nobody takes late is of no use to a caller that is interrupted before it is told.
+        exit._tag === "Success" && leave === undefined
+          ? settle(state.outcome(exit))
+          : Effect.suspend(() => {
+              told = true
+              return settle(state.outcome(exit))
+            })
+      child.resumeWith(waiter, resume, outcome)
     })
+    // What fails here joins the caller's interrupt in its cause; the signature of `callback` has no room for it.
+    return Effect.suspend((): Effect.Effect<void, unknown, R | R2> => {
+      const left = () => leave?.(state.outcome(running.pollUnsafe() as Exit.Exit<A, E>))
+      return told ? (left() ?? Effect.void) : takeOver(running, state.cell, left)
+    }) as Effect.Effect<void>
   })
 
 /** Cancels the cell when the signal aborts; gives the removal of that ear. */

@@ -10,7 +10,7 @@
  *    stuck registry until it ends after all.
  * 5. All waiting is by observers of the set; a wait that is interrupted takes its observer with it.
  */
-import { CancelCell, type CellKind, tellingBegin } from "@curfew/reason/CancelCell"
+import { CancelCell, type CellKind } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -27,7 +27,7 @@ import * as child from "./child.ts"
 import { endedWithin } from "./endedWithin.ts"
 import { Failures } from "./failures.ts"
 import { Place, Places } from "./place.ts"
-import { type AnyTask, TaskState } from "./taskState.ts"
+import { type AnyTask, type Keeper, TaskState } from "./taskState.ts"
 import { armUnsafe } from "./timer.ts"
 
 export type Policy = "failFast" | "supervise"
@@ -46,7 +46,7 @@ export interface SpawnOptions {
 /** What is taken over is told its failures by the giver. */
 const always = (): boolean => true
 
-export class TaskSet {
+export class TaskSet implements Keeper {
   readonly name: string | undefined
   readonly policy: Policy
   /** What `cancel` of the task scope cancels: the tasks. */
@@ -115,41 +115,28 @@ export class TaskSet {
       outer: options?.outer
     })
     cell.daemon = daemon
-    const task = new TaskState<A, E>(cell, options?.observed)
+    const task = new TaskState<A, E>(this, cell, options?.observed)
     const own = task as unknown as AnyTask
     this.#enter(own)
-    let body = work
-    if (options?.onNeverStarted !== undefined) {
-      task.onNeverStarted = options.onNeverStarted
-      body = tellingBegin(work, () => {
-        task.onNeverStarted = undefined
-      })
-    }
-    // One function for both ends, as most tasks live long and do little.
-    const end = (exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined =>
-      task.over ? this.#over(own, exit, context) : this.#settle(own, exit)
-    const fiber = child.startUnder(context, cell, body, end)
+    const instead = options?.onNeverStarted
+    const body = instead === undefined ? work : task.orElse(work, instead)
+    const fiber = child.startUnder(context, cell, body, task)
     task.fiber = fiber
-    if (fiber.pollUnsafe() === undefined) fiber.addObserver(end)
-    else this.#over(own, fiber.pollUnsafe() as Exit.Exit<A, E>, context)
+    const exit = fiber.pollUnsafe()
+    if (exit === undefined) this.#follow(own)
+    else this.#over(own, exit)
     this.#onTask?.(cell, fiber)
     return task
   }
 
-  /** The body has ended; its children may still have to be cleaned up. */
-  #settle(task: AnyTask, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    task.bodyEnded = true
-    if (task.onNeverStarted !== undefined) return this.#neverStarted(task.onNeverStarted, task.name)
-    return exit._tag === "Success" ? undefined : this.#failed(task, exit.cause)
+  #follow(task: AnyTask): void {
+    task.fiber.addObserver((exit) => this.#over(task, exit))
   }
 
   /** The fiber has ended. */
-  #over(task: AnyTask, exit: Exit.Exit<unknown, unknown>, context: Context.Context<never>): undefined {
+  #over(task: AnyTask, exit: Exit.Exit<unknown, unknown>): void {
     task.cell.unlink()
-    // A fiber that was held up before its first operation and interrupted there has run no finalizer.
-    const rest = task.bodyEnded ? undefined : this.#settle(task, exit)
-    if (rest === undefined) this.#ended(task, exit)
-    else child.startUnsafe(context, rest).addObserver(() => this.#ended(task, exit))
+    this.#ended(task, exit)
     task.tellWaiters()
   }
 
@@ -179,7 +166,8 @@ export class TaskSet {
     return true
   }
 
-  #failed(task: AnyTask, cause: Cause.Cause<unknown>): Effect.Effect<void> | undefined {
+  bodyFailed(task: AnyTask, { cause }: Exit.Failure<unknown, unknown>): Effect.Effect<void> | undefined {
+    if (task.onNeverStarted !== undefined) return this.#neverStarted(task.onNeverStarted, task.name)
     const failure = this.#failure(task, cause)
     if (failure === undefined) return undefined
     if (task.observed?.() !== true) return this.#tell(task, failure)
@@ -234,7 +222,7 @@ export class TaskSet {
   /** Counts work that runs already as a task, whether the set takes new ones or not. */
   takeUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void {
     cell.daemon = false
-    const task = new TaskState<unknown, unknown>(cell, always)
+    const task = new TaskState<unknown, unknown>(this, cell, always)
     task.fiber = fiber
     this.#enter(task)
     fiber.addObserver((exit) => {

@@ -6,9 +6,10 @@
  * 2. Waiting for a task leaves nothing behind, and gives the task's exit as it is: a joiner is never interrupted by
  *    what interrupted the task, unless it asks for that.
  * 3. Who waits is told after the set is: a set that has no task left is idle when a joiner of the last one goes on.
+ * 4. It is its own entry in the set, and told itself how its body ended: a task costs no function beside its work's.
  */
 import { CancelReason, fromCause } from "@curfew/reason"
-import type { CancelCell } from "@curfew/reason/CancelCell"
+import { type Body, type CancelCell, tellingBegin } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -21,16 +22,24 @@ const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message
 
 type Waiter = () => void
 
-export class TaskState<A, E> implements Task<A, E> {
+/** The set, to which a task tells how it ended. */
+export interface Keeper {
+  /** The body has failed, or did not begin. What it gives runs masked. */
+  readonly bodyFailed: (
+    task: AnyTask,
+    exit: Exit.Failure<unknown, unknown>
+  ) => Effect.Effect<void> | undefined
+}
+
+export class TaskState<A, E> implements Task<A, E>, Body<A, E> {
   readonly cell: CancelCell
   /** Asked when the body fails. True: somebody else is told the failure. */
   readonly observed: (() => boolean) | undefined
+  readonly #keeper: Keeper
   /** What it failed with, when that was left to somebody else to tell. */
   untold: Cause.Cause<unknown> | undefined = undefined
   /** Its failure has been told, or left to somebody else. */
   settled = false
-  /** The body has ended: no finalizer of it is to come. */
-  bodyEnded = false
   /** Runs in place of a body that does not begin; let go of when it has begun. */
   onNeverStarted: Effect.Effect<unknown> | undefined = undefined
   // Set by the scope right after the fork, before anyone else can see the task.
@@ -43,15 +52,23 @@ export class TaskState<A, E> implements Task<A, E> {
   // Few tasks are waited for by more than one.
   #waiters: Waiter | Set<Waiter> | undefined = undefined
 
-  constructor(cell: CancelCell, observed: (() => boolean) | undefined) {
+  constructor(keeper: Keeper, cell: CancelCell, observed: (() => boolean) | undefined) {
+    this.#keeper = keeper
     this.cell = cell
     this.observed = observed
   }
 
-  /** Its fiber has ended. */
-  get over(): boolean {
-    // While the fork runs up to its first suspension nobody has the fiber yet.
-    return (this.fiber as Fiber.Fiber<A, E> | undefined)?.pollUnsafe() !== undefined
+  /** The body has ended; its children may still have to be cleaned up. */
+  settle(exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined {
+    return exit._tag === "Success" ? undefined : this.#keeper.bodyFailed(this as unknown as AnyTask, exit)
+  }
+
+  /** The work, with something in its place should it not begin. */
+  orElse<R>(work: Effect.Effect<A, E, R>, onNeverStarted: Effect.Effect<unknown>): Effect.Effect<A, E, R> {
+    this.onNeverStarted = onNeverStarted
+    return tellingBegin(work, () => {
+      this.onNeverStarted = undefined
+    })
   }
 
   get name(): string | undefined {
@@ -59,6 +76,8 @@ export class TaskState<A, E> implements Task<A, E> {
   }
 
   #await<B, E2>(as: (exit: Exit.Exit<A, E>) => Effect.Effect<B, E2>): Effect.Effect<B, E2> {
+    const over = this.fiber.pollUnsafe()
+    if (over !== undefined) return as(over)
     return Effect.withFiber((waiter) => {
       const ended = this.fiber.pollUnsafe()
       if (ended !== undefined) return as(ended)

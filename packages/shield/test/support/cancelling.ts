@@ -30,16 +30,25 @@ export interface Cancellable<A, E> {
 export const cancellable = <A, E, R>(
   how: How,
   work: Effect.Effect<A, E, R>
+): Effect.Effect<Cancellable<A, E>, never, R> => cancellingItself(how, () => work)
+
+/** The same for work that can cancel whoever waits for it. */
+export const cancellingItself = <A, E, R>(
+  how: How,
+  work: (cancel: Effect.Effect<void>) => Effect.Effect<A, E, R>
 ): Effect.Effect<Cancellable<A, E>, never, R> =>
   Effect.gen(function* () {
     const exit = yield* Deferred.make<Exit.Exit<A, E>>()
     let ended = false
-    const kept = Effect.onExit(work, (seen) => {
-      ended = true
-      return Effect.asVoid(Deferred.succeed(exit, seen))
-    })
+    const kept = (cancel: Effect.Effect<void>) =>
+      Effect.onExit(work(cancel), (seen) => {
+        ended = true
+        return Effect.asVoid(Deferred.succeed(exit, seen))
+      })
     if (how === "native") {
-      const fiber = yield* forked(work)
+      const fiber = yield* forked(
+        Effect.withFiber<A, E, R>((own) => work(Effect.sync(() => own.interruptUnsafe())))
+      )
       fiber.addObserver(() => {
         ended = true
       })
@@ -50,7 +59,11 @@ export const cancellable = <A, E, R>(
       }
     }
     const scope = yield* Deferred.make<CancelScope.CancelScope>()
-    yield* forked(CancelScope.run((own) => Effect.andThen(Deferred.succeed(scope, own), kept)))
+    yield* forked(
+      CancelScope.run((own) =>
+        Effect.andThen(Deferred.succeed(scope, own), kept(Effect.asVoid(own.cancel(requested))))
+      )
+    )
     return {
       cancel: Effect.flatMap(Deferred.await(scope), (own) => Effect.asVoid(own.cancel(requested))),
       exit: Deferred.await(exit),
