@@ -1,5 +1,5 @@
 import { attributes, type CancelReason, describe } from "@curfew/reason"
-import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { type Cell, CurrentCell } from "@curfew/reason/CancelCell"
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -112,9 +112,9 @@ export const reportUnhandled = (
   })
 }
 
-const untaken = /* @__PURE__ */ new WeakSet<CancelCell>()
+const untaken = /* @__PURE__ */ new WeakSet<Cell>()
 
-const mark = (cell: CancelCell | undefined): void => {
+const mark = (cell: Cell | undefined): void => {
   let work = cell
   // A receiver runs as clean-up of the work whose exit it is given.
   while (work?.kind === "cleanup") work = work.outer
@@ -127,4 +127,4 @@ const mark = (cell: CancelCell | undefined): void => {
  * @stability internal
  * @since 0.1.0
  */
-export const isUnhandledUnsafe = (cell: CancelCell): boolean => untaken.has(cell)
+export const isUnhandledUnsafe = (cell: Cell): boolean => untaken.has(cell)

@@ -1,5 +1,5 @@
 import type { CancelReason } from "@curfew/reason"
-import { CancelCell, type CellKind } from "@curfew/reason/CancelCell"
+import { type Cell, type CellKind, rootsUnsafe } from "@curfew/reason/CancelCell"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -106,8 +106,8 @@ interface Draft extends LiveNode {
 }
 
 const snapshot = (now: number): ReadonlyArray<LiveNode> => {
-  const drafts = new Map<CancelCell, Draft>()
-  for (const cell of CancelCell.roots) drafts.set(cell, toNode(cell, now))
+  const drafts = new Map<Cell, Draft>()
+  for (const cell of rootsUnsafe()) drafts.set(cell, toNode(cell, now))
   // A map is walked in the order of insertion, what is added meanwhile included: breadth first, without recursion.
   for (const [cell, draft] of drafts) {
     for (const child of cell.children) {
@@ -117,7 +117,7 @@ const snapshot = (now: number): ReadonlyArray<LiveNode> => {
     }
   }
   const roots: Array<LiveNode> = []
-  for (const cell of CancelCell.roots) {
+  for (const cell of rootsUnsafe()) {
     const node = drafts.get(cell) as Draft
     // What a shield or a mask holds apart is shown where it was started; what was left behind stands by itself.
     const beside = cell.stuck || cell.outer === undefined ? undefined : drafts.get(cell.outer)
@@ -127,7 +127,7 @@ const snapshot = (now: number): ReadonlyArray<LiveNode> => {
   return roots
 }
 
-const toNode = (cell: CancelCell, now: number): Draft => ({
+const toNode = (cell: Cell, now: number): Draft => ({
   kind: cell.kind,
   name: cell.name,
   state: stateOf(cell),
@@ -139,7 +139,7 @@ const toNode = (cell: CancelCell, now: number): Draft => ({
   children: []
 })
 
-const stateOf = (cell: CancelCell): LiveState => {
+const stateOf = (cell: Cell): LiveState => {
   if (cell.stuck) return "stuck"
   if (cell.reason !== undefined || cell.kind === "cleanup") return "cleaning up"
   return cell.draining ? "draining" : "running"

@@ -10,7 +10,7 @@
  * 4. Cancellation crosses neither a mask nor a shield: what starts inside has no parent outside.
  */
 import { type CancelReason, fromAbort } from "@curfew/reason"
-import { CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { CancelCell, type Cell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { Owner, ownerClosedTotal } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as TaskScope from "@curfew/scope/TaskScope"
@@ -33,7 +33,7 @@ export const InDaemon: Context.Reference<boolean> = /* @__PURE__ */ Context.Refe
 
 export interface Place {
   readonly context: Context.Context<never>
-  readonly cell: CancelCell | undefined
+  readonly cell: Cell | undefined
   /** The fiber stands in a mask: what starts here stands beside it. */
   readonly apart: boolean
 }
@@ -66,7 +66,7 @@ const spawnUnsafe = <A>(
   context: Context.Context<Owner>,
   effect: Effect.Effect<A, unknown, Owner>,
   { kind, name }: Start,
-  outer: CancelCell | undefined
+  outer: Cell | undefined
 ) => {
   const options = { kind, name, outer, observed: always }
   const tasks = Context.get(context as Context.Context<never>, CurrentTasks)

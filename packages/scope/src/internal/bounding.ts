@@ -10,7 +10,7 @@
  * 5. Depth costs no stack.
  */
 import { attributes, type CancelReason, currentReason } from "@curfew/reason"
-import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { Cell, CurrentCell } from "@curfew/reason/CancelCell"
 import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -85,7 +85,7 @@ const limited = <A, E, R>(
   })
   // A cell of its own: the clean-up stands in the live tree, and it can ask for the reason although its fiber is a
   // new one, which nobody interrupts.
-  const cell = new CancelCell("cleanup", { name, outer: waiter.getRef(CurrentCell) })
+  const cell = new Cell("cleanup", { name, outer: waiter.getRef(CurrentCell) })
   cell.reason = reason
   const context = Context.add(saying(waiter.context, reason), CurrentCell, cell) as Context.Context<R>
   const deep = child.isDeep()
