@@ -1,16 +1,19 @@
-import type * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import * as Fn from "effect/Function"
 import type { CancelReason } from "./CancelReason.ts"
 import { uptime } from "./internal/age.ts"
-import { Cell, type CellKind, type Listener } from "./internal/cell.ts"
+import { Cell, type CellKind, childrenOf, type Listener, liveOf, nothing } from "./internal/cell.ts"
 import * as delivery from "./internal/delivery.ts"
+import { CurrentCell, Interruption } from "./internal/keys.ts"
+import { isMaskedUnsafe } from "./internal/peek.ts"
 import { type Attempt, takeTurn } from "./internal/turn.ts"
 import { witness } from "./internal/witness.ts"
 
-export { Cell, type CellKind, rootsUnsafe } from "./internal/cell.ts"
+export { Cell, type CellKind, childrenOf, liveOf, rootsUnsafe } from "./internal/cell.ts"
+export { fieldsOf } from "./internal/fields.ts"
+export { CurrentCell, Interruption } from "./internal/keys.ts"
+export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./internal/peek.ts"
 
 /**
  * A node of the cancellation tree, for those who write primitives of their own on top of Curfew's. Programs use
@@ -36,6 +39,11 @@ export { Cell, type CellKind, rootsUnsafe } from "./internal/cell.ts"
  * @since 0.1.0
  */
 export class CancelCell extends Cell {
+  /**
+   * Set by a time limit that keeps late results: called in place of the interrupt while the fiber is masked, and
+   * from then on responsible for interrupting it.
+   */
+  holdBack: ((annotations: Context.Context<never>) => void) | undefined = undefined
   // Few cells have a listener, and of those most have one.
   #listeners: Listener | Set<Listener> | undefined = undefined
 
@@ -49,7 +57,7 @@ export class CancelCell extends Cell {
 
   /** How many cells hang directly below this one. */
   get size(): number {
-    return this.children.length
+    return childrenOf(this).length
   }
 
   /** How many callbacks wait for this cell's cancel. */
@@ -63,7 +71,7 @@ export class CancelCell extends Cell {
    * never calls back: look at `reason` first. Returns the removal.
    */
   override listen(listener: Listener): () => void {
-    if (this.reason !== undefined) return Fn.constVoid
+    if (this.reason !== undefined) return nothing
     const listeners = this.#listeners
     if (listeners === undefined) this.#listeners = listener
     else if (listeners instanceof Set) listeners.add(listener)
@@ -112,7 +120,7 @@ export class CancelCell extends Cell {
     for (let i = 0; i < reached.length; i++) {
       const { fiber, holdBack } = reached[i] as CancelCell
       if (fiber === undefined) continue
-      if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(notice.annotations)
+      if (holdBack !== undefined && isMaskedUnsafe(fiber)) holdBack(notice.annotations)
       else if (delivery.pend(fiber, notice)) pending.push(fiber)
     }
     takeTurn((attempt) => {
@@ -141,46 +149,6 @@ export class CancelCell extends Cell {
     }
   }
 }
-
-/**
- * The cell that the running fiber belongs to, if any. Forked fibers, items of a concurrent `all`, sides of a race
- * and bodies of a time-out inherit it with the context.
- *
- * @stability internal
- * @since 0.1.0
- */
-export const CurrentCell: Context.Reference<Cell | undefined> = /* @__PURE__ */ Context.Reference(
-  "@curfew/reason/CurrentCell",
-  { defaultValue: (): Cell | undefined => undefined }
-)
-
-/**
- * The annotation under which an interrupt that Curfew sends carries its reason.
- *
- * @see fromCause to read it.
- * @stability internal
- * @since 0.1.0
- */
-export class Interruption extends /* @__PURE__ */ Context.Service<Interruption, CancelReason>()(
-  "@curfew/reason/Interruption"
-) {}
-
-/**
- * Tells whether the fiber is inside an uninterruptible region at this moment: a mask or a finalizer.
- *
- * @stability internal
- * @since 0.1.0
- */
-export const isMaskedUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => delivery.isMasked(fiber)
-
-/**
- * The interrupts that were aimed at the fiber so far, or `undefined`.
- *
- * @stability internal
- * @since 0.1.0
- */
-export const interruptsOfUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): Cause.Cause<never> | undefined =>
-  delivery.interruptsOf(fiber)
 
 /**
  * Work that calls back when it begins: within its first operation, so that no interrupt falls between the two.
@@ -215,9 +183,9 @@ export const startKnownUnsafe = <A, E>(
  * @since 0.1.0
  */
 export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
-  if (delivery.isMasked(fiber)) return true
-  const owner = fiber.getRef(CurrentCell)?.live?.fiber
-  return owner !== undefined && owner !== fiber && delivery.isMasked(owner)
+  if (isMaskedUnsafe(fiber)) return true
+  const owner = liveOf(fiber.getRef(CurrentCell))?.fiber
+  return owner !== undefined && owner !== fiber && isMaskedUnsafe(owner)
 }
 
 /**
@@ -229,7 +197,7 @@ export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean
 export const cancelledAboveUnsafe = (
   fiber: Fiber.Fiber<unknown, unknown>,
   apart: boolean = startsApartUnsafe(fiber)
-): CancelReason | undefined => (apart ? undefined : fiber.getRef(CurrentCell)?.live?.reason)
+): CancelReason | undefined => (apart ? undefined : liveOf(fiber.getRef(CurrentCell))?.reason)
 
 /**
  * A cell for work that the fiber starts now: below the fiber's own cell, or only beside it when the fiber is
@@ -245,7 +213,7 @@ export const forkCellUnsafe = (
   masked: boolean = startsApartUnsafe(fiber)
 ): CancelCell => {
   const nearest = fiber.getRef(CurrentCell)
-  const current = nearest?.live
+  const current = liveOf(nearest)
   if (current === undefined) return new CancelCell(kind, { name, outer: nearest })
   return masked
     ? new CancelCell(kind, { name, outer: current })

@@ -3,15 +3,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { CurrentCell, Interruption, interruptsOfUnsafe } from "./CancelCell.ts"
 import type { CancelReason } from "./CancelReason.ts"
-import { fromCause } from "./fromCause.ts"
+import { CurrentCell, Interruption, reasonIn } from "./internal/keys.ts"
+import { interruptsOfUnsafe } from "./internal/peek.ts"
 import { pendingInterrupt } from "./internal/probe.ts"
-import { unknown, unknownReason } from "./internal/unknown.ts"
+import { unknown } from "./internal/unknown.ts"
 import { listenOuter, outerReasonOf } from "./Outer.ts"
 
-const reasonOf = (cause: Cause.Cause<unknown>): CancelReason =>
-  Option.getOrElse(fromCause(cause), unknownReason)
+const reasonOf = (cause: Cause.Cause<unknown>): CancelReason => reasonIn(cause) ?? unknown
 
 /**
  * The reason why the running work is being cancelled, or `None` when it is not.
@@ -166,18 +165,16 @@ export const ownCancellation = (
 ): Effect.Effect<Option.Option<CancelReason>> => {
   if (Exit.isSuccess(exit) || !Cause.hasInterrupts(exit.cause)) return noReason
   const { cause } = exit
-  return Effect.withFiber((fiber) =>
-    Effect.map(pendingInterrupt, (interrupt) => {
-      const pending = interrupt ?? interruptsOfLive(owner)
-      const reason = fiber.getRef(CurrentCell)?.reason
-      // In a fiber of its own, as in a parallel `Scope`, the reason tells a finalizer whose cancel it is.
-      const own =
-        pending?.reasons.some((reason) => cause.reasons.includes(reason)) === true ||
-        (reason !== undefined && cause.reasons.some((r) => r.annotations.get(Interruption.key) === reason))
-      if (!own) return Option.none()
-      return Option.some(reason ?? (pending === undefined ? unknown : reasonOf(pending)))
-    })
-  )
+  return Effect.withFiber((fiber) => {
+    const pending = interruptsOfUnsafe(fiber) ?? interruptsOfLive(owner)
+    const reason = fiber.getRef(CurrentCell)?.reason
+    // In a fiber of its own, as in a parallel `Scope`, the reason tells a finalizer whose cancel it is.
+    const own =
+      pending?.reasons.some((reason) => cause.reasons.includes(reason)) === true ||
+      (reason !== undefined && cause.reasons.some((r) => r.annotations.get(Interruption.key) === reason))
+    if (!own) return noReason
+    return Effect.succeedSome(reason ?? (pending === undefined ? unknown : reasonOf(pending)))
+  })
 }
 
 /** A fiber that has ended is not the one that waits for its finalizers: its interrupts came to others as foreign ones. */

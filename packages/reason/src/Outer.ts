@@ -81,9 +81,9 @@ export const cancelledBy = (cell: Cell): string | undefined => {
  * @since 0.1.0
  */
 export const effectiveDeadlineOf = (cell: Cell): number => {
-  let earliest = cell.deadline
-  for (let above = cell.parent; above !== undefined; above = above.parent) {
-    if (above.deadline < earliest) earliest = above.deadline
+  let earliest = Number.POSITIVE_INFINITY
+  for (let above: Cell | undefined = cell; above !== undefined; above = above.parent) {
+    if (above.deadline !== undefined && above.deadline < earliest) earliest = above.deadline
   }
   return earliest
 }

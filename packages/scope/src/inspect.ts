@@ -1,5 +1,5 @@
 import type { CancelReason } from "@curfew/reason"
-import { type Cell, type CellKind, rootsUnsafe } from "@curfew/reason/CancelCell"
+import { type Cell, type CellKind, childrenOf, rootsUnsafe } from "@curfew/reason/CancelCell"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -110,7 +110,7 @@ const snapshot = (now: number): ReadonlyArray<LiveNode> => {
   for (const cell of rootsUnsafe()) drafts.set(cell, toNode(cell, now))
   // A map is walked in the order of insertion, what is added meanwhile included: breadth first, without recursion.
   for (const [cell, draft] of drafts) {
-    for (const child of cell.children) {
+    for (const child of childrenOf(cell)) {
       const node = toNode(child, now)
       drafts.set(child, node)
       draft.children.push(node)
@@ -134,7 +134,10 @@ const toNode = (cell: Cell, now: number): Draft => ({
   age: Duration.millis(cell.age),
   cleaningUp: cell.cleaningFor === undefined ? undefined : Duration.millis(cell.cleaningFor),
   daemon: cell.daemon,
-  deadline: cell.deadline === Number.POSITIVE_INFINITY ? undefined : Duration.millis(cell.deadline - now),
+  deadline:
+    cell.deadline === undefined || cell.deadline === Number.POSITIVE_INFINITY
+      ? undefined
+      : Duration.millis(cell.deadline - now),
   reason: cell.reason,
   children: []
 })

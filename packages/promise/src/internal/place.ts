@@ -10,7 +10,7 @@
  * 4. Cancellation crosses neither a mask nor a shield: what starts inside has no parent outside.
  */
 import { type CancelReason, fromAbort } from "@curfew/reason"
-import { CancelCell, type Cell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { CancelCell, type Cell, CurrentCell, liveOf, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { Owner, ownerClosedTotal } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as TaskScope from "@curfew/scope/TaskScope"
@@ -111,7 +111,7 @@ export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: 
   const { name, signal } = start
   if (signal !== undefined && typeof signal?.addEventListener !== "function") throw new TypeError(notASignal)
   const place = placeOf(signal)
-  const above = place?.cell?.live
+  const above = liveOf(place?.cell)
   const parent = place?.apart === true ? undefined : above
   if (parent?.reason !== undefined) return { _tag: "Refused", reason: parent.reason }
   if (signal?.aborted === true) return { _tag: "Refused", reason: fromAbort(signal.reason) }

@@ -7,9 +7,7 @@
  * 2. What hangs below one cell is a ring of cells: a set would cost more than they do.
  * 3. `first`, `next`, `signalledAt`, `enter` and `leave` are for cells alone.
  */
-import type * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
-import * as Fn from "effect/Function"
 import type { CancelReason } from "../CancelReason.ts"
 import { uptime } from "./age.ts"
 import { witness } from "./witness.ts"
@@ -23,6 +21,8 @@ import { witness } from "./witness.ts"
 export type CellKind = "scope" | "tasks" | "task" | "call" | "shield" | "owner" | "shared" | "cleanup"
 
 export type Listener = (reason: CancelReason) => void
+
+export const nothing = (): void => {}
 
 let firstRoot: Cell | undefined
 
@@ -46,8 +46,8 @@ export class Cell {
   /** Set once what the cell stands for has ended. */
   ended = false
   readonly #bornAt: number = uptime()
-  /** When a cancel reached it. */
-  signalledAt: number | undefined = undefined
+  /** When a cancel reached it; of clean-up, when it began. */
+  signalledAt: number | undefined
   /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
   draining = false
   /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
@@ -60,13 +60,8 @@ export class Cell {
   own = false
   /** The fiber that a cancel of this cell interrupts. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  /**
-   * Set by a time limit that keeps late results: called in place of the interrupt while the fiber is masked, and
-   * from then on responsible for interrupting it.
-   */
-  holdBack: ((annotations: Context.Context<never>) => void) | undefined = undefined
-  // Not `Infinity`: that would be an object of its own in each cell.
-  #deadline: number | undefined = undefined
+  /** Monotonic milliseconds at which the cell cancels itself. Not `Infinity` for never: that would be an object in each. */
+  deadline: number | undefined = undefined
 
   constructor(
     kind: CellKind,
@@ -82,21 +77,8 @@ export class Cell {
     this.outer = options.outer
     this.parent = parent
     this.reason = parent?.reason
+    this.signalledAt = kind === "cleanup" ? this.#bornAt : undefined
     this.enter()
-  }
-
-  /** What hangs directly below, at this moment. */
-  get children(): ReadonlyArray<Cell> {
-    return ringOf(this.first)
-  }
-
-  /** Monotonic milliseconds at which the cell cancels itself; `Infinity` without a deadline. */
-  get deadline(): number {
-    return this.#deadline ?? Number.POSITIVE_INFINITY
-  }
-
-  set deadline(at: number) {
-    this.#deadline = at
   }
 
   /** Enters the ring of the parent, or of the roots, as the last one. */
@@ -136,16 +118,15 @@ export class Cell {
     if (this.ended) return
     this.ended = true
     this.leave()
-    const { fiber } = this
-    if (fiber !== undefined && (this.signalledAt !== undefined || this.kind === "cleanup"))
-      witness.current?.ended(this.kind, this.cleaningFor as number, fiber)
+    const { cleaningFor, fiber } = this
+    if (fiber !== undefined && cleaningFor !== undefined)
+      witness.current?.ended(this.kind, cleaningFor, fiber)
     this.fiber = undefined
-    if (this.first === undefined) return
     // What outlives it, in a wider `Scope` for instance, hangs from now on where this cell hung.
-    for (const child of this.children) {
+    for (let child = this.first; child !== undefined; child = this.first) {
       child.leave()
       child.parent = this.parent
-      if (child.outer === undefined) child.outer = this.outer
+      child.outer ??= this.outer
       child.enter()
     }
   }
@@ -165,22 +146,34 @@ export class Cell {
 
   /** Milliseconds since a cancel reached it, or since it began when it is clean-up; `undefined` while it works. */
   get cleaningFor(): number | undefined {
-    if (this.kind === "cleanup") return this.age
     return this.signalledAt === undefined ? undefined : uptime() - this.signalledAt
-  }
-
-  /** This cell, or the nearest above it, that has not ended: work may outlive the scope that it was started in. */
-  get live(): Cell | undefined {
-    let cell: Cell | undefined = this
-    while (cell?.ended === true) cell = cell.parent
-    return cell
   }
 
   /** No cancel reaches it, so there is nothing to hear. */
   listen(_listener: Listener): () => void {
-    return Fn.constVoid
+    return nothing
   }
 }
+
+/**
+ * The cell, or the nearest above it, that has not ended: work may outlive the scope that it was started in.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const liveOf = (cell: Cell | undefined): Cell | undefined => {
+  let live = cell
+  while (live?.ended === true) live = live.parent
+  return live
+}
+
+/**
+ * What hangs directly below the cell, at this moment.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const childrenOf = (cell: Cell): ReadonlyArray<Cell> => ringOf(cell.first)
 
 const ringOf = (first: Cell | undefined): Array<Cell> => {
   const cells: Array<Cell> = []

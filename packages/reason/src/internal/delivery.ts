@@ -5,7 +5,7 @@
  * interrupts many fibers one after the other would therefore let the first one's finalizer wake the second one,
  * which then runs on as if nobody had cancelled it. So the interrupt is first made pending in all of them.
  *
- * This is the only module that looks behind Effect's public interface (`interruptible`, `_running`,
+ * With `peek.ts`, which only reads, this is the only module that looks behind Effect's public interface (`interruptible`, `_running`,
  * `_deferredInterrupt`, `_interruptedCause`, `evaluate` and the constructor of the fiber, and `evaluate` of an effect).
  * `test/pinned.test.ts` fails when an upgrade changes them.
  *
@@ -33,13 +33,6 @@ interface FiberInternals {
   _interruptedCause?: Cause.Cause<never> | undefined
   readonly evaluate?: (effect: unknown) => void
 }
-
-export const isMasked = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
-  (fiber as FiberInternals).interruptible === false
-
-/** The interrupts that were aimed at the fiber so far. */
-export const interruptsOf = (fiber: Fiber.Fiber<unknown, unknown>): Cause.Cause<never> | undefined =>
-  (fiber as FiberInternals)._interruptedCause
 
 const evaluate = "~effect/Effect/evaluate"
 

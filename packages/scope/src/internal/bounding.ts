@@ -9,25 +9,23 @@
  * 4. What the work fails with is the waiter's, or `tell`'s once nobody waits any more.
  * 5. Depth costs no stack.
  */
-import { attributes, type CancelReason, currentReason } from "@curfew/reason"
-import { Cell, CurrentCell } from "@curfew/reason/CancelCell"
+import type { CancelReason } from "@curfew/reason"
+import { Cell, CurrentCell, maskedReasonUnsafe } from "@curfew/reason/CancelCell"
 import type * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as References from "effect/References"
-import { millisOf } from "../Argument.ts"
 import { CleanupBudget } from "../CleanupBudget.ts"
-import { enterUnsafe, logStuck } from "../Stuck.ts"
+import { enterUnsafe, loggingWhy, logStuck } from "../Stuck.ts"
 import * as child from "./child.ts"
 import { endedWithin } from "./endedWithin.ts"
 
 interface Bounds {
-  readonly within?: Duration.Input | undefined
+  /** Default: the budget of the waiter. */
+  readonly budget?: Duration.Duration | undefined
   readonly name?: string | undefined
   readonly source?: (() => string | undefined) | undefined
 }
@@ -40,46 +38,23 @@ export const bounding = <A, E, R>(
   tell?: Tell
 ): Effect.Effect<Option.Option<A>, E, R> => {
   // What has ended already needs neither a limit nor a fiber to keep it in.
-  if (Exit.isExit(work) && bounds.within === undefined)
+  if (Exit.isExit(work) && bounds.budget === undefined)
     return Effect.map(work as Effect.Effect<A, E, R>, Option.some)
   return Effect.uninterruptible(
-    Effect.withFiber((fiber) =>
-      Effect.flatMap(currentReason, (reason) =>
-        start(fiber, work, bounds, Option.getOrUndefined(reason), tell)
-      )
-    )
+    Effect.withFiber((fiber) => limited(fiber, work, bounds, maskedReasonUnsafe(fiber), tell))
   )
-}
-
-const start = <A, E, R>(
-  waiter: Fiber.Fiber<unknown, unknown>,
-  finalizer: Effect.Effect<A, E, R>,
-  bounds: Bounds,
-  reason: CancelReason | undefined,
-  tell: Tell | undefined
-): Effect.Effect<Option.Option<A>, E> => {
-  const usual = waiter.getRef(CleanupBudget)
-  if (bounds.within === undefined) return limited(waiter, finalizer, bounds, usual, reason, tell)
-  const given = millisOf("the budget of bounded", bounds.within)
-  return typeof given === "number"
-    ? limited(waiter, finalizer, bounds, Duration.millis(given), reason, tell)
-    : // Clean-up runs in any case: a budget that means nothing is told after it.
-      Effect.andThen(limited(waiter, finalizer, bounds, usual, reason, tell), Effect.die(given))
 }
 
 const limited = <A, E, R>(
   waiter: Fiber.Fiber<unknown, unknown>,
   finalizer: Effect.Effect<A, E, R>,
-  { name, source }: Bounds,
-  budget: Duration.Duration,
+  { budget, name, source }: Bounds,
   reason: CancelReason | undefined,
   tell: Tell | undefined
 ): Effect.Effect<Option.Option<A>, E> => {
-  const clock = waiter.getRef(Clock.Clock)
-  const startedAt = clock.currentTimeMillisUnsafe()
   let overrun = false
   let leave: (() => void) | undefined
-  const work = Effect.onExitPrimitive(finalizer, (exit) => {
+  const work = Effect.onExitPrimitive(loggingWhy(finalizer, reason), (exit) => {
     leave?.()
     return overrun && exit._tag === "Failure" ? tell?.(exit.cause, reason) : undefined
   })
@@ -87,7 +62,7 @@ const limited = <A, E, R>(
   // new one, which nobody interrupts.
   const cell = new Cell("cleanup", { name, outer: waiter.getRef(CurrentCell) })
   cell.reason = reason
-  const context = Context.add(saying(waiter.context, reason), CurrentCell, cell) as Context.Context<R>
+  const context = Context.add(waiter.context, CurrentCell, cell) as Context.Context<R>
   const deep = child.isDeep()
   const running = child.startUnsafe(
     context,
@@ -101,9 +76,9 @@ const limited = <A, E, R>(
   const ended = running.pollUnsafe()
   if (ended !== undefined) return Exit.map(ended, Option.some)
   return endedWithin<Option.Option<A>, E>(
-    budget,
+    budget ?? waiter.getRef(CleanupBudget),
     (told) => running.addObserver((exit) => told(Exit.map(exit, Option.some))),
-    () => {
+    (startedAt) => {
       overrun = true
       cell.abandon()
       const record = {
@@ -120,12 +95,3 @@ const limited = <A, E, R>(
     }
   )
 }
-
-/** The context in which clean-up logs: each line says why the work was cancelled. */
-const saying = <R>(context: Context.Context<R>, reason: CancelReason | undefined): Context.Context<R> =>
-  reason === undefined
-    ? context
-    : Context.add(context, References.CurrentLogAnnotations, {
-        ...Context.get(context, References.CurrentLogAnnotations),
-        ...attributes(reason)
-      })

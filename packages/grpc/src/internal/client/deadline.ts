@@ -8,7 +8,7 @@
  *    that scope. Inside a mask no scope's applies, since nothing of a scope reaches there.
  * 3. What goes over the wire never comes near 2^31 ms, where a grpc-js server ends the call at once.
  */
-import { type Cell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { type Cell, CurrentCell, liveOf, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { effectiveDeadlineOf } from "@curfew/reason/Outer"
 import { Instant } from "@curfew/scope"
 import { millisOf } from "@curfew/scope/Argument"
@@ -69,7 +69,7 @@ export const callDeadline = (
       own = Math.min(own, start + millis)
     }
   }
-  const cell = startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.live
+  const cell = startsApartUnsafe(fiber) ? undefined : liveOf(fiber.getRef(CurrentCell))
   return {
     own,
     inherited: cell === undefined ? Number.POSITIVE_INFINITY : effectiveDeadlineOf(cell),

@@ -1,0 +1,45 @@
+/**
+ * Looking at a fiber without asking it: two names behind Effect's public interface, pinned with those of `delivery.ts`.
+ *
+ * Invariants
+ * 1. Nothing is changed here.
+ */
+import type * as Cause from "effect/Cause"
+import type * as Fiber from "effect/Fiber"
+import type { CancelReason } from "../CancelReason.ts"
+import { CurrentCell, reasonIn } from "./keys.ts"
+import { unknown } from "./unknown.ts"
+
+interface FiberInternals {
+  readonly interruptible?: boolean
+  readonly _interruptedCause?: Cause.Cause<never> | undefined
+}
+
+/**
+ * Tells whether the fiber is inside an uninterruptible region at this moment: a mask or a finalizer.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const isMaskedUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  (fiber as FiberInternals).interruptible === false
+
+/**
+ * The interrupts that were aimed at the fiber so far, or `undefined`.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const interruptsOfUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): Cause.Cause<never> | undefined =>
+  (fiber as FiberInternals)._interruptedCause
+
+/**
+ * The reason why the fiber, which stands in a mask, is being cancelled: there asking takes no operation.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const maskedReasonUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): CancelReason | undefined => {
+  const pending = interruptsOfUnsafe(fiber)
+  return fiber.getRef(CurrentCell)?.reason ?? (pending && (reasonIn(pending) ?? unknown))
+}
