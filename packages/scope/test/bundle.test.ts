@@ -20,7 +20,7 @@ describe("a bundle", () => {
     "of %s alone carries neither the delivery of interrupts nor the sentences of reasons",
     async (name) => {
       const text = await bundled(`export { ${name} } from "@curfew/scope"`)
-      expect(text).toContain("class Cell")
+      expect(text).toContain("internal/cell.ts")
       expect(text).not.toContain("_deferredInterrupt")
       expect(text).not.toContain("the client has gone")
     }
