@@ -44,6 +44,8 @@ export class CancelCell extends Cell {
    * from then on responsible for interrupting it.
    */
   holdBack: ((annotations: Context.Context<never>) => void) | undefined = undefined
+  /** Set by work that runs without a fiber: called before a cancel reaches it, to make the one that is interrupted. */
+  wake: (() => void) | undefined = undefined
   // Few cells have a listener, and of those most have one.
   #listeners: Listener | Set<Listener> | undefined = undefined
 
@@ -85,6 +87,7 @@ export class CancelCell extends Cell {
   /** Cancels this cell and everything below it. True iff this call was the first to. */
   cancel(reason: CancelReason): boolean {
     if (this.reason !== undefined) return false
+    this.wake?.()
     this.own = true
     this.#spread(reason)
     return true
@@ -109,6 +112,7 @@ export class CancelCell extends Cell {
       for (let child = first as CancelCell | undefined; child !== undefined; ) {
         // A child that was cancelled earlier keeps its reason, and so does everything below it.
         if (child.reason === undefined) {
+          child.wake?.()
           child.reason = reason
           reached.push(child)
         }

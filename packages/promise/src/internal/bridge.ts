@@ -13,34 +13,29 @@ import type * as Fiber from "effect/Fiber"
 import { isCancelled } from "../Cancelled.ts"
 import { errorOf } from "./errors.ts"
 
+/** Work, and who hears how its promise settled. */
+export interface Beginning<A> {
+  readonly call: () => A | PromiseLike<A>
+  readonly settled: (result: PromiseSettledResult<A>) => void
+}
+
 /** Calls the work in a microtask and tells how its promise settled. */
-export const begin = <A>(
-  work: () => A | PromiseLike<A>,
-  settled: (result: PromiseSettledResult<A>) => void
-): void => {
-  Promise.resolve().then(() => {
-    running(work).then(
-      (value) => settled({ status: "fulfilled", value }),
-      (reason: unknown) => settled({ status: "rejected", reason })
-    )
-  })
+export const begin = <A>(beginning: Beginning<A>): void => {
+  resolved.then(() => follow(running(beginning), beginning))
 }
 
 /** Tells how a promise settles that is there already. */
-export const follow = <A>(
-  promise: PromiseLike<A>,
-  settled: (result: PromiseSettledResult<A>) => void
-): void => {
+export const follow = <A>(promise: PromiseLike<A>, heard: Pick<Beginning<A>, "settled">): void => {
   promise.then(
-    (value) => settled({ status: "fulfilled", value }),
-    (reason: unknown) => settled({ status: "rejected", reason })
+    (value) => heard.settled({ status: "fulfilled", value }),
+    (reason: unknown) => heard.settled({ status: "rejected", reason })
   )
 }
 
 /** What throws at once is told no earlier than what rejects at once: the order of failures is that of the calls. */
-const running = <A>(work: () => A | PromiseLike<A>): Promise<A> => {
+const running = <A>(work: Beginning<A>): Promise<A> => {
   try {
-    return Promise.resolve(work()) as Promise<A>
+    return Promise.resolve(work.call()) as Promise<A>
   } catch (error) {
     return Promise.reject(error)
   }
@@ -55,12 +50,16 @@ export const toPromise = <A>(fiber: Fiber.Fiber<A, unknown>): Promise<A> => {
     reject = onError
   })
   fiber.addObserver((exit) => {
-    if (exit._tag === "Success") return resolve(exit.value)
-    const error = errorOf(exit.cause)
-    if (isCancelled(error)) quiet(promise)
-    reject(error)
+    if (exit._tag === "Success") resolve(exit.value)
+    else reject(quietly(promise, errorOf(exit.cause)))
   })
   return promise
+}
+
+/** What a promise is about to be rejected with; of a cancellation nobody need hear. */
+export const quietly = <A>(promise: Promise<A>, error: unknown): unknown => {
+  if (isCancelled(error)) quiet(promise)
+  return error
 }
 
 /** For a promise whose rejection has another receiver besides, or needs none: nobody need listen to it. */

@@ -6,7 +6,7 @@
  * 2. Receivers are promise functions like any other work: what they throw is told by the mechanism that called them.
  */
 import { type CancelReason, fromAbort, toCause } from "@curfew/reason"
-import { CleanupBudget, OnUnhandled, type Owner } from "@curfew/scope"
+import { CleanupBudget, OnUnhandled, Owner } from "@curfew/scope"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -16,8 +16,9 @@ import type * as Options from "../Options.ts"
 import { rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
 import { errorOf, resultOf } from "./errors.ts"
-import { type Start, startUnsafe } from "./place.ts"
-import { settle } from "./settle.ts"
+import { lightly } from "./light.ts"
+import { contextAt, hasPlace, isSignal, type Start, startUnsafe } from "./place.ts"
+import { checkWork, type SettleOptions, settle } from "./settle.ts"
 
 /** How a named owner is found, without the module that makes its values. */
 export const contextOfOwner = /* @__PURE__ */ new WeakMap<object, Context.Context<never>>()
@@ -38,6 +39,35 @@ export const launch = <A>(
   } catch (error) {
     return rejected(error)
   }
+}
+
+/**
+ * The same for one work, which has no fiber unless it takes one. `around` is what is done with it, and ends as the work
+ * does where nothing is cancelled.
+ */
+export const launchWork = <A>(
+  work: Options.Work<A>,
+  settling: SettleOptions<A>,
+  options: Options.WorkOptions | undefined,
+  around?: (settled: Effect.Effect<A, unknown>) => Effect.Effect<A, unknown, Owner>
+): Promise<A> => {
+  try {
+    checkWork(work)
+    const start = startOf(options)
+    const { name, signal } = start
+    if (signal === undefined || (isSignal(signal) && !signal.aborted && !hasPlace(signal))) {
+      const context = contextAt(start)
+      const tasks = Context.get(context as Context.Context<Owner>, Owner)
+      const promise = lightly(tasks, context, { work, settling, name, signal, around })
+      if (promise !== undefined) return promise
+    }
+  } catch (error) {
+    return rejected(error)
+  }
+  return launch(() => {
+    const settled = settle(work, settling)
+    return around === undefined ? settled : around(settled)
+  }, options)
 }
 
 /** A receiver of late results as the effect that the mechanism wants. */
