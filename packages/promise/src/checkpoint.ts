@@ -1,4 +1,5 @@
 import * as Guard from "@curfew/guard"
+import { hasTimeUnsafe } from "@curfew/guard/checkpoint"
 import * as Child from "@curfew/scope/Child"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -42,6 +43,7 @@ import { contextOf } from "./internal/place.ts"
 export const checkpoint = (signal?: AbortSignal): Promise<void> => {
   if (signal?.aborted === true) return rejected(cancelledBy(signal))
   const context = contextOf(signal) ?? Context.empty()
+  if (hasTimeUnsafe(context)) return resolved
   const breathing = Child.startUnsafe(context, Guard.checkpoint)
   if (breathing.pollUnsafe()?._tag === "Success") return resolved
   return toPromise(

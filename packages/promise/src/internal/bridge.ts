@@ -9,6 +9,7 @@
  * 4. A cancellation is no failure: a promise that is rejected with a `Cancelled` and that nobody awaits is not an unhandled
  *    rejection of the process.
  */
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { isCancelled } from "../Cancelled.ts"
 import { errorOf } from "./errors.ts"
@@ -43,24 +44,36 @@ const running = <A>(work: Beginning<A>): Promise<A> => {
 
 /** The end of a fiber as a promise. */
 export const toPromise = <A>(fiber: Fiber.Fiber<A, unknown>): Promise<A> => {
-  let resolve!: (value: A) => void
-  let reject!: (error: unknown) => void
-  const promise = new Promise<A>((onValue, onError) => {
-    resolve = onValue
-    reject = onError
-  })
-  fiber.addObserver((exit) => {
-    if (exit._tag === "Success") resolve(exit.value)
-    else reject(quietly(promise, errorOf(exit.cause)))
-  })
+  const { promise, settle } = pledge<A>()
+  fiber.addObserver(settle)
   return promise
 }
 
+/** A promise that is made before who settles it. */
+export interface Pledge<A> {
+  readonly promise: Promise<A>
+  /** Settles it with the exit of the work. */
+  readonly settle: (exit: Exit.Exit<A, unknown>) => void
+}
+
+export const pledge = <A>(): Pledge<A> => {
+  let settle!: (exit: Exit.Exit<A, unknown>) => void
+  const promise: Promise<A> = new Promise<A>((resolve, reject) => {
+    settle = (exit) =>
+      exit._tag === "Success" ? resolve(exit.value) : reject(quietly(promise, errorOf(exit.cause)))
+  })
+  return { promise, settle }
+}
+
 /** What a promise is about to be rejected with; of a cancellation nobody need hear. */
-export const quietly = <A>(promise: Promise<A>, error: unknown): unknown => {
+const quietly = <A>(promise: Promise<A>, error: unknown): unknown => {
   if (isCancelled(error)) quiet(promise)
   return error
 }
+
+/** A promise that has settled with the exit. */
+export const ended = <A>(exit: Exit.Exit<A, unknown>): Promise<A> =>
+  exit._tag === "Success" ? Promise.resolve(exit.value) : rejected(errorOf(exit.cause))
 
 /** For a promise whose rejection has another receiver besides, or needs none: nobody need listen to it. */
 export const quiet = <A>(promise: Promise<A>): Promise<A> => {

@@ -17,7 +17,7 @@ import { rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
 import { errorOf, resultOf } from "./errors.ts"
 import { lightly } from "./light.ts"
-import { contextAt, hasPlace, isSignal, type Start, startUnsafe } from "./place.ts"
+import { contextAt, isFree, type Start, startUnsafe } from "./place.ts"
 import { checkWork, type SettleOptions, settle } from "./settle.ts"
 
 /** How a named owner is found, without the module that makes its values. */
@@ -55,7 +55,7 @@ export const launchWork = <A>(
     checkWork(work)
     const start = startOf(options)
     const { name, signal } = start
-    if (signal === undefined || (isSignal(signal) && !signal.aborted && !hasPlace(signal))) {
+    if (isFree(signal)) {
       const context = contextAt(start)
       const tasks = Context.get(context as Context.Context<Owner>, Owner)
       const promise = lightly(tasks, context, { work, settling, name, signal, around })

@@ -14,11 +14,10 @@ import type { Owner } from "@curfew/scope"
 import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
-import { quietly } from "./bridge.ts"
-import { errorOf, exitOf } from "./errors.ts"
+import { pledge } from "./bridge.ts"
+import { exitOf } from "./errors.ts"
 import { forwardAbort, Place } from "./place.ts"
 import { type Host, Run, type SettleOptions } from "./settle.ts"
 
@@ -53,14 +52,12 @@ export const lightly = <A>(
 }
 
 class Running<A> implements Host {
-  readonly promise: Promise<A>
+  readonly #pledge = pledge<A>()
   readonly context: Context.Context<never>
   readonly #seat: TaskScope.Place
   readonly #cell: CancelCell
   readonly #run: Run<A>
   readonly #around: Around<A> | undefined
-  #resolve!: (value: A) => void
-  #reject!: (error: unknown) => void
   #forget: (() => void) | undefined
   #over = false
   #fiber: Fiber.Fiber<A, unknown> | undefined
@@ -69,10 +66,6 @@ class Running<A> implements Host {
     this.context = context
     this.#seat = seat
     this.#around = light.around
-    this.promise = new Promise<A>((resolve, reject) => {
-      this.#resolve = resolve
-      this.#reject = reject
-    })
     seat.holder = this
     this.#cell = seat.show()
     this.#cell.wake = this.fill
@@ -81,21 +74,20 @@ class Running<A> implements Host {
     this.#run.begin((result) => this.#settled(result))
   }
 
+  get promise(): Promise<A> {
+    return this.#pledge.promise
+  }
+
   #settled(result: PromiseSettledResult<A>): void {
     this.#end()
     this.#seat.leave()
-    this.#give(exitOf(result))
+    this.#pledge.settle(exitOf(result))
   }
 
   #end(): void {
     this.#over = true
     this.#cell.wake = undefined
     this.#forget?.()
-  }
-
-  #give(exit: Exit.Exit<A, unknown>): void {
-    if (exit._tag === "Success") this.#resolve(exit.value)
-    else this.#reject(quietly(this.promise, errorOf(exit.cause)))
   }
 
   /** Makes the fiber. */
@@ -111,7 +103,7 @@ class Running<A> implements Host {
     this.#fiber = this.#seat.startNow(this.context as Context.Context<Owner>, answered)
     this.#fiber.addObserver((exit) => {
       this.#end()
-      this.#give(exit)
+      this.#pledge.settle(exit)
     })
   }
 

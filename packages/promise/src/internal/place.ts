@@ -69,8 +69,9 @@ export const remember = (signal: AbortSignal, where: Placed): void => {
 export const placeOfFiber = (fiber: Fiber.Fiber<unknown, unknown>): Place =>
   new Place(fiber.context, fiber.getRef(CurrentCell), startsApartUnsafe(fiber))
 
-/** Whether Curfew has made the signal, so that it has a place. */
-export const hasPlace = (signal: AbortSignal): boolean => (signal as Marked)[placed] !== undefined
+/** Whether nothing is known of the signal that stands against work or places it: there is none, or one of others. */
+export const isFree = (signal: AbortSignal | undefined): boolean =>
+  signal === undefined || (isSignal(signal) && !signal.aborted && (signal as Marked)[placed] === undefined)
 
 export const contextOf = (signal: AbortSignal | undefined): Context.Context<never> | undefined =>
   (signal as Marked | undefined)?.[placed]?.context
@@ -151,7 +152,7 @@ export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: 
   return { _tag: "Started", fiber, cell }
 }
 
-export const isSignal = (signal: AbortSignal): boolean => typeof signal?.addEventListener === "function"
+const isSignal = (signal: AbortSignal): boolean => typeof signal?.addEventListener === "function"
 
 const notASignal =
   "The signal is not an AbortSignal; give that of a scope, of the work around, or of an AbortController: controller.signal."
