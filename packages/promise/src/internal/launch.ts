@@ -16,6 +16,7 @@ import type * as Options from "../Options.ts"
 import { rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
 import { errorOf, resultOf } from "./errors.ts"
+import type * as Light from "./light.ts"
 import { lightly } from "./light.ts"
 import { contextAt, isFree, type Start, startUnsafe } from "./place.ts"
 import { checkWork, type SettleOptions, settle } from "./settle.ts"
@@ -41,6 +42,18 @@ export const launch = <A>(
   }
 }
 
+/** Starts without a fiber what nothing but an owner and a signal of others has to do with. */
+export const launchLightly = <A>(
+  options: Options.WorkOptions | undefined,
+  begin: (start: Light.Start) => Promise<A> | undefined
+): Promise<A> | undefined => {
+  const start = startOf(options)
+  const { name, signal } = start
+  if (!isFree(signal)) return undefined
+  const context = contextAt(start)
+  return begin({ tasks: Context.get(context as Context.Context<Owner>, Owner), context, name, signal })
+}
+
 /**
  * The same for one work, which has no fiber unless it takes one. `around` is what is done with it, and ends as the work
  * does where nothing is cancelled.
@@ -53,14 +66,8 @@ export const launchWork = <A>(
 ): Promise<A> => {
   try {
     checkWork(work)
-    const start = startOf(options)
-    const { name, signal } = start
-    if (isFree(signal)) {
-      const context = contextAt(start)
-      const tasks = Context.get(context as Context.Context<Owner>, Owner)
-      const promise = lightly(tasks, context, { work, settling, name, signal, around })
-      if (promise !== undefined) return promise
-    }
+    const light = launchLightly(options, (start) => lightly({ ...start, work, settling, around }))
+    if (light !== undefined) return light
   } catch (error) {
     return rejected(error)
   }

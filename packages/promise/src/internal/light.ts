@@ -14,7 +14,7 @@ import type { Owner } from "@curfew/scope"
 import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
+import type * as Exit from "effect/Exit"
 import * as Scheduler from "effect/Scheduler"
 import { pledge } from "./bridge.ts"
 import { exitOf } from "./errors.ts"
@@ -27,82 +27,80 @@ const processScheduler: Scheduler.Scheduler = /* @__PURE__ */ Context.get(
   Scheduler.Scheduler
 )
 
-type Around<A> = (settled: Effect.Effect<A, unknown>) => Effect.Effect<A, unknown, Owner>
+/** Work of whatever result. */
+export type AnyRun = Pick<Run<unknown>, "entered" | "leave">
 
-export interface Light<A> {
-  readonly work: (signal: AbortSignal) => A | PromiseLike<A>
-  readonly settling: SettleOptions<A> | undefined
+/** What starts without a fiber, and where. */
+export interface Start {
+  readonly tasks: TaskScope.TaskScope
+  readonly context: Context.Context<never>
   /** Stands in the live tree. */
   readonly name: string | undefined
-  /** What the work is cancelled by besides its scope; it has not been aborted, and has no place. */
+  /** What it is cancelled by besides its scope; it has not been aborted, and has no place. */
   readonly signal?: AbortSignal | undefined
-  /** What is done with the work. Where nothing is cancelled, it ends as the work does. */
-  readonly around?: Around<A> | undefined
 }
 
-/** Starts the work in a place of the task scope; `undefined` where it takes a fiber. */
-export const lightly = <A>(
-  tasks: TaskScope.TaskScope,
-  context: Context.Context<never>,
-  light: Light<A>
-): Promise<A> | undefined => {
-  if (Context.get(context, Scheduler.Scheduler) !== processScheduler) return undefined
-  const place = TaskScope.reserveUnsafe(tasks, light.name)
-  return place === undefined ? undefined : new Running(place, context, light).promise
-}
+/** A place for work without a fiber; `undefined` where it takes one. */
+export const seatOf = ({ context, name, tasks }: Start): TaskScope.Place | undefined =>
+  Context.get(context, Scheduler.Scheduler) === processScheduler
+    ? TaskScope.reserveUnsafe(tasks, name)
+    : undefined
 
-class Running<A> implements Host {
-  readonly #pledge = pledge<A>()
+/** Work that stands in a place, and is a fiber once somebody asks. */
+export abstract class Seated<A> implements Host {
   readonly context: Context.Context<never>
+  protected readonly cell: CancelCell
+  readonly #pledge = pledge<A>()
   readonly #seat: TaskScope.Place
-  readonly #cell: CancelCell
-  readonly #run: Run<A>
-  readonly #around: Around<A> | undefined
-  #forget: (() => void) | undefined
+  readonly #forget: (() => void) | undefined
   #over = false
-  #fiber: Fiber.Fiber<A, unknown> | undefined
+  #filled = false
 
-  constructor(seat: TaskScope.Place, context: Context.Context<never>, light: Light<A>) {
+  constructor(seat: TaskScope.Place, { context, signal }: Start) {
     this.context = context
     this.#seat = seat
-    this.#around = light.around
     seat.holder = this
-    this.#cell = seat.show()
-    this.#cell.wake = this.fill
-    if (light.signal !== undefined) this.#forget = forwardAbort(light.signal, this.#cell)
-    this.#run = new Run(light.work, light.settling, this)
-    this.#run.begin((result) => this.#settled(result))
+    this.cell = seat.show()
+    this.cell.wake = this.fill
+    this.#forget = signal && forwardAbort(signal, this.cell)
   }
+
+  /** What the fiber does: it answers for all that runs, and ends like that. Called once. */
+  protected abstract work(): Effect.Effect<A, unknown, Owner>
+
+  /** What runs, and may not be answered for yet. */
+  protected abstract readonly runs: ReadonlyArray<AnyRun>
 
   get promise(): Promise<A> {
     return this.#pledge.promise
   }
 
-  #settled(result: PromiseSettledResult<A>): void {
-    this.#end()
+  /** It has ended without a fiber. */
+  protected end(exit: Exit.Exit<A, unknown>): void {
+    this.#close()
     this.#seat.leave()
-    this.#pledge.settle(exitOf(result))
+    this.#pledge.settle(exit)
   }
 
-  #end(): void {
+  #close(): void {
     this.#over = true
-    this.#cell.wake = undefined
+    this.cell.wake = undefined
     this.#forget?.()
   }
 
   /** Makes the fiber. */
   readonly fill = (): void => {
-    if (this.#over || this.#fiber !== undefined) return
-    this.#cell.wake = undefined
-    const waiting = Effect.withFiber<A, unknown>((fiber) => this.#run.enter(fiber))
-    const work = this.#around === undefined ? waiting : this.#around(waiting)
-    // A shield starts a fiber of its own, and deep inside other starts a cancel may come before that one waits.
-    const answered = Effect.onExitPrimitive(work, () =>
-      this.#run.entered ? undefined : (this.#run.leave as Effect.Effect<void>)
-    )
-    this.#fiber = this.#seat.startNow(this.context as Context.Context<Owner>, answered)
-    this.#fiber.addObserver((exit) => {
-      this.#end()
+    if (this.#over || this.#filled) return
+    this.#filled = true
+    this.cell.wake = undefined
+    // Deep inside other starts what the fiber forks comes a turn later, and a cancel may come before.
+    const answered = Effect.onExitPrimitive(this.work(), () => {
+      const left = this.runs.filter((run) => !run.entered)
+      return left.length === 0 ? undefined : leaveAll(left)
+    })
+    const fiber = this.#seat.startNow(this.context as Context.Context<Owner>, answered)
+    fiber.addObserver((exit) => {
+      this.#close()
       this.#pledge.settle(exit)
     })
   }
@@ -110,13 +108,50 @@ class Running<A> implements Host {
   /** Nothing: the cancel has made the fiber before. */
   readonly stop = (): void => {}
 
-  get #inside(): Context.Context<never> {
-    return Context.add(this.context, CurrentCell, this.#cell)
-  }
-
   get place(): Place {
     this.fill()
     // After its end, and for what its fiber does not answer for, it is where it stood.
-    return new Place(this.#inside, this.#cell, false)
+    return new Place(Context.add(this.context, CurrentCell, this.cell), this.cell, false)
+  }
+}
+
+const leaveAll = (runs: ReadonlyArray<AnyRun>): Effect.Effect<void> =>
+  Effect.forEach(runs, (run) => run.leave, { concurrency: "unbounded", discard: true }) as Effect.Effect<void>
+
+/** Lets the fiber that runs this answer for the work. */
+export const enter = <A>(run: Run<A>): Effect.Effect<A, unknown> =>
+  Effect.withFiber((fiber) => run.enter(fiber))
+
+export interface Light<A> extends Start {
+  readonly work: (signal: AbortSignal) => A | PromiseLike<A>
+  readonly settling: SettleOptions<A> | undefined
+  /** What is done with the work. Where nothing is cancelled, it ends as the work does. */
+  readonly around?: ((settled: Effect.Effect<A, unknown>) => Effect.Effect<A, unknown, Owner>) | undefined
+}
+
+/** Starts the work in a place of the task scope; `undefined` where it takes a fiber. */
+export const lightly = <A>(light: Light<A>): Promise<A> | undefined => {
+  const seat = seatOf(light)
+  return seat && new Running(seat, light).promise
+}
+
+class Running<A> extends Seated<A> {
+  readonly #run: Run<A>
+  readonly #around: Light<A>["around"]
+
+  constructor(seat: TaskScope.Place, light: Light<A>) {
+    super(seat, light)
+    this.#around = light.around
+    this.#run = new Run(light.work, light.settling, this)
+    this.#run.begin((result) => this.end(exitOf(result)))
+  }
+
+  protected get runs(): ReadonlyArray<AnyRun> {
+    return [this.#run]
+  }
+
+  protected work(): Effect.Effect<A, unknown, Owner> {
+    const settled = enter(this.#run)
+    return this.#around === undefined ? settled : this.#around(settled)
   }
 }

@@ -180,7 +180,7 @@ export class ScopeState implements CancelScope {
       const { context, tasks } = this.#inside()
       const name = options?.name ?? (work.name || undefined)
       checkWork(work)
-      const light = lightly(tasks, context, { work, settling: { name }, name })
+      const light = lightly({ tasks, context, work, settling: { name }, name })
       if (light !== undefined) return light
       const task = TaskScope.spawnUnsafe(tasks, context, settle(work, { name }), { name, observed: always })
       return task === undefined ? rejected(new TaskScopeClosed({ scope: this.name })) : toPromise(task.fiber)

@@ -49,6 +49,7 @@ export class Run<A> implements Placed {
   #left = false
   #controller: AbortController | undefined
   #result: PromiseSettledResult<A> | undefined
+  #before: ((result: PromiseSettledResult<A>) => void) | undefined
   #heard: ((result: PromiseSettledResult<A>) => void) | undefined
 
   constructor(
@@ -89,8 +90,11 @@ export class Run<A> implements Placed {
   enter(fiber: Fiber.Fiber<unknown, unknown>, begins?: (run: Run<A>) => void): Effect.Effect<A, unknown> {
     return Effect.callback<A, unknown>((resume) => {
       this.#fiber = fiber
+      this.#before = undefined
       if (this.#controller !== undefined) this.#place = placeOfFiber(fiber)
-      this.#heard = (result) => resume(exitOf(result))
+      // It may have settled while a scheduler held the fiber up.
+      if (this.#result !== undefined) resume(exitOf(this.#result))
+      else this.#heard = (result) => resume(exitOf(result))
       begins?.(this)
       // What fails there joins the interrupt in the cause; the signature of `callback` has no room for it.
       return this.leave as Effect.Effect<void>
@@ -103,13 +107,14 @@ export class Run<A> implements Placed {
     follow(promise, this)
   }
 
-  /** For work without a fiber. */
-  begin(heard: (result: PromiseSettledResult<A>) => void): void {
-    this.#heard = heard
+  /** For work without a fiber: `before` is told how it ended, and may have a fiber enter, which is told after it. */
+  begin(before: (result: PromiseSettledResult<A>) => void): void {
+    this.#before = before
     begin(this)
   }
 
   settled(result: PromiseSettledResult<A>): void {
+    this.#before?.(result)
     this.#result = result
     this.#heard?.(result)
   }
