@@ -8,7 +8,7 @@
 import { type CancelReason, fromAbort, toCause } from "@curfew/reason"
 import { CleanupBudget, OnUnhandled, Owner } from "@curfew/scope"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { Cancelled, isCancelled } from "../Cancelled.ts"
@@ -62,19 +62,36 @@ export const launchWork = <A>(
   work: Options.Work<A>,
   settling: SettleOptions<A>,
   options: Options.WorkOptions | undefined,
-  around?: (settled: Effect.Effect<A, unknown>) => Effect.Effect<A, unknown, Owner>
+  around?: Light.Around<A>,
+  limit = Number.POSITIVE_INFINITY
 ): Promise<A> => {
   try {
     checkWork(work)
-    const light = launchLightly(options, (start) => lightly({ ...start, work, settling, around }))
+    const light = launchLightly(options, (start) => lightly({ ...start, work, settling, around, limit }))
     if (light !== undefined) return light
   } catch (error) {
     return rejected(error)
   }
   return launch(() => {
     const settled = settle(work, settling)
-    return around === undefined ? settled : around(settled)
+    return around === undefined ? settled : around(settled, limit)
   }, options)
+}
+
+/** The same for work under a time limit. */
+export const launchTimed = <A extends B, B = A>(
+  work: Options.Work<A>,
+  limit: Duration.Input,
+  options: (Options.WorkOptions & { readonly onLate?: Options.OnLate<A> | undefined }) | undefined,
+  around: Light.Around<B>
+): Promise<B> => {
+  try {
+    const millis = Duration.toMillis(durationOf("time limit", limit))
+    const late = lateOf(options?.onLate) as SettleOptions<B>["late"]
+    return launchWork<B>(work, { name: options?.name, late }, options, around, millis)
+  } catch (error) {
+    return rejected(error)
+  }
 }
 
 /** A receiver of late results as the effect that the mechanism wants. */

@@ -11,7 +11,10 @@
  */
 import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import type { Owner } from "@curfew/scope"
+import * as Child from "@curfew/scope/Child"
+import * as Instant from "@curfew/scope/Instant"
 import * as TaskScope from "@curfew/scope/TaskScope"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -125,25 +128,57 @@ export const enter = <A>(run: Run<A>): Effect.Effect<A, unknown> =>
 export interface Light<A> extends Start {
   readonly work: (signal: AbortSignal) => A | PromiseLike<A>
   readonly settling: SettleOptions<A> | undefined
-  /** What is done with the work. Where nothing is cancelled, it ends as the work does. */
-  readonly around?: ((settled: Effect.Effect<A, unknown>) => Effect.Effect<A, unknown, Owner>) | undefined
+  /**
+   * What is done with the work, with so many milliseconds left of its limit. Where nothing is cancelled, and the limit does
+   * not pass, it ends as the work does.
+   */
+  readonly around?: Around<A> | undefined
+  /** Milliseconds after which `around` must have been asked. Default: never. */
+  readonly limit?: number | undefined
 }
+
+export type Around<A> = (settled: Effect.Effect<A, unknown>, left: number) => Effect.Effect<A, unknown, Owner>
+
+// The fiber is made before the limit has passed, and waits for the rest of it: a limit that has passed starts nothing.
+const ahead = 1
 
 /** Starts the work in a place of the task scope; `undefined` where it takes a fiber. */
 export const lightly = <A>(light: Light<A>): Promise<A> | undefined => {
+  if (light.limit !== undefined && light.limit <= ahead) return undefined
   const seat = seatOf(light)
   return seat && new Running(seat, light).promise
 }
 
 class Running<A> extends Seated<A> {
   readonly #run: Run<A>
-  readonly #around: Light<A>["around"]
+  readonly #around: Around<A> | undefined
+  /** Monotonic milliseconds at which its limit passes. */
+  readonly #until: number
+  #disarm: (() => void) | undefined
 
   constructor(seat: TaskScope.Place, light: Light<A>) {
     super(seat, light)
+    const { limit = Number.POSITIVE_INFINITY } = light
     this.#around = light.around
     this.#run = new Run(light.work, light.settling, this)
-    this.#run.begin((result) => this.end(exitOf(result)))
+    this.#until = limit === Number.POSITIVE_INFINITY ? limit : this.#limitTo(limit)
+    this.#run.begin((result) => {
+      this.#disarm?.()
+      this.end(exitOf(result))
+    })
+  }
+
+  #limitTo(limit: number): number {
+    const { context } = this
+    const clock = Context.get(context, Clock.Clock)
+    const until = Instant.nowOf(clock) + limit
+    this.#disarm = Child.armUnsafe(context, clock, limit - ahead, this.fill)
+    return until
+  }
+
+  #left(): number {
+    if (this.#until === Number.POSITIVE_INFINITY) return this.#until
+    return Math.max(ahead, this.#until - Instant.nowOf(Context.get(this.context, Clock.Clock)))
   }
 
   protected get runs(): ReadonlyArray<AnyRun> {
@@ -151,7 +186,8 @@ class Running<A> extends Seated<A> {
   }
 
   protected work(): Effect.Effect<A, unknown, Owner> {
+    this.#disarm?.()
     const settled = enter(this.#run)
-    return this.#around === undefined ? settled : this.#around(settled)
+    return this.#around === undefined ? settled : this.#around(settled, this.#left())
   }
 }
