@@ -66,14 +66,21 @@ let sliceStart = 0n
  * @stability unstable
  * @since 0.1.0
  */
-export const checkpoint: Effect.Effect<void> = /* @__PURE__ */ Effect.withFiber((fiber) => {
-  const clock = fiber.getRef(Clock.Clock)
-  const slice = fiber.getRef(TimeSlice)
-  const used = Number(clock.monotonicTimeNanosUnsafe() - sliceStart) / 1e6
+export const checkpoint: Effect.Effect<void> = /* @__PURE__ */ Effect.withFiber((fiber) =>
+  hasTimeUnsafe(fiber.context) ? Effect.void : breathe
+)
+
+/**
+ * Whether the time slice of the thread is not used up: then a checkpoint in this context would go on at once.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const hasTimeUnsafe = (context: Context.Context<never>): boolean => {
+  const used = Number(Context.get(context, Clock.Clock).monotonicTimeNanosUnsafe() - sliceStart) / 1e6
   // A negative use is another clock's: start anew, as after a used-up slice.
-  if (used >= 0 && used < slice) return Effect.void
-  return breathe
-})
+  return used >= 0 && used < Context.get(context, TimeSlice)
+}
 
 const breathe: Effect.Effect<void> = /* @__PURE__ */ Effect.andThen(
   /* @__PURE__ */ Effect.flatMap(TimeSlice, (slice) =>

@@ -1,10 +1,11 @@
 import * as Guard from "@curfew/guard"
+import { hasTimeUnsafe } from "@curfew/guard/checkpoint"
 import * as Child from "@curfew/scope/Child"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { rejected, resolved, toPromise } from "./internal/bridge.ts"
 import { cancelledBy, interrupted } from "./internal/launch.ts"
-import { placeOf } from "./internal/place.ts"
+import { contextOf } from "./internal/place.ts"
 
 /**
  * A point in a long computation at which it can be cancelled.
@@ -41,7 +42,8 @@ import { placeOf } from "./internal/place.ts"
  */
 export const checkpoint = (signal?: AbortSignal): Promise<void> => {
   if (signal?.aborted === true) return rejected(cancelledBy(signal))
-  const context = placeOf(signal)?.context ?? Context.empty()
+  const context = contextOf(signal) ?? Context.empty()
+  if (hasTimeUnsafe(context)) return resolved
   const breathing = Child.startUnsafe(context, Guard.checkpoint)
   if (breathing.pollUnsafe()?._tag === "Success") return resolved
   return toPromise(

@@ -1,8 +1,8 @@
 import * as Shield from "@curfew/shield"
 import type * as Duration from "effect/Duration"
+import { rejected } from "./internal/bridge.ts"
 import { durationOf } from "./internal/durations.ts"
-import { lateExitOf, lateOf, launch } from "./internal/launch.ts"
-import { settle } from "./internal/settle.ts"
+import { lateExitOf, lateOf, launchWork } from "./internal/launch.ts"
 import type { OnLate, Work, WorkOptions } from "./Options.ts"
 
 /**
@@ -48,22 +48,24 @@ export const delayCancellation = <A>(
     readonly grace?: Duration.Input | undefined
     readonly onLate?: OnLate<A> | undefined
   }
-): Promise<A> =>
-  launch(() => {
-    const { grace, name, onLate } = options ?? {}
-    let told = false
-    const once =
-      onLate === undefined
-        ? undefined
-        : (result: PromiseSettledResult<A>): unknown => {
-            // Work that outlives its grace is told by its promise, and its shield's end says nothing new.
-            if (told) return undefined
-            told = true
-            return onLate(result)
-          }
-    return Shield.delayCancellation(settle(work, { name, late: once && lateOf(once) }), {
-      name,
-      grace: grace === undefined ? undefined : durationOf("grace", grace),
-      onLate: lateExitOf(once)
-    })
-  }, options)
+): Promise<A> => {
+  const { grace, name, onLate } = options ?? {}
+  let told = false
+  const once =
+    onLate === undefined
+      ? undefined
+      : (result: PromiseSettledResult<A>): unknown => {
+          // Work that outlives its grace is told by its promise, and its shield's end says nothing new.
+          if (told) return undefined
+          told = true
+          return onLate(result)
+        }
+  try {
+    const limit = grace === undefined ? undefined : durationOf("grace", grace)
+    return launchWork(work, { name, late: once && lateOf(once) }, options, (settled) =>
+      Shield.delayCancellation(settled, { name, grace: limit, onLate: lateExitOf(once) })
+    )
+  } catch (error) {
+    return rejected(error)
+  }
+}

@@ -1,8 +1,6 @@
 import * as Scope from "@curfew/scope"
 import type * as Duration from "effect/Duration"
-import { durationOf } from "./internal/durations.ts"
-import { lateOf, launch } from "./internal/launch.ts"
-import { settle } from "./internal/settle.ts"
+import { launchTimed } from "./internal/launch.ts"
 import type { OnLate, Work, WorkOptions } from "./Options.ts"
 
 /**
@@ -40,12 +38,6 @@ export const failAfter = <A>(
   duration: Duration.Input,
   options?: WorkOptions & { readonly onLate?: OnLate<A> | undefined }
 ): Promise<A> =>
-  launch(
-    () =>
-      Scope.failAfter(
-        settle(work, { name: options?.name, late: lateOf(options?.onLate) }),
-        durationOf("time limit", duration),
-        { name: options?.name }
-      ),
-    options
+  launchTimed(work, duration, options, (settled, left) =>
+    Scope.failAfter(settled, left, { name: options?.name })
   )

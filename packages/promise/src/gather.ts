@@ -1,7 +1,6 @@
-import * as Gather from "@curfew/gather"
-import type * as Effect from "effect/Effect"
-import { launch } from "./internal/launch.ts"
-import { settle } from "./internal/settle.ts"
+import { rejected } from "./internal/bridge.ts"
+import { gatherAll, gatherLightly, partsOf, settleItem } from "./internal/gathering.ts"
+import { launch, launchLightly } from "./internal/launch.ts"
 import type { WorkOptions } from "./Options.ts"
 
 /**
@@ -90,29 +89,15 @@ export const gather = <const G extends Gatherable | { readonly [K in keyof G]: G
     /** What an error does to the items that still run. Default: `cancel`. */
     readonly onFailure?: "cancel" | "letFinish" | undefined
   }
-): Promise<Gathered<G>> =>
-  launch(
-    () =>
-      Gather.gather(effectsOf(items as Gatherable) as ReadonlyArray<Effect.Effect<unknown, unknown>>, {
-        concurrency: options?.concurrency,
-        onFailure: options?.onFailure
-      }) as Effect.Effect<Gathered<G>, unknown, never>,
-    options
-  )
-
-const effectsOf = (items: Gatherable): unknown =>
-  Symbol.iterator in items
-    ? Array.from(items, effectOf)
-    : Object.fromEntries(Object.entries(items).map(([key, item]) => [key, effectOf(item, key)]))
-
-const effectOf = (
-  item: GatherItem,
-  place: number | string
-): Effect.Effect<unknown, unknown> | null | undefined => {
-  if (item === null || item === undefined) return item
-  if (typeof item === "function")
-    return settle(item, { name: item.name || `gather[${place}]`, failsLate: true })
-  throw new TypeError(
-    `The item at ${JSON.stringify(place)} is not a function; give gather functions that take a signal.`
-  )
+): Promise<Gathered<G>> => {
+  try {
+    const parts = partsOf(items as Gatherable)
+    return (launchLightly(options, (start) => gatherLightly(start, parts, options ?? {})) ??
+      launch(
+        () => gatherAll(parts, options ?? {}, (item, i) => settleItem(parts, item, i)),
+        options
+      )) as Promise<Gathered<G>>
+  } catch (error) {
+    return rejected(error)
+  }
 }

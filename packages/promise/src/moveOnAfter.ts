@@ -2,9 +2,7 @@ import * as Scope from "@curfew/scope"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { durationOf } from "./internal/durations.ts"
-import { lateOf, launch } from "./internal/launch.ts"
-import { settle } from "./internal/settle.ts"
+import { launchTimed } from "./internal/launch.ts"
 import type { OnLate, Work, WorkOptions } from "./Options.ts"
 
 /**
@@ -37,15 +35,6 @@ export const moveOnAfter = <A>(
   duration: Duration.Input,
   options?: WorkOptions & { readonly onLate?: OnLate<A> | undefined }
 ): Promise<A | undefined> =>
-  launch(
-    () =>
-      Effect.map(
-        Scope.moveOnAfter(
-          settle(work, { name: options?.name, late: lateOf(options?.onLate) }),
-          durationOf("time limit", duration),
-          { name: options?.name }
-        ),
-        Option.getOrUndefined
-      ),
-    options
+  launchTimed<A, A | undefined>(work, duration, options, (settled, left) =>
+    Effect.map(Scope.moveOnAfter(settled, left, { name: options?.name }), Option.getOrUndefined)
   )

@@ -1,7 +1,7 @@
 import * as Guard from "@curfew/guard"
 import type { CancelReason } from "@curfew/reason"
 import * as Effect from "effect/Effect"
-import { launch } from "./internal/launch.ts"
+import { launchWork } from "./internal/launch.ts"
 import { settle } from "./internal/settle.ts"
 import type { Work, WorkOptions } from "./Options.ts"
 
@@ -42,10 +42,6 @@ export const onCancel = <A>(
   cleanup: (reason: CancelReason) => unknown,
   options?: WorkOptions
 ): Promise<A> =>
-  launch(
-    () =>
-      Guard.onCancel(settle(work, { name: options?.name }), (reason) =>
-        Effect.orDie(settle(() => cleanup(reason), { name: options?.name }))
-      ),
-    options
+  launchWork(work, { name: options?.name }, options, (settled) =>
+    Guard.onCancel(settled, (reason) => Effect.orDie(settle(() => cleanup(reason), { name: options?.name })))
   )

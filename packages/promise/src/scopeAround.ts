@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import type { CancelScope, CancelScopeOptions } from "./cancelScope.ts"
 import { rejected } from "./internal/bridge.ts"
-import { rememberUnsafe } from "./internal/place.ts"
+import { placeOfFiber, remember } from "./internal/place.ts"
 import { ScopeState } from "./internal/scopeState.ts"
 import { settleRunning } from "./internal/settle.ts"
 
@@ -29,7 +29,7 @@ export const scopeAround = <A>(
 ): Effect.Effect<A, unknown> =>
   Effect.withFiber((fiber) => {
     const { signal } = new AbortController()
-    rememberUnsafe(signal, fiber)
+    remember(signal, placeOfFiber(fiber))
     const scope = new ScopeState({ ...options, signal })
     opened(scope)
     return settleRunning(around(scope, running), { name: options?.name })

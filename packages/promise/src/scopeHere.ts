@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import type { CancelScope, CancelScopeOptions } from "./cancelScope.ts"
-import { rememberUnsafe } from "./internal/place.ts"
+import { placeOfFiber, remember } from "./internal/place.ts"
 import { ScopeState } from "./internal/scopeState.ts"
 
 /**
@@ -19,6 +19,6 @@ export const scopeHere = (
 ): Effect.Effect<CancelScope> =>
   Effect.withFiberSucceed((fiber) => {
     const { signal } = new AbortController()
-    rememberUnsafe(signal, fiber)
+    remember(signal, placeOfFiber(fiber))
     return new ScopeState({ ...options, signal })
   })

@@ -1,5 +1,4 @@
-import { lateOf, launch } from "./internal/launch.ts"
-import { settle } from "./internal/settle.ts"
+import { lateOf, launchWork } from "./internal/launch.ts"
 import type { OnLate, Work, WorkOptions } from "./Options.ts"
 
 /**
@@ -39,4 +38,4 @@ import type { OnLate, Work, WorkOptions } from "./Options.ts"
 export const settled = <A>(
   work: Work<A>,
   options?: WorkOptions & { readonly onLate?: OnLate<A> | undefined }
-): Promise<A> => launch(() => settle(work, { name: options?.name, late: lateOf(options?.onLate) }), options)
+): Promise<A> => launchWork(work, { name: options?.name, late: lateOf(options?.onLate) }, options)

@@ -1,5 +1,6 @@
 import type { CancelReason } from "@curfew/reason"
 import * as Single from "@curfew/singleflight"
+import { retainedUnsafe } from "@curfew/singleflight/Retained"
 import type * as Duration from "effect/Duration"
 import type * as Exit from "effect/Exit"
 import { durationOf } from "./internal/durations.ts"
@@ -8,7 +9,7 @@ import { launch, reasonOf, startOf } from "./internal/launch.ts"
 import { contextAt } from "./internal/place.ts"
 import { runNow } from "./internal/runNow.ts"
 import { settle } from "./internal/settle.ts"
-import { plainOf, requestedShared } from "./internal/sharing.ts"
+import { plainOf, requestedShared, retainedFor } from "./internal/sharing.ts"
 import type { WorkOptions } from "./Options.ts"
 import type { SharedOptions } from "./shared.ts"
 
@@ -96,7 +97,9 @@ export const sharedMap = <K, A>(
     )
   )
   return {
-    get: (key, asking) => launch(() => made.get(key), { ...asking, owner: options?.owner }),
+    get: (key, asking) =>
+      retainedFor(() => retainedUnsafe(made, key), asking) ??
+      launch(() => made.get(key), { ...asking, owner: options?.owner }),
     invalidate: (key) => runNow(context, made.invalidate(key)),
     invalidateAll: () => runNow(context, made.invalidateAll),
     cancel: (key, reason) => runNow(context, made.cancel(key, reasonOf(reason, requestedShared))),

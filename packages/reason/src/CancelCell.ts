@@ -1,21 +1,20 @@
-import type * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import * as Fn from "effect/Function"
 import type { CancelReason } from "./CancelReason.ts"
 import { uptime } from "./internal/age.ts"
+import { Cell, type CellKind, childrenOf, type Listener, liveOf, nothing } from "./internal/cell.ts"
 import * as delivery from "./internal/delivery.ts"
+import { inline } from "./internal/inline.ts"
+import { CurrentCell, Interruption } from "./internal/keys.ts"
+import { isMaskedUnsafe } from "./internal/peek.ts"
 import { type Attempt, takeTurn } from "./internal/turn.ts"
 import { witness } from "./internal/witness.ts"
 
-/**
- * What a cell stands for in the live program.
- *
- * @stability internal
- * @since 0.1.0
- */
-export type CellKind = "scope" | "tasks" | "task" | "call" | "shield" | "owner" | "shared" | "cleanup"
+export { Cell, type CellKind, childrenOf, liveOf, rootsUnsafe } from "./internal/cell.ts"
+export { fieldsOf } from "./internal/fields.ts"
+export { CurrentCell, Interruption } from "./internal/keys.ts"
+export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./internal/peek.ts"
 
 /**
  * A node of the cancellation tree, for those who write primitives of their own on top of Curfew's. Programs use
@@ -40,189 +39,28 @@ export type CellKind = "scope" | "tasks" | "task" | "call" | "shield" | "owner" 
  * @stability internal
  * @since 0.1.0
  */
-export class CancelCell {
-  readonly kind: CellKind
-  readonly name: string | undefined
-  #parent: CancelCell | undefined
-  #outer: CancelCell | undefined
-  // What hangs below one cell is a ring of cells: a set would cost more than they do.
-  #first: CancelCell | undefined = undefined
-  #next: CancelCell = this
-  #previous: CancelCell = this
-  /** Set once what the cell stands for has ended. */
-  ended = false
-  readonly #bornAt: number
-  /** When a cancel reached it. */
-  #signalledAt: number | undefined = undefined
-  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
-  draining = false
-  /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
-  daemon = false
-  /** Set when the work was left behind after its clean-up budget. */
-  stuck = false
-  /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
-  reason: CancelReason | undefined
-  /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
-  own = false
-  /** The fiber that a cancel of this cell interrupts. */
-  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+export class CancelCell extends Cell {
   /**
    * Set by a time limit that keeps late results: called in place of the interrupt while the fiber is masked, and
    * from then on responsible for interrupting it.
    */
   holdBack: ((annotations: Context.Context<never>) => void) | undefined = undefined
-  // Not `Infinity`: that would be an object of its own in each cell.
-  #deadline: number | undefined = undefined
+  /** Set by work that runs without a fiber: called before a cancel reaches it, to make the one that is interrupted. */
+  wake: (() => void) | undefined = undefined
   // Few cells have a listener, and of those most have one.
   #listeners: Listener | Set<Listener> | undefined = undefined
 
-  constructor(
-    kind: CellKind,
-    options: {
-      readonly name?: string | undefined
-      readonly parent?: CancelCell | undefined
-      readonly outer?: CancelCell | undefined
-      /** For what has been there for so many milliseconds and is shown only now. */
-      readonly age?: number | undefined
-    }
-  ) {
-    const { age, parent } = options
-    this.#bornAt = age === undefined ? uptime() : uptime() - age
-    if (age !== undefined && parent !== undefined) this.#signalledAt = parent.#signalledAt
-    this.kind = kind
-    this.name = options.name
-    this.#outer = options.outer
-    this.#parent = parent
-    this.reason = parent?.reason
-    this.#enter()
-  }
-
-  /** The cells without a parent: owners, scopes that nobody surrounds, and what hangs beside a mask or a shield. */
-  static get roots(): ReadonlySet<CancelCell> {
-    return new Set(CancelCell.#ring(firstRoot))
-  }
-
-  /** What hangs directly below, at this moment. */
-  get children(): ReadonlyArray<CancelCell> {
-    return CancelCell.#ring(this.#first)
-  }
-
-  static #ring(first: CancelCell | undefined): Array<CancelCell> {
-    const cells: Array<CancelCell> = []
-    for (let cell = first; cell !== undefined; ) {
-      cells.push(cell)
-      cell = cell.#next === first ? undefined : cell.#next
-    }
-    return cells
-  }
-
-  /** Who may be asked through a barrier. */
-  get outer(): CancelCell | undefined {
-    return this.#outer
-  }
-
-  /** Where cancellation comes down from. */
-  get parent(): CancelCell | undefined {
-    return this.#parent
-  }
-
-  /** Monotonic milliseconds at which the cell cancels itself; `Infinity` without a deadline. */
-  get deadline(): number {
-    return this.#deadline ?? Number.POSITIVE_INFINITY
-  }
-
-  set deadline(at: number) {
-    this.#deadline = at
-  }
-
-  /** Enters the ring of the parent, or of the roots, as the last one. */
-  #enter(): void {
-    const parent = this.#parent
-    const first = parent === undefined ? firstRoot : parent.#first
-    if (first === undefined) {
-      this.#lead(this)
-      return
-    }
-    const last = first.#previous
-    this.#next = first
-    this.#previous = last
-    last.#next = this
-    first.#previous = this
-  }
-
-  #lead(first: CancelCell | undefined): void {
-    if (this.#parent === undefined) firstRoot = first
-    else this.#parent.#first = first
-  }
-
-  /** Leaves the ring. Who stands in none is alone in its own, and nobody's first. */
-  #leave(): void {
-    const parent = this.#parent
-    const next = this.#next
-    if ((parent === undefined ? firstRoot : parent.#first) === this)
-      this.#lead(next === this ? undefined : next)
-    next.#previous = this.#previous
-    this.#previous.#next = next
-    this.#next = this
-    this.#previous = this
-  }
-
   /** Hands the cell, with everything below it, over to another parent that is not cancelled. */
-  moveTo(parent: CancelCell): void {
-    this.#leave()
-    this.#parent = parent
+  moveTo(parent: Cell): void {
+    this.leave()
+    this.parent = parent
     if (this.reason === undefined) this.reason = parent.reason
-    this.#enter()
-  }
-
-  /** Takes the cell out of the tree. To be called once, when the work it stands for has ended. */
-  unlink(): void {
-    if (this.ended) return
-    this.ended = true
-    this.#leave()
-    const { fiber } = this
-    if (fiber !== undefined && (this.#signalledAt !== undefined || this.kind === "cleanup"))
-      witness.current?.ended(this.kind, this.cleaningFor as number, fiber)
-    this.fiber = undefined
-    if (this.#first === undefined) return
-    // What outlives it, in a wider `Scope` for instance, hangs from now on where this cell hung.
-    for (const child of this.children) {
-      child.#leave()
-      child.#parent = this.#parent
-      if (child.#outer === undefined) child.#outer = this.#outer
-      child.#enter()
-    }
-  }
-
-  /** Marks work that was left behind: it stands by itself from now on, until it is unlinked. */
-  abandon(): void {
-    this.#leave()
-    this.#parent = undefined
-    this.stuck = true
-    this.#enter()
-  }
-
-  /** Milliseconds since the cell was made. */
-  get age(): number {
-    return uptime() - this.#bornAt
-  }
-
-  /** Milliseconds since a cancel reached it, or since it began when it is clean-up; `undefined` while it works. */
-  get cleaningFor(): number | undefined {
-    if (this.kind === "cleanup") return this.age
-    return this.#signalledAt === undefined ? undefined : uptime() - this.#signalledAt
-  }
-
-  /** This cell, or the nearest above it, that has not ended: work may outlive the scope that it was started in. */
-  get live(): CancelCell | undefined {
-    let cell: CancelCell | undefined = this
-    while (cell?.ended === true) cell = cell.#parent
-    return cell
+    this.enter()
   }
 
   /** How many cells hang directly below this one. */
   get size(): number {
-    return this.children.length
+    return childrenOf(this).length
   }
 
   /** How many callbacks wait for this cell's cancel. */
@@ -235,8 +73,8 @@ export class CancelCell {
    * Calls back once, in the turn of the cancel, after all interrupts are pending. A cell that is cancelled already
    * never calls back: look at `reason` first. Returns the removal.
    */
-  listen(listener: Listener): () => void {
-    if (this.reason !== undefined) return Fn.constVoid
+  override listen(listener: Listener): () => void {
+    if (this.reason !== undefined) return nothing
     const listeners = this.#listeners
     if (listeners === undefined) this.#listeners = listener
     else if (listeners instanceof Set) listeners.add(listener)
@@ -250,6 +88,7 @@ export class CancelCell {
   /** Cancels this cell and everything below it. True iff this call was the first to. */
   cancel(reason: CancelReason): boolean {
     if (this.reason !== undefined) return false
+    this.wake?.()
     this.own = true
     this.#spread(reason)
     return true
@@ -263,20 +102,22 @@ export class CancelCell {
   #spread(reason: CancelReason): void {
     this.reason = reason
     // Nobody to tell, as in a task scope at its end.
-    if (this.fiber === undefined && this.#first === undefined && this.#listeners === undefined) {
-      this.#signalledAt = uptime()
+    if (this.fiber === undefined && this.first === undefined && this.#listeners === undefined) {
+      this.signalledAt = uptime()
       return
     }
     const reached: Array<CancelCell> = [this]
     for (let i = 0; i < reached.length; i++) {
-      const first = (reached[i] as CancelCell).#first
-      for (let child = first; child !== undefined; ) {
+      const first = (reached[i] as CancelCell).first
+      // What hangs below a cell can be cancelled: clean-up, which cannot, hangs below nothing.
+      for (let child = first as CancelCell | undefined; child !== undefined; ) {
         // A child that was cancelled earlier keeps its reason, and so does everything below it.
         if (child.reason === undefined) {
+          child.wake?.()
           child.reason = reason
           reached.push(child)
         }
-        child = child.#next === first ? undefined : child.#next
+        child = child.next === first ? undefined : (child.next as CancelCell)
       }
     }
     const notice = delivery.noticeOf(reason, Interruption)
@@ -284,7 +125,7 @@ export class CancelCell {
     for (let i = 0; i < reached.length; i++) {
       const { fiber, holdBack } = reached[i] as CancelCell
       if (fiber === undefined) continue
-      if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(notice.annotations)
+      if (holdBack !== undefined && isMaskedUnsafe(fiber)) holdBack(notice.annotations)
       else if (delivery.pend(fiber, notice)) pending.push(fiber)
     }
     takeTurn((attempt) => {
@@ -299,7 +140,7 @@ export class CancelCell {
     const seen = witness.current?.cancel(reason, this)
     for (let i = 0; i < reached.length; i++) {
       const cell = reached[i] as CancelCell
-      cell.#signalledAt = now
+      cell.signalledAt = now
       if (seen !== undefined && cell.fiber !== undefined) attempt(seen, cell.kind, cell.fiber)
     }
     for (let i = 0; i < reached.length; i++) {
@@ -312,60 +153,7 @@ export class CancelCell {
       cell.#listeners = undefined
     }
   }
-
-  /** The earliest deadline between here and the nearest shield, mask or owner, in monotonic milliseconds. */
-  effectiveDeadline(): number {
-    let earliest = this.deadline
-    for (let cell = this.parent; cell !== undefined; cell = cell.parent) {
-      if (cell.deadline < earliest) earliest = cell.deadline
-    }
-    return earliest
-  }
 }
-
-type Listener = (reason: CancelReason) => void
-
-let firstRoot: CancelCell | undefined
-
-/**
- * The cell that the running fiber belongs to, if any. Forked fibers, items of a concurrent `all`, sides of a race
- * and bodies of a time-out inherit it with the context.
- *
- * @stability internal
- * @since 0.1.0
- */
-export const CurrentCell: Context.Reference<CancelCell | undefined> = /* @__PURE__ */ Context.Reference(
-  "@curfew/reason/CurrentCell",
-  { defaultValue: (): CancelCell | undefined => undefined }
-)
-
-/**
- * The annotation under which an interrupt that Curfew sends carries its reason.
- *
- * @see fromCause to read it.
- * @stability internal
- * @since 0.1.0
- */
-export class Interruption extends /* @__PURE__ */ Context.Service<Interruption, CancelReason>()(
-  "@curfew/reason/Interruption"
-) {}
-
-/**
- * Tells whether the fiber is inside an uninterruptible region at this moment: a mask or a finalizer.
- *
- * @stability internal
- * @since 0.1.0
- */
-export const isMaskedUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => delivery.isMasked(fiber)
-
-/**
- * The interrupts that were aimed at the fiber so far, or `undefined`.
- *
- * @stability internal
- * @since 0.1.0
- */
-export const interruptsOfUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): Cause.Cause<never> | undefined =>
-  delivery.interruptsOf(fiber)
 
 /**
  * Work that calls back when it begins: within its first operation, so that no interrupt falls between the two.
@@ -379,7 +167,7 @@ export const tellingBegin = <A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => {
     begun()
-    return delivery.inline(fiber, work)
+    return inline(fiber, work)
   })
 
 /**
@@ -392,7 +180,7 @@ export const tellingBegin = <A, E, R>(
 export const inlineUnsafe = <A, E, R>(
   fiber: Fiber.Fiber<unknown, unknown>,
   effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => delivery.inline(fiber, effect)
+): Effect.Effect<A, E, R> => inline(fiber, effect)
 
 /**
  * Starts an effect at once in a fiber that the cell knows before its first operation, and tells `body` how it ended. In a
@@ -443,9 +231,9 @@ export type Body<A = never, E = never> = delivery.Body<A, E>
  * @since 0.1.0
  */
 export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
-  if (delivery.isMasked(fiber)) return true
-  const owner = fiber.getRef(CurrentCell)?.live?.fiber
-  return owner !== undefined && owner !== fiber && delivery.isMasked(owner)
+  if (isMaskedUnsafe(fiber)) return true
+  const owner = liveOf(fiber.getRef(CurrentCell))?.fiber
+  return owner !== undefined && owner !== fiber && isMaskedUnsafe(owner)
 }
 
 /**
@@ -457,7 +245,7 @@ export const startsApartUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean
 export const cancelledAboveUnsafe = (
   fiber: Fiber.Fiber<unknown, unknown>,
   apart: boolean = startsApartUnsafe(fiber)
-): CancelReason | undefined => (apart ? undefined : fiber.getRef(CurrentCell)?.live?.reason)
+): CancelReason | undefined => (apart ? undefined : liveOf(fiber.getRef(CurrentCell))?.reason)
 
 /**
  * A cell for work that the fiber starts now: below the fiber's own cell, or only beside it when the fiber is
@@ -474,7 +262,7 @@ export const forkCellUnsafe = <Cell extends CancelCell = CancelCell>(
   Cell: new (...made: ConstructorParameters<typeof CancelCell>) => Cell = CancelCell as never
 ): Cell => {
   const nearest = fiber.getRef(CurrentCell)
-  const current = nearest?.live
+  const current = liveOf(nearest)
   if (current === undefined) return new Cell(kind, { name, outer: nearest })
   return masked ? new Cell(kind, { name, outer: current }) : new Cell(kind, { name, parent: current })
 }

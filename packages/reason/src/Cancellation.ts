@@ -3,17 +3,17 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { CurrentCell, Interruption, inlineUnsafe, interruptsOfUnsafe } from "./CancelCell.ts"
 import type { CancelReason } from "./CancelReason.ts"
-import { fromCause } from "./fromCause.ts"
+import { inline } from "./internal/inline.ts"
+import { CurrentCell, Interruption, reasonIn } from "./internal/keys.ts"
+import { interruptsOfUnsafe } from "./internal/peek.ts"
 import { pendingInterrupt, withPending } from "./internal/probe.ts"
-import { unknown, unknownReason } from "./internal/unknown.ts"
+import { unknown } from "./internal/unknown.ts"
 import { listenOuter, outerReasonOf } from "./Outer.ts"
 
 const none: Effect.Effect<Option.Option<CancelReason>> = /* @__PURE__ */ Effect.succeed(Option.none())
 
-const reasonOf = (cause: Cause.Cause<unknown>): CancelReason =>
-  Option.getOrElse(fromCause(cause), unknownReason)
+const reasonOf = (cause: Cause.Cause<unknown>): CancelReason => reasonIn(cause) ?? unknown
 
 /**
  * The reason why the running work is being cancelled, or `None` when it is not.
@@ -74,7 +74,7 @@ export const outerReason: Effect.Effect<Option.Option<CancelReason>> = /* @__PUR
   (fiber) => {
     const cell = fiber.getRef(CurrentCell)
     const reason = cell && outerReasonOf(cell)
-    return reason === undefined ? inlineUnsafe(fiber, currentReason) : Effect.succeed(Option.some(reason))
+    return reason === undefined ? inline(fiber, currentReason) : Effect.succeed(Option.some(reason))
   }
 )
 

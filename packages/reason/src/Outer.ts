@@ -4,12 +4,13 @@
  * @stability internal
  * @since 0.1.0
  */
-import type { CancelCell } from "./CancelCell.ts"
+
 import type { CancelReason } from "./CancelReason.ts"
+import type { Cell } from "./internal/cell.ts"
 
 /** The cells from this one upwards, on both roads, the cell itself first. */
-function* upwards(cell: CancelCell): Generator<CancelCell> {
-  const above: Array<CancelCell> = [cell]
+function* upwards(cell: Cell): Generator<Cell> {
+  const above: Array<Cell> = [cell]
   for (let next = above.pop(); next !== undefined; next = above.pop()) {
     yield next
     if (next.outer !== undefined) above.push(next.outer)
@@ -23,7 +24,7 @@ function* upwards(cell: CancelCell): Generator<CancelCell> {
  * @stability internal
  * @since 0.1.0
  */
-export const isInside = (cell: CancelCell, other: CancelCell): boolean => {
+export const isInside = (cell: Cell, other: Cell): boolean => {
   for (const above of upwards(cell)) if (above === other) return true
   return false
 }
@@ -34,10 +35,10 @@ export const isInside = (cell: CancelCell, other: CancelCell): boolean => {
  * @stability internal
  * @since 0.1.0
  */
-export const outerReasonOf = (cell: CancelCell): CancelReason | undefined => {
-  let beside: Array<CancelCell> | undefined
-  for (let next: CancelCell | undefined = cell; next !== undefined; ) {
-    const { outer, parent, reason } = next as CancelCell
+export const outerReasonOf = (cell: Cell): CancelReason | undefined => {
+  let beside: Array<Cell> | undefined
+  for (let next: Cell | undefined = cell; next !== undefined; ) {
+    const { outer, parent, reason } = next as Cell
     if (reason !== undefined) return reason
     // Mostly there is one road.
     if (outer !== undefined && parent !== undefined) {
@@ -55,7 +56,7 @@ export const outerReasonOf = (cell: CancelCell): CancelReason | undefined => {
  * @stability internal
  * @since 0.1.0
  */
-export const listenOuter = (cell: CancelCell, listener: (reason: CancelReason) => void): (() => void) => {
+export const listenOuter = (cell: Cell, listener: (reason: CancelReason) => void): (() => void) => {
   const removals: Array<() => void> = []
   const remove = () => {
     for (const forget of removals) forget()
@@ -77,8 +78,22 @@ export const listenOuter = (cell: CancelCell, listener: (reason: CancelReason) =
  * @stability internal
  * @since 0.1.0
  */
-export const cancelledBy = (cell: CancelCell): string | undefined => {
-  let by: CancelCell | undefined = cell
+export const cancelledBy = (cell: Cell): string | undefined => {
+  let by: Cell | undefined = cell
   while (by !== undefined && !by.own) by = by.parent
   return by?.name
+}
+
+/**
+ * The earliest deadline between the cell and the nearest shield, mask or owner above it, in monotonic milliseconds.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const effectiveDeadlineOf = (cell: Cell): number => {
+  let earliest = Number.POSITIVE_INFINITY
+  for (let above: Cell | undefined = cell; above !== undefined; above = above.parent) {
+    if (above.deadline !== undefined && above.deadline < earliest) earliest = above.deadline
+  }
+  return earliest
 }

@@ -1,5 +1,6 @@
 import * as Duration from "effect/Duration"
 import { type CancelReason, describe } from "./CancelReason.ts"
+import { fieldsOf, prefix } from "./internal/fields.ts"
 
 /**
  * Says a {@link CancelReason} as flat attributes, for spans and log lines.
@@ -35,18 +36,15 @@ export const attributes = (
   /** The name of the scope that was cancelled, where it is known. */
   scope?: string | undefined
 ): Record<string, string | number> => {
-  const flat: Record<string, string | number> = {
-    [`${prefix}reason`]: reason._tag,
-    [`${prefix}message`]: describe(reason)
+  const flat = fieldsOf(reason)
+  flat[`${prefix}message`] = describe(reason)
+  // Whoever made it may have put anything there.
+  const { because, lingered } = reason as {
+    readonly because?: CancelReason | null
+    readonly lingered?: unknown
   }
-  for (const [field, value] of Object.entries(reason)) {
-    if (field === "_tag" || field === "message" || value === undefined || value === null) continue
-    if (typeof value === "string" || typeof value === "number") flat[`${prefix}${field}`] = value
-    else if (field === "because") flat[`${prefix}because`] = (value as CancelReason)._tag ?? "Unknown"
-    else if (Duration.isDuration(value)) flat[`${prefix}${field}_ms`] = Duration.toMillis(value)
-  }
+  if (typeof because === "object" && because !== null) flat[`${prefix}because`] = because._tag ?? "Unknown"
+  if (Duration.isDuration(lingered)) flat[`${prefix}lingered_ms`] = Duration.toMillis(lingered)
   if (scope !== undefined) flat[`${prefix}scope`] = scope
   return flat
 }
-
-const prefix = "curfew.cancel."

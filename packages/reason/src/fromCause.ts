@@ -1,7 +1,7 @@
 import * as Cause from "effect/Cause"
 import * as Option from "effect/Option"
-import { Interruption } from "./CancelCell.ts"
 import type { CancelReason } from "./CancelReason.ts"
+import { Interruption, reasonIn } from "./internal/keys.ts"
 
 /**
  * Reads the reason that an interrupt in this cause carries, the first one if there are several.
@@ -21,14 +21,8 @@ import type { CancelReason } from "./CancelReason.ts"
  * @stability unstable
  * @since 0.1.0
  */
-export const fromCause = (cause: Cause.Cause<unknown>): Option.Option<CancelReason> => {
-  for (const reason of cause.reasons) {
-    if (reason._tag !== "Interrupt") continue
-    const found = reason.annotations.get(Interruption.key)
-    if (found !== undefined) return Option.some(found as CancelReason)
-  }
-  return Option.none()
-}
+export const fromCause = (cause: Cause.Cause<unknown>): Option.Option<CancelReason> =>
+  Option.fromUndefinedOr(reasonIn(cause))
 
 /**
  * An interrupt that carries a reason, as a cause. For edges that end a fiber themselves.

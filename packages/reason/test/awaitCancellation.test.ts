@@ -151,17 +151,17 @@ describe("awaitCancellation", () => {
     Effect.gen(function* () {
       yield* CancelScope.run(() =>
         Effect.gen(function* () {
-          const cell = yield* CurrentCell
+          const cell = (yield* CurrentCell) as CancelCell
           const protectedScope = Effect.uninterruptible(
             CancelScope.run(() => Effect.asVoid(awaitCancellation))
           )
           const fiber = yield* started(Effect.asVoid(awaitCancellation))
-          expect(cell?.listenerCount).toBe(1)
+          expect(cell.listenerCount).toBe(1)
           yield* Fiber.interrupt(fiber)
-          expect(cell?.listenerCount).toBe(0)
+          expect(cell.listenerCount).toBe(0)
           const inner = yield* started(protectedScope)
-          expect(cell?.listenerCount).toBe(1)
-          cell?.cancel(reason)
+          expect(cell.listenerCount).toBe(1)
+          cell.cancel(reason)
           yield* Effect.void
           return inner
         })
@@ -169,12 +169,12 @@ describe("awaitCancellation", () => {
       const gone = yield* CancelScope.run((scope) =>
         Effect.uninterruptible(
           Effect.gen(function* () {
-            const cell = yield* CurrentCell
+            const cell = (yield* CurrentCell) as CancelCell
             const waiting = yield* started(Effect.uninterruptible(awaitCancellation))
-            expect(cell?.listenerCount).toBe(1)
+            expect(cell.listenerCount).toBe(1)
             yield* scope.cancel(reason)
             yield* Fiber.await(waiting)
-            return cell?.listenerCount
+            return cell.listenerCount
           })
         )
       )

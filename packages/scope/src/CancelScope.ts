@@ -1,5 +1,6 @@
 import { CancelReason, fromAbort } from "@curfew/reason"
 import { forkCellUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { effectiveDeadlineOf } from "@curfew/reason/Outer"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -88,7 +89,7 @@ class CancelScopeImpl implements CancelScope {
 
   get deadline(): Effect.Effect<Option.Option<Instant>> {
     return Effect.sync(() => {
-      const at = this.#state.cell.effectiveDeadline()
+      const at = effectiveDeadlineOf(this.#state.cell)
       return at === Number.POSITIVE_INFINITY ? Option.none() : Option.some(at as Instant)
     })
   }

@@ -1,11 +1,12 @@
-import { attributes, type CancelReason, describe } from "@curfew/reason"
-import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import type { CancelReason } from "@curfew/reason"
+import { type Cell, CurrentCell } from "@curfew/reason/CancelCell"
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import { failureOf } from "./failureOf.ts"
 import { bounding } from "./internal/bounding.ts"
+import { countUnsafe, loggingWhy, named } from "./Stuck.ts"
 
 /**
  * A failure that has no caller to go to: of a supervised task, of a sibling that failed second, of a clean-up, of
@@ -54,10 +55,7 @@ export interface Unhandled {
 export const OnUnhandled: Context.Reference<(unhandled: Unhandled) => Effect.Effect<unknown>> =
   /* @__PURE__ */ Context.Reference("@curfew/scope/OnUnhandled", {
     defaultValue: () => (unhandled: Unhandled) =>
-      Effect.annotateLogs(
-        Effect.logError(sentence(unhandled), unhandled.cause),
-        unhandled.reason === undefined ? {} : attributes(unhandled.reason)
-      )
+      loggingWhy(Effect.logError(sentence(unhandled), unhandled.cause), unhandled.reason)
   })
 
 /**
@@ -76,10 +74,8 @@ export const unhandledTotal: Metric.Counter<number> = /* @__PURE__ */ Metric.cou
 )
 
 const sentence = (unhandled: Unhandled): string => {
-  const what = `${unhandled.origin}${unhandled.name === undefined ? "" : ` "${unhandled.name}"`}`
-  const why =
-    unhandled.reason === undefined ? "" : ` while it was being cancelled: ${describe(unhandled.reason)}`
-  return `Nobody waited for the failure of this ${what}${why}.`
+  const why = unhandled.reason === undefined ? "" : ` while it was being cancelled (${unhandled.reason._tag})`
+  return `Nobody waited for the failure of this ${named(unhandled.origin, unhandled.name)}${why}.`
 }
 
 /**
@@ -99,22 +95,19 @@ export const reportUnhandled = (
   return Effect.withFiber((fiber) => {
     const receive = fiber.getRef(OnUnhandled)
     if (origin !== "cleanup") mark(fiber.getRef(CurrentCell))
-    const labels = { origin, reason: reason?._tag ?? "none" }
-    Metric.withAttributes(unhandledTotal, labels).updateUnsafe(1, fiber.context)
+    countUnsafe(unhandledTotal, { origin }, reason, fiber.context)
     // What goes wrong in the receiver is caught inside the limit: reported, it would come back to the receiver.
     const received = Effect.catchCause(
       Effect.suspend(() => receive({ origin, name, cause: failure, reason })),
       (broken) => Effect.logError("The receiver of unhandled failures failed itself.", broken)
     )
-    return Effect.asVoid(
-      bounding(received, { name: `OnUnhandled for ${origin}${name === undefined ? "" : ` "${name}"`}` })
-    )
+    return Effect.asVoid(bounding(received, { name: `OnUnhandled for ${named(origin, name)}` }))
   })
 }
 
-const untaken = /* @__PURE__ */ new WeakSet<CancelCell>()
+const untaken = /* @__PURE__ */ new WeakSet<Cell>()
 
-const mark = (cell: CancelCell | undefined): void => {
+const mark = (cell: Cell | undefined): void => {
   let work = cell
   // A receiver runs as clean-up of the work whose exit it is given.
   while (work?.kind === "cleanup") work = work.outer
@@ -127,4 +120,4 @@ const mark = (cell: CancelCell | undefined): void => {
  * @stability internal
  * @since 0.1.0
  */
-export const isUnhandledUnsafe = (cell: CancelCell): boolean => untaken.has(cell)
+export const isUnhandledUnsafe = (cell: Cell): boolean => untaken.has(cell)

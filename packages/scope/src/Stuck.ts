@@ -1,4 +1,5 @@
-import { attributes, type CancelReason } from "@curfew/reason"
+import type { CancelReason } from "@curfew/reason"
+import { fieldsOf } from "@curfew/reason/CancelCell"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -83,13 +84,46 @@ export const enterUnsafe = (
   context: Context.Context<never>
 ): (() => void) => {
   const id = ++lastId
-  const labels = { kind: record.kind, reason: record.reason?._tag ?? "none" }
-  Metric.withAttributes(stuckTotal, labels).updateUnsafe(1, context)
+  countUnsafe(stuckTotal, { kind: record.kind }, record.reason, context)
   registry.set(id, { id, ...record })
   return () => {
     registry.delete(id)
   }
 }
+
+/**
+ * Counts one by the attribute `reason`, and others.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const countUnsafe = (
+  total: Metric.Counter<number>,
+  labels: Record<string, string>,
+  reason: CancelReason | undefined,
+  context: Context.Context<never>
+): void =>
+  Metric.withAttributes(total, { ...labels, reason: reason?._tag ?? "none" }).updateUnsafe(1, context)
+
+/**
+ * Says in each line that is logged why the work was being cancelled, if it was.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const loggingWhy = <A, E, R>(
+  lines: Effect.Effect<A, E, R>,
+  reason: CancelReason | undefined
+): Effect.Effect<A, E, R> => (reason === undefined ? lines : Effect.annotateLogs(lines, fieldsOf(reason)))
+
+/**
+ * The kind of a work with its name, for a sentence.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const named = (kind: string, name: string | undefined): string =>
+  name === undefined ? kind : `${kind} "${name}"`
 
 /**
  * Logs a warning about work that was left behind.
@@ -100,11 +134,11 @@ export const enterUnsafe = (
 export const logStuck = (
   record: Pick<StuckRecord, "kind" | "name" | "reason" | "source">
 ): Effect.Effect<void> =>
-  Effect.annotateLogs(
+  loggingWhy(
     Effect.logWarning(
-      `This ${record.kind}${record.name === undefined ? "" : ` "${record.name}"`} overran its clean-up budget and was left behind; make it end once it is cancelled, or give it a longer budget.${
+      `This ${named(record.kind, record.name)} overran its clean-up budget and was left behind; make it end once it is cancelled, or give it a longer budget.${
         record.source === undefined ? "" : ` It was called at ${record.source}.`
       }`
     ),
-    record.reason === undefined ? {} : attributes(record.reason)
+    record.reason
   )

@@ -1,6 +1,7 @@
-import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import { millisOf } from "./Argument.ts"
 import { bounding } from "./internal/bounding.ts"
 import { takePosition } from "./internal/source.ts"
 import { reportUnhandled } from "./OnUnhandled.ts"
@@ -46,8 +47,14 @@ import { reportUnhandled } from "./OnUnhandled.ts"
 export const bounded = <A, E, R>(
   finalizer: Effect.Effect<A, E, R>,
   options?: { readonly within?: Duration.Input | undefined; readonly name?: string | undefined }
-): Effect.Effect<Option.Option<A>, E, R> =>
-  boundedAt(finalizer, { within: options?.within, name: options?.name, source: takePosition(bounded) })
+): Effect.Effect<Option.Option<A>, E, R> => {
+  const at = { name: options?.name, source: takePosition(bounded) }
+  if (options?.within === undefined) return boundedAt(finalizer, at)
+  const millis = millisOf("the budget of bounded", options.within)
+  if (typeof millis === "number") return boundedAt(finalizer, { ...at, budget: Duration.millis(millis) })
+  // Clean-up runs in any case: a budget that means nothing is told after it.
+  return Effect.uninterruptible(Effect.andThen(boundedAt(finalizer, at), Effect.die(millis)))
+}
 
 /**
  * Like {@link bounded}, for mechanisms: `source` is where the program handed the clean-up over. A position inside the
@@ -59,7 +66,7 @@ export const bounded = <A, E, R>(
 export const boundedAt = <A, E, R>(
   finalizer: Effect.Effect<A, E, R>,
   options: {
-    readonly within?: Duration.Input | undefined
+    readonly budget?: Duration.Duration | undefined
     readonly name?: string | undefined
     readonly source?: (() => string | undefined) | undefined
   }

@@ -1,5 +1,5 @@
 import type { CancelReason } from "@curfew/reason"
-import { CancelCell, type CellKind } from "@curfew/reason/CancelCell"
+import { type Cell, type CellKind, childrenOf, rootsUnsafe } from "@curfew/reason/CancelCell"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -106,18 +106,18 @@ interface Draft extends LiveNode {
 }
 
 const snapshot = (now: number): ReadonlyArray<LiveNode> => {
-  const drafts = new Map<CancelCell, Draft>()
-  for (const cell of CancelCell.roots) drafts.set(cell, toNode(cell, now))
+  const drafts = new Map<Cell, Draft>()
+  for (const cell of rootsUnsafe()) drafts.set(cell, toNode(cell, now))
   // A map is walked in the order of insertion, what is added meanwhile included: breadth first, without recursion.
   for (const [cell, draft] of drafts) {
-    for (const child of cell.children) {
+    for (const child of childrenOf(cell)) {
       const node = toNode(child, now)
       drafts.set(child, node)
       draft.children.push(node)
     }
   }
   const roots: Array<LiveNode> = []
-  for (const cell of CancelCell.roots) {
+  for (const cell of rootsUnsafe()) {
     const node = drafts.get(cell) as Draft
     // What a shield or a mask holds apart is shown where it was started; what was left behind stands by itself.
     const beside = cell.stuck || cell.outer === undefined ? undefined : drafts.get(cell.outer)
@@ -127,19 +127,22 @@ const snapshot = (now: number): ReadonlyArray<LiveNode> => {
   return roots
 }
 
-const toNode = (cell: CancelCell, now: number): Draft => ({
+const toNode = (cell: Cell, now: number): Draft => ({
   kind: cell.kind,
   name: cell.name,
   state: stateOf(cell),
   age: Duration.millis(cell.age),
   cleaningUp: cell.cleaningFor === undefined ? undefined : Duration.millis(cell.cleaningFor),
   daemon: cell.daemon,
-  deadline: cell.deadline === Number.POSITIVE_INFINITY ? undefined : Duration.millis(cell.deadline - now),
+  deadline:
+    cell.deadline === undefined || cell.deadline === Number.POSITIVE_INFINITY
+      ? undefined
+      : Duration.millis(cell.deadline - now),
   reason: cell.reason,
   children: []
 })
 
-const stateOf = (cell: CancelCell): LiveState => {
+const stateOf = (cell: Cell): LiveState => {
   if (cell.stuck) return "stuck"
   if (cell.reason !== undefined || cell.kind === "cleanup") return "cleaning up"
   return cell.draining ? "draining" : "running"

@@ -1,5 +1,5 @@
 import { CancelReason, currentReason } from "@curfew/reason"
-import { CurrentCell } from "@curfew/reason/CancelCell"
+import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -220,7 +220,7 @@ describe("L8: a long-lived scope", () => {
             ] as ReadonlyArray<Effect.Effect<unknown, unknown>>)
               yield* Fiber.interrupt(yield* started(around(inside)))
           }
-          return [cell?.size, cell?.listenerCount]
+          return [(cell as CancelCell).size, (cell as CancelCell).listenerCount]
         })
       )
       expect(outcome).toEqual({ _tag: "Done", value: [0, 0], cancelCalled: false })

@@ -1,5 +1,6 @@
 import { CancelReason, currentReason, outerReason } from "@curfew/reason"
-import { CurrentCell } from "@curfew/reason/CancelCell"
+import { type Cell, CurrentCell } from "@curfew/reason/CancelCell"
+import { effectiveDeadlineOf } from "@curfew/reason/Outer"
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -57,7 +58,7 @@ const look: Effect.Effect<Seen> = Effect.gen(function* () {
     logSpans: (yield* References.CurrentLogSpans).length,
     reason: yield* currentReason,
     outer: yield* outerReason,
-    deadline: (yield* CurrentCell)?.effectiveDeadline() ?? Number.POSITIVE_INFINITY
+    deadline: effectiveDeadlineOf((yield* CurrentCell) as Cell)
   }
 })
 

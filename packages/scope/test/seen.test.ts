@@ -331,7 +331,7 @@ describe("log lines", () => {
       yield* program.pipe(Effect.provide(Logger.layer([logger])))
       expect(seen).toEqual([
         [
-          'Nobody waited for the failure of this cleanup "pool" while it was being cancelled: the client has gone (http1: reset).',
+          'Nobody waited for the failure of this cleanup "pool" while it was being cancelled (ClientGone).',
           "ClientGone",
           undefined
         ],

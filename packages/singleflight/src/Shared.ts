@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import { Retention } from "./internal/retention.ts"
 import { makeSettings } from "./internal/settings.ts"
 import { observe, Slot, statisticsOf } from "./internal/slot.ts"
+import { look } from "./Retained.ts"
 import type { SharedCancelled } from "./SharedCancelled.ts"
 import type { SharedOptions, SharedStatistics } from "./SharedOptions.ts"
 
@@ -128,6 +129,7 @@ export const make: {
     return {
       name,
       get: observe(here, here),
+      [look]: () => slot.hit(),
       invalidate: Effect.sync(() => slot.invalidate()),
       cancel: (reason: CancelReason = requested) => Effect.sync(() => slot.cancel(reason)),
       observers: Effect.sync(() => slot.observers),

@@ -11,6 +11,7 @@ import type * as Scope from "effect/Scope"
 import { Retention } from "./internal/retention.ts"
 import { makeSettings, nowOf, type Settings } from "./internal/settings.ts"
 import { observe, Slot, statisticsOf } from "./internal/slot.ts"
+import { look } from "./Retained.ts"
 import type { SharedCancelled } from "./SharedCancelled.ts"
 import type { SharedOptions, SharedStatistics } from "./SharedOptions.ts"
 
@@ -102,6 +103,8 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E> {
       () => this.#find(key),
       () => this.#obtain(key)
     )
+
+  readonly [look] = (key: K): Exit.Exit<A, E | SharedCancelled> | undefined => this.#find(key)?.hit()
 
   readonly invalidate = (key: K): Effect.Effect<void> => Effect.sync(() => this.#find(key)?.invalidate())
 

@@ -9,38 +9,34 @@
  * 4. A cancellation is no failure: a promise that is rejected with a `Cancelled` and that nobody awaits is not an unhandled
  *    rejection of the process.
  */
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { isCancelled } from "../Cancelled.ts"
 import { errorOf } from "./errors.ts"
 
+/** Work, and who hears how its promise settled. */
+export interface Beginning<A> {
+  readonly call: () => A | PromiseLike<A>
+  readonly settled: (result: PromiseSettledResult<A>) => void
+}
+
 /** Calls the work in a microtask and tells how its promise settled. */
-export const begin = <A>(
-  work: () => A | PromiseLike<A>,
-  settled: (result: PromiseSettledResult<A>) => void
-): void => {
-  Promise.resolve().then(() => {
-    running(work).then(
-      (value) => settled({ status: "fulfilled", value }),
-      (reason: unknown) => settled({ status: "rejected", reason })
-    )
-  })
+export const begin = <A>(beginning: Beginning<A>): void => {
+  resolved.then(() => follow(running(beginning), beginning))
 }
 
 /** Tells how a promise settles that is there already. */
-export const follow = <A>(
-  promise: PromiseLike<A>,
-  settled: (result: PromiseSettledResult<A>) => void
-): void => {
+export const follow = <A>(promise: PromiseLike<A>, heard: Pick<Beginning<A>, "settled">): void => {
   promise.then(
-    (value) => settled({ status: "fulfilled", value }),
-    (reason: unknown) => settled({ status: "rejected", reason })
+    (value) => heard.settled({ status: "fulfilled", value }),
+    (reason: unknown) => heard.settled({ status: "rejected", reason })
   )
 }
 
 /** What throws at once is told no earlier than what rejects at once: the order of failures is that of the calls. */
-const running = <A>(work: () => A | PromiseLike<A>): Promise<A> => {
+const running = <A>(work: Beginning<A>): Promise<A> => {
   try {
-    return Promise.resolve(work()) as Promise<A>
+    return Promise.resolve(work.call()) as Promise<A>
   } catch (error) {
     return Promise.reject(error)
   }
@@ -48,20 +44,36 @@ const running = <A>(work: () => A | PromiseLike<A>): Promise<A> => {
 
 /** The end of a fiber as a promise. */
 export const toPromise = <A>(fiber: Fiber.Fiber<A, unknown>): Promise<A> => {
-  let resolve!: (value: A) => void
-  let reject!: (error: unknown) => void
-  const promise = new Promise<A>((onValue, onError) => {
-    resolve = onValue
-    reject = onError
-  })
-  fiber.addObserver((exit) => {
-    if (exit._tag === "Success") return resolve(exit.value)
-    const error = errorOf(exit.cause)
-    if (isCancelled(error)) quiet(promise)
-    reject(error)
-  })
+  const { promise, settle } = pledge<A>()
+  fiber.addObserver(settle)
   return promise
 }
+
+/** A promise that is made before who settles it. */
+export interface Pledge<A> {
+  readonly promise: Promise<A>
+  /** Settles it with the exit of the work. */
+  readonly settle: (exit: Exit.Exit<A, unknown>) => void
+}
+
+export const pledge = <A>(): Pledge<A> => {
+  let settle!: (exit: Exit.Exit<A, unknown>) => void
+  const promise: Promise<A> = new Promise<A>((resolve, reject) => {
+    settle = (exit) =>
+      exit._tag === "Success" ? resolve(exit.value) : reject(quietly(promise, errorOf(exit.cause)))
+  })
+  return { promise, settle }
+}
+
+/** What a promise is about to be rejected with; of a cancellation nobody need hear. */
+const quietly = <A>(promise: Promise<A>, error: unknown): unknown => {
+  if (isCancelled(error)) quiet(promise)
+  return error
+}
+
+/** A promise that has settled with the exit. */
+export const ended = <A>(exit: Exit.Exit<A, unknown>): Promise<A> =>
+  exit._tag === "Success" ? Promise.resolve(exit.value) : rejected(errorOf(exit.cause))
 
 /** For a promise whose rejection has another receiver besides, or needs none: nobody need listen to it. */
 export const quiet = <A>(promise: Promise<A>): Promise<A> => {

@@ -6,9 +6,9 @@
  * 2. Receivers are promise functions like any other work: what they throw is told by the mechanism that called them.
  */
 import { type CancelReason, fromAbort, toCause } from "@curfew/reason"
-import { CleanupBudget, OnUnhandled, type Owner } from "@curfew/scope"
+import { CleanupBudget, OnUnhandled, Owner } from "@curfew/scope"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { Cancelled, isCancelled } from "../Cancelled.ts"
@@ -16,8 +16,10 @@ import type * as Options from "../Options.ts"
 import { rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
 import { errorOf, resultOf } from "./errors.ts"
-import { type Start, startUnsafe } from "./place.ts"
-import { settle } from "./settle.ts"
+import type * as Light from "./light.ts"
+import { lightly } from "./light.ts"
+import { contextAt, isFree, type Start, startUnsafe } from "./place.ts"
+import { checkWork, type SettleOptions, settle } from "./settle.ts"
 
 /** How a named owner is found, without the module that makes its values. */
 export const contextOfOwner = /* @__PURE__ */ new WeakMap<object, Context.Context<never>>()
@@ -35,6 +37,58 @@ export const launch = <A>(
   try {
     const started = startUnsafe(make(), startOf(options))
     return started._tag === "Refused" ? rejected(new Cancelled(started.reason)) : toPromise(started.fiber)
+  } catch (error) {
+    return rejected(error)
+  }
+}
+
+/** Starts without a fiber what nothing but an owner and a signal of others has to do with. */
+export const launchLightly = <A>(
+  options: Options.WorkOptions | undefined,
+  begin: (start: Light.Start) => Promise<A> | undefined
+): Promise<A> | undefined => {
+  const start = startOf(options)
+  const { name, signal } = start
+  if (!isFree(signal)) return undefined
+  const context = contextAt(start)
+  return begin({ tasks: Context.get(context as Context.Context<Owner>, Owner), context, name, signal })
+}
+
+/**
+ * The same for one work, which has no fiber unless it takes one. `around` is what is done with it, and ends as the work
+ * does where nothing is cancelled.
+ */
+export const launchWork = <A>(
+  work: Options.Work<A>,
+  settling: SettleOptions<A>,
+  options: Options.WorkOptions | undefined,
+  around?: Light.Around<A>,
+  limit = Number.POSITIVE_INFINITY
+): Promise<A> => {
+  try {
+    checkWork(work)
+    const light = launchLightly(options, (start) => lightly({ ...start, work, settling, around, limit }))
+    if (light !== undefined) return light
+  } catch (error) {
+    return rejected(error)
+  }
+  return launch(() => {
+    const settled = settle(work, settling)
+    return around === undefined ? settled : around(settled, limit)
+  }, options)
+}
+
+/** The same for work under a time limit. */
+export const launchTimed = <A extends B, B = A>(
+  work: Options.Work<A>,
+  limit: Duration.Input,
+  options: (Options.WorkOptions & { readonly onLate?: Options.OnLate<A> | undefined }) | undefined,
+  around: Light.Around<B>
+): Promise<B> => {
+  try {
+    const millis = Duration.toMillis(durationOf("time limit", limit))
+    const late = lateOf(options?.onLate) as SettleOptions<B>["late"]
+    return launchWork<B>(work, { name: options?.name, late }, options, around, millis)
   } catch (error) {
     return rejected(error)
   }

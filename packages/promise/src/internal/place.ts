@@ -10,7 +10,7 @@
  * 4. Cancellation crosses neither a mask nor a shield: what starts inside has no parent outside.
  */
 import { type CancelReason, fromAbort } from "@curfew/reason"
-import { CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { CancelCell, type Cell, CurrentCell, liveOf, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { Owner, ownerClosedTotal } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as TaskScope from "@curfew/scope/TaskScope"
@@ -31,42 +31,60 @@ export const InDaemon: Context.Reference<boolean> = /* @__PURE__ */ Context.Refe
   { defaultValue: () => false }
 )
 
-export interface Place {
+export class Place implements Placed {
   readonly context: Context.Context<never>
-  readonly cell: CancelCell | undefined
+  readonly cell: Cell | undefined
   /** The fiber stands in a mask: what starts here stands beside it. */
   readonly apart: boolean
+
+  constructor(context: Context.Context<never>, cell: Cell | undefined, apart: boolean) {
+    this.context = context
+    this.cell = cell
+    this.apart = apart
+  }
+
+  get place(): Place {
+    return this
+  }
 }
 
-const places = new WeakMap<AbortSignal, Place>()
-
-/** Remembers the signal of work that the fiber runs. */
-export const rememberUnsafe = (signal: AbortSignal, fiber: Fiber.Fiber<unknown, unknown>): void => {
-  places.set(signal, {
-    context: fiber.context,
-    cell: fiber.getRef(CurrentCell),
-    apart: startsApartUnsafe(fiber)
-  })
+/** Who knows the place of a signal. */
+export interface Placed {
+  readonly place: Place
+  /** Of the place: with what clock, and under which owner. */
+  readonly context: Context.Context<never>
 }
 
-/** Remembers the signal of a scope. */
-export const rememberScopeUnsafe = (
-  signal: AbortSignal,
-  context: Context.Context<never>,
-  cell: CancelCell
-): void => {
-  places.set(signal, { context, cell, apart: false })
+// On the signal itself: in a weak map the collector looks at every entry, which costs more than the work around it.
+const placed = Symbol("@curfew/promise/placed")
+
+type Marked = AbortSignal & { [placed]?: Placed }
+
+/** Remembers the signal of work, or of a scope. */
+export const remember = (signal: AbortSignal, where: Placed): void => {
+  ;(signal as Marked)[placed] = where
 }
+
+/** The place of the work that the fiber runs now. */
+export const placeOfFiber = (fiber: Fiber.Fiber<unknown, unknown>): Place =>
+  new Place(fiber.context, fiber.getRef(CurrentCell), startsApartUnsafe(fiber))
+
+/** Whether nothing is known of the signal that stands against work or places it: there is none, or one of others. */
+export const isFree = (signal: AbortSignal | undefined): boolean =>
+  signal === undefined || (isSignal(signal) && !signal.aborted && (signal as Marked)[placed] === undefined)
+
+export const contextOf = (signal: AbortSignal | undefined): Context.Context<never> | undefined =>
+  (signal as Marked | undefined)?.[placed]?.context
 
 export const placeOf = (signal: AbortSignal | undefined): Place | undefined =>
-  signal === undefined ? undefined : places.get(signal)
+  (signal as Marked | undefined)?.[placed]?.place
 
 /** Starts a task of the scope, or of the owner where that one takes no work any more. */
 const spawnUnsafe = <A>(
   context: Context.Context<Owner>,
   effect: Effect.Effect<A, unknown, Owner>,
   { kind, name }: Start,
-  outer: CancelCell | undefined
+  outer: Cell | undefined
 ) => {
   const options = { kind, name, outer, observed: always }
   const tasks = Context.get(context as Context.Context<never>, CurrentTasks)
@@ -109,9 +127,9 @@ export const contextAt = (start: Start): Context.Context<never> => {
 /** Starts work where the signal and the owner say. */
 export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: Start): Started<A> => {
   const { name, signal } = start
-  if (signal !== undefined && typeof signal?.addEventListener !== "function") throw new TypeError(notASignal)
+  if (signal !== undefined && !isSignal(signal)) throw new TypeError(notASignal)
   const place = placeOf(signal)
-  const above = place?.cell?.live
+  const above = liveOf(place?.cell)
   const parent = place?.apart === true ? undefined : above
   if (parent?.reason !== undefined) return { _tag: "Refused", reason: parent.reason }
   if (signal?.aborted === true) return { _tag: "Refused", reason: fromAbort(signal.reason) }
@@ -134,13 +152,21 @@ export const startUnsafe = <A>(effect: Effect.Effect<A, unknown, Owner>, start: 
   return { _tag: "Started", fiber, cell }
 }
 
+const isSignal = (signal: AbortSignal): boolean => typeof signal?.addEventListener === "function"
+
 const notASignal =
   "The signal is not an AbortSignal; give that of a scope, of the work around, or of an AbortController: controller.signal."
 
 const listen = (signal: AbortSignal, cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void => {
+  const remove = forwardAbort(signal, cell)
+  fiber.addObserver(remove)
+}
+
+/** Cancels the cell when the signal is aborted; returns the removal. */
+export const forwardAbort = (signal: AbortSignal, cell: CancelCell): (() => void) => {
   const abort = () => cell.cancel(fromAbort(signal.reason))
   signal.addEventListener("abort", abort, { once: true })
-  fiber.addObserver(() => signal.removeEventListener("abort", abort))
+  return () => signal.removeEventListener("abort", abort)
 }
 
 /** Who awaits the promise is told a failure; the task scope does not report it again. */

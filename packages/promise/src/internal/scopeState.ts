@@ -36,17 +36,10 @@ import type { Task } from "../Task.ts"
 import { rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
 import { interrupted, reasonOf, servicesOf, startOf } from "./launch.ts"
-import {
-  always,
-  CurrentTasks,
-  contextAt,
-  InDaemon,
-  placeOf,
-  rememberScopeUnsafe,
-  startUnsafe
-} from "./place.ts"
+import { lightly } from "./light.ts"
+import { always, CurrentTasks, contextAt, InDaemon, Place, placeOf, remember, startUnsafe } from "./place.ts"
 import { runNow } from "./runNow.ts"
-import { settle, settleRunning } from "./settle.ts"
+import { checkWork, settle, settleRunning } from "./settle.ts"
 import { named, type Spawn, spawn } from "./tasks.ts"
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
@@ -154,7 +147,10 @@ export class ScopeState implements CancelScope {
   #connect(controller: AbortController): void {
     const { reason } = this
     const open = this.#open
-    if (open !== undefined) rememberScopeUnsafe(controller.signal, open.context, open.cell)
+    if (open !== undefined) {
+      const { cell, context } = open
+      remember(controller.signal, new Place(context, cell, false))
+    }
     if (reason !== undefined) controller.abort(new Cancelled(reason))
     else open?.cell.listen((heard) => controller.abort(new Cancelled(heard)))
   }
@@ -183,6 +179,9 @@ export class ScopeState implements CancelScope {
     try {
       const { context, tasks } = this.#inside()
       const name = options?.name ?? (work.name || undefined)
+      checkWork(work)
+      const light = lightly({ tasks, context, work, settling: { name }, name })
+      if (light !== undefined) return light
       const task = TaskScope.spawnUnsafe(tasks, context, settle(work, { name }), { name, observed: always })
       return task === undefined ? rejected(new TaskScopeClosed({ scope: this.name })) : toPromise(task.fiber)
     } catch (error) {

@@ -12,17 +12,18 @@
  *    runs the work.
  * 5. What is no function is refused before anything starts, with a sentence: mostly it is a promise that runs already.
  */
-import { CancelReason, currentReason } from "@curfew/reason"
+import type { CancelReason } from "@curfew/reason"
+import { maskedReasonUnsafe } from "@curfew/reason/CancelCell"
 import { reportUnhandled } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import { receive } from "@curfew/scope/LateResult"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import { Cancelled } from "../Cancelled.ts"
 import { begin, follow } from "./bridge.ts"
 import { exitOf, failCause, isAbort } from "./errors.ts"
-import { rememberUnsafe } from "./place.ts"
+import { type Place, type Placed, placeOfFiber, remember } from "./place.ts"
 
 export interface SettleOptions<A> {
   readonly name?: string | undefined
@@ -31,72 +32,121 @@ export interface SettleOptions<A> {
   readonly failsLate?: boolean
 }
 
-class Run<A> {
+/** Who runs work that has no fiber, and makes one of it when somebody asks for its place. */
+export interface Host {
+  readonly context: Context.Context<never>
+  readonly place: Place
+}
+
+export class Run<A> implements Placed {
   readonly #work: (signal: AbortSignal) => A | PromiseLike<A>
-  readonly #fiber: Fiber.Fiber<unknown, unknown>
   readonly #name: string | undefined
   readonly #late: SettleOptions<A>["late"]
   readonly #failsLate: boolean
+  readonly #host: Host | undefined
+  #fiber: Fiber.Fiber<unknown, unknown> | undefined
+  #place: Place | undefined
   #left = false
   #controller: AbortController | undefined
   #result: PromiseSettledResult<A> | undefined
+  #before: ((result: PromiseSettledResult<A>) => void) | undefined
   #heard: ((result: PromiseSettledResult<A>) => void) | undefined
 
   constructor(
     work: (signal: AbortSignal) => A | PromiseLike<A>,
-    fiber: Fiber.Fiber<unknown, unknown>,
-    options: SettleOptions<A> | undefined
+    options: SettleOptions<A> | undefined,
+    host?: Host
   ) {
     this.#work = work
-    this.#fiber = fiber
     this.#name = options?.name ?? (work.name || undefined)
     this.#late = options?.late
     this.#failsLate = options?.failsLate === true
+    this.#host = host
   }
 
-  /** The same for work that runs already: its promise has nothing to be called, and its signal nobody. */
-  follow(promise: PromiseLike<A>, settled: (result: PromiseSettledResult<A>) => void): void {
-    this.#heard = settled
-    this.#controller = new AbortController()
-    follow(promise, (result) => {
-      this.#result = result
-      this.#heard?.(result)
+  get context(): Context.Context<never> {
+    return this.#place?.context ?? (this.#host as Host).context
+  }
+
+  /** Where the work stands, for what is started with its signal. */
+  get place(): Place {
+    if (this.#place === undefined) {
+      // The host makes a fiber, in which `enter` is called.
+      const place = (this.#host as Host).place
+      this.#place ??= place
+    }
+    return this.#place
+  }
+
+  /** A fiber answers for the work. */
+  get entered(): boolean {
+    return this.#fiber !== undefined
+  }
+
+  /**
+   * Ends like the work, for which the fiber answers from now on: its interrupt aborts it. `begins` in the operation that
+   * begins to wait: before it, an interrupt would leave work that nobody aborts.
+   */
+  enter(fiber: Fiber.Fiber<unknown, unknown>, begins?: (run: Run<A>) => void): Effect.Effect<A, unknown> {
+    return Effect.callback<A, unknown>((resume) => {
+      this.#fiber = fiber
+      this.#before = undefined
+      if (this.#controller !== undefined) this.#place = placeOfFiber(fiber)
+      // It may have settled while a scheduler held the fiber up.
+      if (this.#result !== undefined) resume(exitOf(this.#result))
+      else this.#heard = (result) => resume(exitOf(result))
+      begins?.(this)
+      // What fails there joins the interrupt in the cause; the signature of `callback` has no room for it.
+      return this.leave as Effect.Effect<void>
     })
   }
 
-  begin(settled: (result: PromiseSettledResult<A>) => void): void {
-    this.#heard = settled
-    begin(
-      // Left before it was called: nobody hears what becomes of this promise.
-      () => (this.#left ? (undefined as A) : this.#call()),
-      (result) => {
-        this.#result = result
-        this.#heard?.(result)
-      }
-    )
+  /** For work that runs already: its promise has nothing to be called, and its signal nobody. */
+  follow(promise: PromiseLike<A>): void {
+    this.#controller = new AbortController()
+    follow(promise, this)
   }
 
-  #call(): A | PromiseLike<A> {
+  /** For work without a fiber: `before` is told how it ended, and may have a fiber enter, which is told after it. */
+  begin(before: (result: PromiseSettledResult<A>) => void): void {
+    this.#before = before
+    begin(this)
+  }
+
+  settled(result: PromiseSettledResult<A>): void {
+    this.#before?.(result)
+    this.#result = result
+    this.#heard?.(result)
+  }
+
+  call(): A | PromiseLike<A> {
+    // Left before it was called: nobody hears what becomes of this promise.
+    if (this.#left) return undefined as A
     const controller = new AbortController()
     this.#controller = controller
-    rememberUnsafe(controller.signal, this.#fiber)
+    if (this.#fiber !== undefined) this.#place = placeOfFiber(this.#fiber)
+    remember(controller.signal, this)
     return this.#work(controller.signal)
   }
 
-  readonly leave: Effect.Effect<void, unknown> = Effect.flatMap(currentReason, (found) => {
-    this.#left = true
-    const controller = this.#controller
-    if (controller === undefined) return Effect.void
-    const reason = Option.getOrElse(found, CancelReason.Unknown)
-    if (this.#result === undefined) controller.abort(new Cancelled(reason))
-    const settled = Effect.callback<PromiseSettledResult<A>>((resume) => {
-      if (this.#result !== undefined) resume(Effect.succeed(this.#result))
-      else this.#heard = (result) => resume(Effect.succeed(result))
+  /** Aborts the work and waits for its end. To be run masked. */
+  get leave(): Effect.Effect<void, unknown> {
+    return Effect.withFiber((fiber) => {
+      this.#left = true
+      const controller = this.#controller
+      if (controller === undefined) return Effect.void
+      // It runs masked. What is interrupted without a reason of its own says none.
+      const reason = maskedReasonUnsafe(fiber) ?? unknown
+      if (this.#result === undefined) controller.abort(new Cancelled(reason))
+      const settled = Effect.callback<PromiseSettledResult<A>>((resume) => {
+        if (this.#result !== undefined) resume(Effect.succeed(this.#result))
+        else this.#heard = (result) => resume(Effect.succeed(result))
+      })
+      const received = Effect.flatMap(settled, (result) => this.#receive(result, reason))
+      // Without a position: the one that could be taken here is a line of this file, and says nothing to anybody.
+      return Effect.asVoid(boundedAt(received, { name: this.#name }))
     })
-    const received = Effect.flatMap(settled, (result) => this.#receive(result, reason))
-    // Without a position: the one that could be taken here is a line of this file, and says nothing to anybody.
-    return Effect.asVoid(boundedAt(received, { name: this.#name }))
-  })
+  }
 
   #receive(result: PromiseSettledResult<A>, reason: CancelReason): Effect.Effect<void, unknown> {
     const late = this.#late
@@ -110,34 +160,26 @@ class Run<A> {
   }
 }
 
+const unknown: CancelReason = { _tag: "Unknown" }
+
 /** Calls the work with a signal and ends like its promise. */
 export const settle = <A>(
   work: (signal: AbortSignal) => A | PromiseLike<A>,
   options?: SettleOptions<A>
 ): Effect.Effect<A, unknown> => {
-  if (typeof work !== "function") throw new TypeError(notAFunction(work))
-  return Effect.withFiber((fiber) => {
-    const run = new Run(work, fiber, options)
-    return Effect.callback<A, unknown>((resume) => {
-      run.begin((result) => resume(exitOf(result)))
-      // What fails there joins the interrupt in the cause; the signature of `callback` has no room for it.
-      return run.leave as Effect.Effect<void>
-    })
-  })
+  checkWork(work)
+  return Effect.withFiber((fiber) => new Run(work, options).enter(fiber, begin))
 }
-
 /** Ends like a promise that runs already. */
 export const settleRunning = <A>(
   promise: PromiseLike<A>,
   options?: SettleOptions<A>
 ): Effect.Effect<A, unknown> =>
-  Effect.withFiber((fiber) => {
-    const run = new Run(() => promise, fiber, options)
-    return Effect.callback<A, unknown>((resume) => {
-      run.follow(promise, (result) => resume(exitOf(result)))
-      return run.leave as Effect.Effect<void>
-    })
-  })
+  Effect.withFiber((fiber) => new Run(() => promise, options).enter(fiber, (run) => run.follow(promise)))
+
+export const checkWork = (work: unknown): void => {
+  if (typeof work !== "function") throw new TypeError(notAFunction(work))
+}
 
 const notAFunction = (work: unknown): string => {
   const isPromise = typeof (work as PromiseLike<unknown> | undefined)?.then === "function"

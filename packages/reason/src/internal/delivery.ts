@@ -5,9 +5,9 @@
  * interrupts many fibers one after the other would therefore let the first one's finalizer wake the second one,
  * which then runs on as if nobody had cancelled it. So the interrupt is first made pending in all of them.
  *
- * This is the only module that looks behind Effect's public interface (`interruptible`, `_running`,
- * `_deferredInterrupt`, `_interruptedCause`, `evaluate`, `runLoop` and the constructor of the fiber, and `evaluate` of an
- * effect). `test/pinned.test.ts` fails when an upgrade changes them.
+ * With `peek.ts` and `inline.ts`, this is the only module that looks behind Effect's public interface (`interruptible`,
+ * `_running`, `_deferredInterrupt`, `_interruptedCause`, `evaluate`, `runLoop` and the constructor of the fiber, and
+ * `evaluate` of an effect). `test/pinned.test.ts` fails when an upgrade changes them.
  *
  * Invariants
  * 1. After `pend` the fiber cannot run an ordinary operation outside a mask before it meets the interrupt.
@@ -34,44 +34,6 @@ interface FiberInternals {
   _deferredInterrupt?: boolean
   _interruptedCause?: Cause.Cause<never> | undefined
   readonly evaluate?: (effect: unknown) => void
-}
-
-export const isMasked = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
-  (fiber as FiberInternals).interruptible === false
-
-/** The interrupts that were aimed at the fiber so far. */
-export const interruptsOf = (fiber: Fiber.Fiber<unknown, unknown>): Cause.Cause<never> | undefined =>
-  (fiber as FiberInternals)._interruptedCause
-
-const nothing = { cause: undefined }
-
-/**
- * What would come out of an interruptible region here and now, or `undefined` where only such a region can tell: outside of a
- * mask the fiber would end by its interrupt.
- */
-export const saysInterrupts = (
-  fiber: Fiber.Fiber<unknown, unknown>
-): { readonly cause: Cause.Cause<never> | undefined } | undefined => {
-  const { interruptible, _interruptedCause: cause } = fiber as FiberInternals
-  if (typeof interruptible !== "boolean" || !("_interruptedCause" in fiber)) return undefined
-  if (cause === undefined) return nothing
-  return interruptible ? undefined : { cause }
-}
-
-const evaluate = "~effect/Effect/evaluate"
-
-/**
- * Evaluates an effect within the running operation, so that neither an interrupt nor a scheduler comes between what is
- * done there and the effect. To be given back by the function of `withFiber`.
- */
-export const inline = <A, E, R>(
-  fiber: Fiber.Fiber<unknown, unknown>,
-  effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => {
-  const primitive = effect as unknown as {
-    readonly [evaluate]?: (fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<A, E, R>
-  }
-  return typeof primitive[evaluate] === "function" ? primitive[evaluate](fiber) : effect
 }
 
 /** What an interrupt says, made once for all the fibers that a cancel reaches. */

@@ -12,7 +12,7 @@
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import { saysInterrupts } from "./delivery.ts"
+import { saysInterrupts } from "./peek.ts"
 
 /** The cause of the fiber's own pending interrupt, or `undefined`. */
 const probe: Effect.Effect<Cause.Cause<never> | undefined> = /* @__PURE__ */ Effect.matchCause(

@@ -111,13 +111,14 @@ export class CallState<A, E> implements Call {
       if (outer !== undefined)
         this.#undo.push(outer.listen((reason) => reason._tag !== "Unknown" && this.#fromOutside(reason)))
     }
-    cell.deadline = this.#options.deadline ?? Number.POSITIVE_INFINITY
+    cell.deadline = this.#options.deadline
     const own =
       this.policy === "detach" ? Effect.scoped(handler as Effect.Effect<A, E, Scope.Scope>) : handler
     this.#fiber = Child.forkUnsafe(Context.add(context, CurrentCall, this), cell, own, this)
     if (this.#fiber.pollUnsafe() === undefined) {
       // A handler that has ended at once needs no timer, and no place in the owner.
-      if (cell.deadline !== Number.POSITIVE_INFINITY) this.#undo.push(this.#arm(cell.deadline))
+      if (cell.deadline !== undefined && cell.deadline !== Number.POSITIVE_INFINITY)
+        this.#undo.push(this.#arm(cell.deadline))
       const { place } = this.#options
       place?.adopt(cell, this.#fiber)
       this.#adopted = place !== undefined || TaskScope.adoptUnsafe(this.#owner, cell, this.#fiber)

@@ -6,15 +6,14 @@
  * 2. The peer's leaving absorbs the write's own interrupt and its typed failure, never a defect.
  * 3. It is logged at debug, once a call.
  */
-import { CancelReason, currentReason, describe } from "@curfew/reason"
-import { type CancelCell, forkCellUnsafe } from "@curfew/reason/CancelCell"
+import type { CancelReason } from "@curfew/reason"
+import { type CancelCell, forkCellUnsafe, maskedReasonUnsafe } from "@curfew/reason/CancelCell"
 import { failureOf } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import type { Sent } from "../send.ts"
 import type { Peer } from "./peer.ts"
 
@@ -34,8 +33,9 @@ export const sendTo = <A, E, R>(peer: Peer, write: Effect.Effect<A, E, R>): Effe
       },
       (exit) => outcome(peer, exit),
       (running) =>
-        Effect.flatMap(currentReason, (reason) => {
-          cell.inherit(Option.getOrElse(reason, CancelReason.Unknown))
+        // It runs masked. What the write itself is interrupted by has no reason here, and nobody left to tell.
+        Effect.suspend(() => {
+          cell.inherit(maskedReasonUnsafe(fiber) ?? { _tag: "Unknown" })
           return Child.awaitEnd(running)
         })
     )
@@ -53,5 +53,5 @@ const gone = (peer: Peer, reason: CancelReason): Effect.Effect<Sent<never>> => {
   const answer = Effect.succeed<Sent<never>>({ _tag: "PeerGone", reason })
   if (peer.logged) return answer
   peer.logged = true
-  return Effect.andThen(Effect.logDebug(`Nobody is there to send this to: ${describe(reason)}.`), answer)
+  return Effect.andThen(Effect.logDebug(`Nobody is there to send this to (${reason._tag}).`), answer)
 }

@@ -9,7 +9,7 @@
 import type { CancelReason } from "@curfew/reason"
 import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as child from "./child.ts"
 import type { TaskSet } from "./taskScope.ts"
@@ -55,6 +55,26 @@ export class Place {
       cell.reason === undefined
         ? child.forkUnsafe(context, cell, work)
         : this.#startMasked(context, cell, work)
+    this.#set.takeUnsafe(cell, fiber)
+    this.#set.givenBack(this)
+    return fiber
+  }
+
+  /**
+   * Fills it with work that runs already and only has to be waited for: without a turn in between, so that a cancel which
+   * comes next finds its fiber, waiting. To be called before the cancel reaches the place.
+   */
+  startNow<A, E, R>(context: Context.Context<R>, work: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> {
+    const cell = this.show()
+    const own = Context.add(context, CurrentCell, cell) as Context.Context<R>
+    const fiber = child.startUnsafe(
+      own,
+      Effect.withFiber<A, E, R>((fiber) => {
+        cell.fiber = fiber
+        return work
+      })
+    )
+    fiber.addObserver(() => cell.unlink())
     this.#set.takeUnsafe(cell, fiber)
     this.#set.givenBack(this)
     return fiber

@@ -94,8 +94,7 @@ export class ScopeState<A = unknown, E = unknown> implements Body<A, E> {
   arm(): void {
     const { context, cell } = this
     const { deadline } = cell
-    if (deadline === Number.POSITIVE_INFINITY || this.#disarm !== undefined || cell.reason !== undefined)
-      return
+    if (deadline === undefined || this.#disarm !== undefined || cell.reason !== undefined) return
     const clock = Context.get(context, Clock.Clock)
     this.#disarm = armUnsafe(context, clock, deadline - nowOf(clock), () => {
       cell.cancel(deadlineReason(clock, deadline, cell.name))

@@ -10,7 +10,7 @@
  *    stuck registry until it ends after all.
  * 5. All waiting is by observers of the set; a wait that is interrupted takes its observer with it.
  */
-import { CancelCell, type CellKind } from "@curfew/reason/CancelCell"
+import { CancelCell, type Cell, type CellKind } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -37,7 +37,7 @@ export interface SpawnOptions {
   readonly kind?: CellKind | undefined
   readonly name?: string | undefined
   /** The cell of the caller, for work that may ask outwards although nothing comes down from there. */
-  readonly outer?: CancelCell | undefined
+  readonly outer?: Cell | undefined
   /** Asked when the body fails. True: somebody else is told the failure, and the policy does not apply. */
   readonly observed?: (() => boolean) | undefined
   readonly onNeverStarted?: Effect.Effect<unknown> | undefined

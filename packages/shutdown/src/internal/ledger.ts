@@ -13,7 +13,7 @@
  *    already.
  */
 import type { CancelReason } from "@curfew/reason"
-import type { CancelCell } from "@curfew/reason/CancelCell"
+import type { Cell } from "@curfew/reason/CancelCell"
 import { failureOf, type StuckRecord } from "@curfew/scope"
 import { isUnhandledUnsafe } from "@curfew/scope/OnUnhandled"
 import * as Duration from "effect/Duration"
@@ -25,7 +25,7 @@ interface Entry {
   readonly name: string | undefined
   readonly kind: "main" | "task" | "hook"
   readonly fiber: Fiber.Fiber<unknown, unknown>
-  readonly cell: CancelCell | undefined
+  readonly cell: Cell | undefined
   /** It began during the shutdown. */
   readonly late: boolean
   readonly since: number
@@ -47,7 +47,7 @@ export class Ledger {
   /** By name, the tasks that began and ended by themselves during the shutdown. */
   readonly #folded = new Map<string, Folded>()
   /** By the cell of the task that waits for it and sends the answer. */
-  readonly #calls = new WeakMap<CancelCell, Entry>()
+  readonly #calls = new WeakMap<Cell, Entry>()
 
   constructor(now: () => number) {
     this.#now = now
@@ -57,7 +57,7 @@ export class Ledger {
     kind: Entry["kind"],
     name: string | undefined,
     fiber: Fiber.Fiber<unknown, unknown>,
-    cell: CancelCell | undefined,
+    cell: Cell | undefined,
     late = false
   ): void {
     if (this.#entries.has(fiber)) return
@@ -182,7 +182,7 @@ const drainedByShutdown = (reason: CancelReason): boolean =>
   reason._tag === "Shutdown" && reason.phase === "drain"
 
 /** The task that a call is answered by: the one around it that has its name. */
-const edgeOf = (cell: CancelCell): CancelCell | undefined => {
+const edgeOf = (cell: Cell): Cell | undefined => {
   if (cell.kind !== "call") return undefined
   let around = cell.outer
   while (around !== undefined && (around.kind !== "task" || around.name !== cell.name)) around = around.parent

@@ -10,7 +10,7 @@
  *    of its name within the window is the same signal, delivered twice.
  */
 import { CancelReason } from "@curfew/reason"
-import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { CancelCell, type Cell, CurrentCell, childrenOf } from "@curfew/reason/CancelCell"
 import { moveOnAfter } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
@@ -34,8 +34,8 @@ const toMillis = (argument: string, input: Duration.Input | undefined, otherwise
   input === undefined ? otherwise : Math.max(0, millisUnsafe(argument, input))
 
 /** The cell of a task that has not ended yet. */
-const cellOf = (tasks: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): CancelCell | undefined => {
-  for (const cell of tasks.children) if (cell.fiber === fiber) return cell
+const cellOf = (tasks: Cell, fiber: Fiber.Fiber<unknown, unknown>): Cell | undefined => {
+  for (const cell of childrenOf(tasks)) if (cell.fiber === fiber) return cell
   return undefined
 }
 
@@ -138,7 +138,7 @@ export class Stages {
   /** Enters what the owner has now. */
   enterTasks(): void {
     TaskScope.fillPlacesUnsafe(this.owner)
-    for (const cell of this.ownerCell.children) {
+    for (const cell of childrenOf(this.ownerCell)) {
       if (cell.fiber !== undefined) this.ledger.enter("task", cell.name, cell.fiber, cell)
     }
   }
@@ -225,7 +225,7 @@ export class Stages {
       this.registry.stage = "force"
       this.enterTasks()
       const reason = drained ? drainReason : forceReason
-      for (const cell of [...this.hooksCell.children]) cell.cancel(reason)
+      for (const cell of childrenOf(this.hooksCell) as ReadonlyArray<CancelCell>) cell.cancel(reason)
       this.ownerCell.cancel(reason)
       let cancelled = false
       const cancelProgram = Effect.sync(() => {

@@ -187,7 +187,7 @@ export class Generation<K, A, E> implements Run {
       (exit: Exit.Exit<A, E>) => this.#seal(exit, name)
     )
     const entered = Effect.withFiber<A, E>((fiber) => {
-      this.#cell = fiber.getRef(CurrentCell)
+      this.#cell = fiber.getRef(CurrentCell) as CancelCell | undefined
       if (this.#cell !== undefined) enterRun(this.#cell, this)
       this.#cell?.listen((reason) => this.#cancelled(reason))
       if (linked && fiber.cache.span !== undefined) {

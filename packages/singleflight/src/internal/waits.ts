@@ -8,7 +8,7 @@
  *    is answered or leaves. There is therefore never a circle: the `get` that would close one is refused.
  * 3. Outside of any run this costs one look at the context.
  */
-import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { type Cell, CurrentCell } from "@curfew/reason/CancelCell"
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 
@@ -22,7 +22,7 @@ export interface Run {
   readonly awaitsNoMore: (run: Run) => void
 }
 
-const runs = /* @__PURE__ */ new WeakMap<CancelCell, Run>()
+const runs = /* @__PURE__ */ new WeakMap<Cell, Run>()
 
 /** Set in the context of every run, and inherited by whatever comes from there. */
 export const InRun: Context.Reference<boolean> = /* @__PURE__ */ Context.Reference(
@@ -30,7 +30,7 @@ export const InRun: Context.Reference<boolean> = /* @__PURE__ */ Context.Referen
   { defaultValue: () => false }
 )
 
-export const enterRun = (cell: CancelCell, run: Run): void => {
+export const enterRun = (cell: Cell, run: Run): void => {
   runs.set(cell, run)
 }
 
@@ -38,7 +38,7 @@ export const enterRun = (cell: CancelCell, run: Run): void => {
 export const runsAround = (fiber: Fiber.Fiber<unknown, unknown>): ReadonlyArray<Run> => {
   if (!fiber.getRef(InRun)) return none
   const around: Array<Run> = []
-  const seen = new Set<CancelCell>()
+  const seen = new Set<Cell>()
   const open = [fiber.getRef(CurrentCell)]
   for (let cell = open.pop(); cell !== undefined; cell = open.pop()) {
     if (seen.has(cell)) continue

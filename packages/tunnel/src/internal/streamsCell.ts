@@ -11,8 +11,7 @@ import type { Held } from "./held.ts"
 export class StreamsCell extends CancelCell {
   held: Held | undefined
 
-  override get children(): ReadonlyArray<CancelCell> {
+  override reveal(): void {
     if (this.held !== undefined) for (const stream of [...this.held.holders]) stream.show()
-    return super.children
   }
 }

@@ -8,7 +8,8 @@
  *    that scope. Inside a mask no scope's applies, since nothing of a scope reaches there.
  * 3. What goes over the wire never comes near 2^31 ms, where a grpc-js server ends the call at once.
  */
-import { type CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { type Cell, CurrentCell, liveOf, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { effectiveDeadlineOf } from "@curfew/reason/Outer"
 import { Instant } from "@curfew/scope"
 import { millisOf } from "@curfew/scope/Argument"
 import * as Clock from "effect/Clock"
@@ -34,7 +35,7 @@ export interface CallDeadline {
   /** The surrounding scopes'. */
   readonly inherited: number
   /** The cell that the inherited one cancels. */
-  readonly cell: CancelCell | undefined
+  readonly cell: Cell | undefined
   /** When it was read, where the clock had to be asked for that. */
   readonly now: number | undefined
 }
@@ -68,8 +69,13 @@ export const callDeadline = (
       own = Math.min(own, start + millis)
     }
   }
-  const cell = startsApartUnsafe(fiber) ? undefined : fiber.getRef(CurrentCell)?.live
-  return { own, inherited: cell?.effectiveDeadline() ?? Number.POSITIVE_INFINITY, cell, now }
+  const cell = startsApartUnsafe(fiber) ? undefined : liveOf(fiber.getRef(CurrentCell))
+  return {
+    own,
+    inherited: cell === undefined ? Number.POSITIVE_INFINITY : effectiveDeadlineOf(cell),
+    cell,
+    now
+  }
 }
 
 /** Milliseconds until the first of the two. */

@@ -69,7 +69,7 @@ export class RequestPump<Request, E> {
   }
 
   #start(context: Context.Context<never>, stream: Stream.Stream<Request, E>): void {
-    const fiber = Child.startUnder(context, this.#cell, this.#run(stream), (exit) => this.#settle(exit))
+    const fiber = Child.startUnder(context, this.#cell, this.#run(stream), this)
     this.#fiber = fiber
     if (fiber.pollUnsafe() === undefined) fiber.addObserver(() => this.#cell.unlink())
     else this.#cell.unlink()
@@ -99,7 +99,8 @@ export class RequestPump<Request, E> {
 
   // ── its end ────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #settle(exit: Exit.Exit<never, E | Cause.Done<void>>): Effect.Effect<void> | undefined {
+  /** Told how it ended, before its children are cleaned up. */
+  settle(exit: Exit.Exit<never, E | Cause.Done<void>>): Effect.Effect<void> | undefined {
     const failed = exit as Exit.Failure<never, E | Cause.Done<void>>
     const ended: Exit.Exit<void, E> = Pull.isDoneCause(failed.cause)
       ? Exit.void

@@ -1,0 +1,193 @@
+/**
+ * Work as most of it is: it starts under an owner, and ends before anybody asks for it. It has no fiber.
+ *
+ * Invariants
+ * 1. It has its place in the task scope and its cell in the live tree from its start to its end.
+ * 2. Whatever else happens makes a fiber of it first, once, which answers for the work that runs already, and it is that
+ *    fiber's from then on: a cancel, by whatever road; the signal that its work was given, when something starts with it; a
+ *    shutdown, which looks at each task. A cancel finds the fiber waiting, as if it had been there from the start.
+ * 3. That takes a scheduler which lets a fiber run up to where it waits; under any other nothing is light.
+ * 4. What fails is told whoever awaits the promise, and nobody else.
+ */
+import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import type { Owner } from "@curfew/scope"
+import * as Child from "@curfew/scope/Child"
+import * as Instant from "@curfew/scope/Instant"
+import * as TaskScope from "@curfew/scope/TaskScope"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Scheduler from "effect/Scheduler"
+import { pledge } from "./bridge.ts"
+import { exitOf } from "./errors.ts"
+import { forwardAbort, Place } from "./place.ts"
+import { type Host, Run, type SettleOptions } from "./settle.ts"
+
+/** The scheduler of programs that were given none. */
+const processScheduler: Scheduler.Scheduler = /* @__PURE__ */ Context.get(
+  /* @__PURE__ */ Context.empty() as Context.Context<never>,
+  Scheduler.Scheduler
+)
+
+/** Work of whatever result. */
+export type AnyRun = Pick<Run<unknown>, "entered" | "leave">
+
+/** What starts without a fiber, and where. */
+export interface Start {
+  readonly tasks: TaskScope.TaskScope
+  readonly context: Context.Context<never>
+  /** Stands in the live tree. */
+  readonly name: string | undefined
+  /** What it is cancelled by besides its scope; it has not been aborted, and has no place. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** A place for work without a fiber; `undefined` where it takes one. */
+export const seatOf = ({ context, name, tasks }: Start): TaskScope.Place | undefined =>
+  Context.get(context, Scheduler.Scheduler) === processScheduler
+    ? TaskScope.reserveUnsafe(tasks, name)
+    : undefined
+
+/** Work that stands in a place, and is a fiber once somebody asks. */
+export abstract class Seated<A> implements Host {
+  readonly context: Context.Context<never>
+  protected readonly cell: CancelCell
+  readonly #pledge = pledge<A>()
+  readonly #seat: TaskScope.Place
+  readonly #forget: (() => void) | undefined
+  #over = false
+  #filled = false
+
+  constructor(seat: TaskScope.Place, { context, signal }: Start) {
+    this.context = context
+    this.#seat = seat
+    seat.holder = this
+    this.cell = seat.show()
+    this.cell.wake = this.fill
+    this.#forget = signal && forwardAbort(signal, this.cell)
+  }
+
+  /** What the fiber does: it answers for all that runs, and ends like that. Called once. */
+  protected abstract work(): Effect.Effect<A, unknown, Owner>
+
+  /** What runs, and may not be answered for yet. */
+  protected abstract readonly runs: ReadonlyArray<AnyRun>
+
+  get promise(): Promise<A> {
+    return this.#pledge.promise
+  }
+
+  /** It has ended without a fiber. */
+  protected end(exit: Exit.Exit<A, unknown>): void {
+    this.#close()
+    this.#seat.leave()
+    this.#pledge.settle(exit)
+  }
+
+  #close(): void {
+    this.#over = true
+    this.cell.wake = undefined
+    this.#forget?.()
+  }
+
+  /** Makes the fiber. */
+  readonly fill = (): void => {
+    if (this.#over || this.#filled) return
+    this.#filled = true
+    this.cell.wake = undefined
+    // Deep inside other starts what the fiber forks comes a turn later, and a cancel may come before.
+    const answered = Effect.onExitPrimitive(this.work(), () => {
+      const left = this.runs.filter((run) => !run.entered)
+      return left.length === 0 ? undefined : leaveAll(left)
+    })
+    const fiber = this.#seat.startNow(this.context as Context.Context<Owner>, answered)
+    fiber.addObserver((exit) => {
+      this.#close()
+      this.#pledge.settle(exit)
+    })
+  }
+
+  /** Nothing: the cancel has made the fiber before. */
+  readonly stop = (): void => {}
+
+  get place(): Place {
+    this.fill()
+    // After its end, and for what its fiber does not answer for, it is where it stood.
+    return new Place(Context.add(this.context, CurrentCell, this.cell), this.cell, false)
+  }
+}
+
+const leaveAll = (runs: ReadonlyArray<AnyRun>): Effect.Effect<void> =>
+  Effect.forEach(runs, (run) => run.leave, { concurrency: "unbounded", discard: true }) as Effect.Effect<void>
+
+/** Lets the fiber that runs this answer for the work. */
+export const enter = <A>(run: Run<A>): Effect.Effect<A, unknown> =>
+  Effect.withFiber((fiber) => run.enter(fiber))
+
+export interface Light<A> extends Start {
+  readonly work: (signal: AbortSignal) => A | PromiseLike<A>
+  readonly settling: SettleOptions<A> | undefined
+  /**
+   * What is done with the work, with so many milliseconds left of its limit. Where nothing is cancelled, and the limit does
+   * not pass, it ends as the work does.
+   */
+  readonly around?: Around<A> | undefined
+  /** Milliseconds after which `around` must have been asked. Default: never. */
+  readonly limit?: number | undefined
+}
+
+export type Around<A> = (settled: Effect.Effect<A, unknown>, left: number) => Effect.Effect<A, unknown, Owner>
+
+// The fiber is made before the limit has passed, and waits for the rest of it: a limit that has passed starts nothing.
+const ahead = 1
+
+/** Starts the work in a place of the task scope; `undefined` where it takes a fiber. */
+export const lightly = <A>(light: Light<A>): Promise<A> | undefined => {
+  if (light.limit !== undefined && light.limit <= ahead) return undefined
+  const seat = seatOf(light)
+  return seat && new Running(seat, light).promise
+}
+
+class Running<A> extends Seated<A> {
+  readonly #run: Run<A>
+  readonly #around: Around<A> | undefined
+  /** Monotonic milliseconds at which its limit passes. */
+  readonly #until: number
+  #disarm: (() => void) | undefined
+
+  constructor(seat: TaskScope.Place, light: Light<A>) {
+    super(seat, light)
+    const { limit = Number.POSITIVE_INFINITY } = light
+    this.#around = light.around
+    this.#run = new Run(light.work, light.settling, this)
+    this.#until = limit === Number.POSITIVE_INFINITY ? limit : this.#limitTo(limit)
+    this.#run.begin((result) => {
+      this.#disarm?.()
+      this.end(exitOf(result))
+    })
+  }
+
+  #limitTo(limit: number): number {
+    const { context } = this
+    const clock = Context.get(context, Clock.Clock)
+    const until = Instant.nowOf(clock) + limit
+    this.#disarm = Child.armUnsafe(context, clock, limit - ahead, this.fill)
+    return until
+  }
+
+  #left(): number {
+    if (this.#until === Number.POSITIVE_INFINITY) return this.#until
+    return Math.max(ahead, this.#until - Instant.nowOf(Context.get(this.context, Clock.Clock)))
+  }
+
+  protected get runs(): ReadonlyArray<AnyRun> {
+    return [this.#run]
+  }
+
+  protected work(): Effect.Effect<A, unknown, Owner> {
+    this.#disarm?.()
+    const settled = enter(this.#run)
+    return this.#around === undefined ? settled : this.#around(settled, this.#left())
+  }
+}

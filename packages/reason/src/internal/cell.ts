@@ -1,0 +1,202 @@
+/**
+ * What stands in the live tree, and what every work can ask of what it stands in.
+ *
+ * Invariants
+ * 1. Nothing is cancelled here: who only stands in the tree, as clean-up does, carries nothing of what cancels. That is
+ *    `CancelCell`, of which all are that a cancel can reach.
+ * 2. What hangs below one cell is a ring of cells: a set would cost more than they do.
+ * 3. `first`, `next`, `signalledAt`, `enter` and `leave` are for cells alone.
+ */
+import type * as Fiber from "effect/Fiber"
+import type { CancelReason } from "../CancelReason.ts"
+import { uptime } from "./age.ts"
+import { witness } from "./witness.ts"
+
+/**
+ * What a cell stands for in the live program.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export type CellKind = "scope" | "tasks" | "task" | "call" | "shield" | "owner" | "shared" | "cleanup"
+
+export type Listener = (reason: CancelReason) => void
+
+export const nothing = (): void => {}
+
+let firstRoot: Cell | undefined
+
+/**
+ * A node of the live tree. Clean-up is one that no cancel reaches: it has no parent, and what is above it can only be
+ * asked. All others are a {@link CancelCell}.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export class Cell {
+  readonly kind: CellKind
+  readonly name: string | undefined
+  /** Where cancellation comes down from. Only cells set it, and the next. */
+  parent: Cell | undefined
+  /** Who may be asked through a barrier. */
+  outer: Cell | undefined
+  first: Cell | undefined = undefined
+  next: Cell = this
+  previous: Cell = this
+  /** Set once what the cell stands for has ended. */
+  ended = false
+  readonly #bornAt: number
+  /** When a cancel reached it; of clean-up, when it began. */
+  signalledAt: number | undefined
+  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
+  draining = false
+  /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
+  daemon = false
+  /** Set when the work was left behind after its clean-up budget. */
+  stuck = false
+  /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
+  reason: CancelReason | undefined
+  /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
+  own = false
+  /** The fiber that a cancel of this cell interrupts. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Monotonic milliseconds at which the cell cancels itself. Not `Infinity` for never: that would be an object in each. */
+  deadline: number | undefined = undefined
+
+  constructor(
+    kind: CellKind,
+    options: {
+      readonly name?: string | undefined
+      readonly parent?: Cell | undefined
+      readonly outer?: Cell | undefined
+      /** For what has been there for so many milliseconds and is shown only now. */
+      readonly age?: number | undefined
+    }
+  ) {
+    const { age, parent } = options
+    this.#bornAt = age === undefined ? uptime() : uptime() - age
+    this.kind = kind
+    this.name = options.name
+    this.outer = options.outer
+    this.parent = parent
+    this.reason = parent?.reason
+    this.signalledAt = kind === "cleanup" ? this.#bornAt : age === undefined ? undefined : parent?.signalledAt
+    this.enter()
+  }
+
+  /** Enters the ring of the parent, or of the roots, as the last one. */
+  enter(): void {
+    const parent = this.parent
+    const first = parent === undefined ? firstRoot : parent.first
+    if (first === undefined) {
+      this.#lead(this)
+      return
+    }
+    const last = first.previous
+    this.next = first
+    this.previous = last
+    last.next = this
+    first.previous = this
+  }
+
+  #lead(first: Cell | undefined): void {
+    if (this.parent === undefined) firstRoot = first
+    else this.parent.first = first
+  }
+
+  /** Leaves the ring. Who stands in none is alone in its own, and nobody's first. */
+  leave(): void {
+    const parent = this.parent
+    const next = this.next
+    if ((parent === undefined ? firstRoot : parent.first) === this)
+      this.#lead(next === this ? undefined : next)
+    next.previous = this.previous
+    this.previous.next = next
+    this.next = this
+    this.previous = this
+  }
+
+  /** Takes the cell out of the tree. To be called once, when the work it stands for has ended. */
+  unlink(): void {
+    if (this.ended) return
+    this.ended = true
+    this.leave()
+    const { cleaningFor, fiber } = this
+    if (fiber !== undefined && cleaningFor !== undefined)
+      witness.current?.ended(this.kind, cleaningFor, fiber)
+    this.fiber = undefined
+    // What outlives it, in a wider `Scope` for instance, hangs from now on where this cell hung.
+    for (let child = this.first; child !== undefined; child = this.first) {
+      child.leave()
+      child.parent = this.parent
+      child.outer ??= this.outer
+      child.enter()
+    }
+  }
+
+  /** Marks work that was left behind: it stands by itself from now on, until it is unlinked. */
+  abandon(): void {
+    this.leave()
+    this.parent = undefined
+    this.stuck = true
+    this.enter()
+  }
+
+  /** Milliseconds since the cell was made. */
+  get age(): number {
+    return uptime() - this.#bornAt
+  }
+
+  /** Milliseconds since a cancel reached it, or since it began when it is clean-up; `undefined` while it works. */
+  get cleaningFor(): number | undefined {
+    return this.signalledAt === undefined ? undefined : uptime() - this.signalledAt
+  }
+
+  /** Somebody is about to look at what hangs below it. */
+  reveal(): void {}
+
+  /** No cancel reaches it, so there is nothing to hear. */
+  listen(_listener: Listener): () => void {
+    return nothing
+  }
+}
+
+/**
+ * The cell, or the nearest above it, that has not ended: work may outlive the scope that it was started in.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const liveOf = (cell: Cell | undefined): Cell | undefined => {
+  let live = cell
+  while (live?.ended === true) live = live.parent
+  return live
+}
+
+/**
+ * What hangs directly below the cell, at this moment.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const childrenOf = (cell: Cell): ReadonlyArray<Cell> => {
+  cell.reveal()
+  return ringOf(cell.first)
+}
+
+const ringOf = (first: Cell | undefined): Array<Cell> => {
+  const cells: Array<Cell> = []
+  for (let cell = first; cell !== undefined; ) {
+    cells.push(cell)
+    cell = cell.next === first ? undefined : cell.next
+  }
+  return cells
+}
+
+/**
+ * The cells without a parent: owners, scopes that nobody surrounds, and what hangs beside a mask or a shield.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const rootsUnsafe = (): ReadonlyArray<Cell> => ringOf(firstRoot)
