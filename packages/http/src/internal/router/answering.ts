@@ -18,7 +18,7 @@ import { httpStatus } from "../answers.ts"
 import type { Deadline } from "./deadline.ts"
 import { type Exchange, shutdown } from "./exchange.ts"
 import { logFailure } from "./logging.ts"
-import type { Served } from "./serving.ts"
+import type { Served } from "./requests.ts"
 import { streaming } from "./streaming.ts"
 
 export type Response = HttpServerResponse.HttpServerResponse

@@ -20,7 +20,7 @@ import { beating } from "../beating.ts"
 import { answered, classify, dropped, type Response, respond, streamed } from "./answering.ts"
 import { deadlineOf, earlier } from "./deadline.ts"
 import { type Exchange, shutdown } from "./exchange.ts"
-import type { Served } from "./serving.ts"
+import type { Served } from "./requests.ts"
 import { upgrades } from "./watching.ts"
 
 /** Runs the handler, and says what to answer. To be run masked. */
@@ -32,7 +32,7 @@ export const attached = (
 ): Effect.Effect<Response, unknown> => {
   const { name, owner, settings } = served
   const { client, request } = exchange
-  const deadlines = deadlineOf(settings, request.headers, now)
+  const deadlines = deadlineOf(settings, request, now)
   if (deadlines === "invalid") {
     const header = settings.clientDeadline?.header as string
     return answered(exchange, HttpServerResponse.text(notATime(header), { status: 400 }))

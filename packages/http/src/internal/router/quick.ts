@@ -44,7 +44,7 @@ import { type Deadline, deadlineOf, earlier } from "./deadline.ts"
 import { Exchange, shutdown } from "./exchange.ts"
 import { type Holder, hold, release } from "./places.ts"
 import { QuickClient } from "./quickClient.ts"
-import { abandoned, begun, over, recorded, type Served, tellRecord } from "./serving.ts"
+import { abandoned, begun, over, recorded, type Served, tellRecord } from "./requests.ts"
 import { isNodeRequest, type NodeParts } from "./watching.ts"
 
 /** What is known of a request that can go the quick way. */
@@ -74,7 +74,7 @@ export const quickly = (
   if (cancelledAboveUnsafe(fiber) !== undefined) return undefined
   const length = promised(source)
   if (length > settings.watch.bodyBytes && length !== Number.POSITIVE_INFINITY) return undefined
-  const deadlines = deadlineOf(settings, request.headers, Instant.nowUnsafe(fiber))
+  const deadlines = deadlineOf(settings, request, Instant.nowUnsafe(fiber))
   if (deadlines === "invalid") return undefined
   const policy = settings.policy ?? defaultPolicy(fiber, name, http2 ? "http2" : "http1")
   return policy === undefined ? undefined : { source, response, length, policy, ...deadlines }
