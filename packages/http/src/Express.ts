@@ -2,6 +2,7 @@ import type { Handler } from "@curfew/request"
 import type { NextFunction, Request, RequestHandler, Response } from "express"
 import type { HandlerOptions } from "./EdgeOptions.ts"
 import { mechanismOf } from "./internal/edges.ts"
+import type { PlainRoute } from "./internal/lightNode.ts"
 import type { NodeEdge, PlainHandler } from "./NodeEdge.ts"
 
 /**
@@ -45,16 +46,12 @@ export const route = (
   options?: HandlerOptions
 ): RequestHandler => {
   const mechanism = mechanismOf(edge)
-  const spec = mechanism.specify(handler as Handler, options)
-  const name = options?.route ?? (handler.name || undefined)
-  return (request: Request, response: Response, next: NextFunction): void => {
-    mechanism.startPlain({
-      request,
-      response,
-      spec,
-      name,
-      handle: (exchange) => handler(request, response, exchange),
-      hooks: { failure: next }
-    })
+  const route: PlainRoute<Request, Response, NextFunction> = {
+    spec: mechanism.specify(handler as Handler, options),
+    name: options?.route ?? (handler.name || undefined),
+    handle: handler,
+    hooks: (_request, _response, failure) => ({ failure })
   }
+  return (request: Request, response: Response, next: NextFunction): void =>
+    mechanism.startPlain({ route, request, response, first: request, second: response, third: next })
 }

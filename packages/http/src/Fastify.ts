@@ -2,8 +2,9 @@ import type { Handler } from "@curfew/request"
 import type { FastifyReply, FastifyRequest, RouteHandlerMethod } from "fastify"
 import type { HandlerOptions } from "./EdgeOptions.ts"
 import type { Exchange } from "./Exchange.ts"
-import { deferred } from "./internal/bridge.ts"
+import { type Deferred, deferred } from "./internal/bridge.ts"
 import { mechanismOf } from "./internal/edges.ts"
+import type { PlainRoute } from "./internal/lightNode.ts"
 import type { NodeEdge } from "./NodeEdge.ts"
 
 /**
@@ -50,26 +51,31 @@ export const route = (
   options?: HandlerOptions
 ): RouteHandlerMethod => {
   const mechanism = mechanismOf(edge)
-  const spec = mechanism.specify(handler as Handler, options)
-  const name = options?.route ?? (handler.name || undefined)
-  return (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
-    const { promise, reject, resolve } = deferred<unknown>()
-    mechanism.startPlain({
-      request: request.raw,
-      response: reply.raw,
-      spec,
-      name,
-      handle: (exchange) => handler(request, reply, exchange),
-      hooks: {
-        value: resolve,
-        failure: reject,
-        // Its promise ends, and Fastify takes its hands off the response.
-        withhold: () => {
-          if (!reply.sent) reply.hijack()
-          resolve(undefined)
-        }
+  const route: PlainRoute<FastifyRequest, FastifyReply, Deferred<unknown>> = {
+    spec: mechanism.specify(handler as Handler, options),
+    name: options?.route ?? (handler.name || undefined),
+    handle: handler,
+    value: (value, { resolve }) => resolve(value),
+    hooks: (_request, reply, { reject, resolve }) => ({
+      value: resolve,
+      failure: reject,
+      // Its promise ends, and Fastify takes its hands off the response.
+      withhold: () => {
+        if (!reply.sent) reply.hijack()
+        resolve(undefined)
       }
     })
-    return promise
+  }
+  return (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
+    const answer = deferred<unknown>()
+    mechanism.startPlain({
+      route,
+      request: request.raw,
+      response: reply.raw,
+      first: request,
+      second: reply,
+      third: answer
+    })
+    return answer.promise
   }
 }

@@ -1,18 +1,12 @@
-import type { IncomingMessage, ServerResponse } from "node:http"
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2"
 import type { Handler as Marked } from "@curfew/request"
 import type { Context, Env, Handler } from "hono"
 import type { HandlerOptions } from "./EdgeOptions.ts"
 import type { Exchange } from "./Exchange.ts"
-import { deferred } from "./internal/bridge.ts"
+import { type Deferred, deferred } from "./internal/bridge.ts"
 import { mechanismOf } from "./internal/edges.ts"
+import { alreadySent, type Bindings } from "./internal/honoServer.ts"
+import type { PlainRoute } from "./internal/lightNode.ts"
 import type { NodeEdge } from "./NodeEdge.ts"
-
-/** What `@hono/node-server` puts into the environment of a request. */
-interface Bindings {
-  readonly incoming?: IncomingMessage | Http2ServerRequest
-  readonly outgoing?: ServerResponse | Http2ServerResponse
-}
 
 /**
  * A handler for Hono on `@hono/node-server` behind an edge. Its response, Hono sends.
@@ -59,33 +53,31 @@ export const route = <E extends Env = Env, P extends string = string>(
   options?: HandlerOptions
 ): Handler<E, P> => {
   const mechanism = mechanismOf(edge)
-  const spec = mechanism.specify(handler as Marked, options)
-  const name = options?.route ?? (handler.name || undefined)
+  const route: PlainRoute<Context<E, P>, undefined, Deferred<Response>> = {
+    spec: mechanism.specify(handler as Marked, options),
+    name: options?.route ?? (handler.name || undefined),
+    handle: (context, _, exchange) => handler(context, exchange),
+    value: (response, { resolve }) => resolve(response as Response),
+    hooks: (_context, _, { reject, resolve }) => ({
+      value: (response) => resolve(response as Response),
+      failure: reject,
+      withhold: () => resolve(alreadySent())
+    })
+  }
   return (context: Context<E, P>): Promise<Response> => {
-    const { incoming, outgoing } = (context.env ?? {}) as Bindings
+    const { incoming, outgoing } = (context.env ?? {}) as Partial<Bindings>
     if (incoming === undefined || outgoing === undefined) throw new TypeError(notNode)
-    const { promise, reject, resolve } = deferred<Response>()
+    const answer = deferred<Response>()
     mechanism.startPlain({
+      route,
       request: incoming,
       response: outgoing,
-      spec,
-      name,
-      handle: (exchange) => handler(context, exchange),
-      hooks: {
-        value: (response) => resolve(response as Response),
-        failure: reject,
-        withhold: () => resolve(alreadySent())
-      }
+      first: context,
+      second: undefined,
+      third: answer
     })
-    return promise
+    return answer.promise
   }
-}
-
-/** By its header the server of Hono knows that the response of node is somebody else's to write. */
-const alreadySent = (): Response => {
-  const response = new Response(null, { headers: { "x-hono-already-sent": "true" } })
-  // That server puts a class of its own in the place of `Response`, and looks at the header only once this was asked.
-  return response.body === null ? response : new Response(null)
 }
 
 const notNode =

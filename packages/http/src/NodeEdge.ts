@@ -11,6 +11,7 @@ import type { Exchange } from "./Exchange.ts"
 import { Edge } from "./internal/edge.ts"
 import { knownAs } from "./internal/edges.ts"
 import { exchangeOf } from "./internal/handling.ts"
+import type { PlainRoute } from "./internal/lightNode.ts"
 import { attach as attachTo, type NodeServer, type StopReport } from "./internal/listening.ts"
 import type { NodeRequest, NodeResponse } from "./internal/peer.ts"
 
@@ -125,16 +126,13 @@ export const make = (options: EdgeOptions = {}): Effect.Effect<EffectEdge, never
         return edge.table.size
       },
       handle: (handler, given) => {
-        const spec = edge.specify(handler as Handler, given)
-        const name = given?.route ?? (handler.name || undefined)
+        const route: PlainRoute<NodeRequest, NodeResponse, undefined> = {
+          spec: edge.specify(handler as Handler, given),
+          name: given?.route ?? (handler.name || undefined),
+          handle: handler as PlainHandler<NodeRequest, NodeResponse>
+        }
         return (request: NodeRequest, response: NodeResponse) =>
-          edge.startPlain({
-            request,
-            response,
-            spec,
-            name,
-            handle: (exchange) => handler(request as IncomingMessage, response as ServerResponse, exchange)
-          })
+          edge.startPlain({ route, request, response, first: request, second: response, third: undefined })
       },
       handleEffect: (handler, given) => {
         const spec = edge.specify(handler as Handler, given)

@@ -1,12 +1,17 @@
 import type { CancelScope } from "@curfew/promise"
 import type { Handler } from "@curfew/request"
 import type { HandlerOptions } from "./EdgeOptions.ts"
+import { type Deferred, deferred } from "./internal/bridge.ts"
+import type { Edge } from "./internal/edge.ts"
 import { mechanismOf } from "./internal/edges.ts"
+import { alreadySent, bindingsOf } from "./internal/honoServer.ts"
+import type { PlainRoute } from "./internal/lightNode.ts"
 import { startWeb } from "./internal/web.ts"
 import type { NodeEdge } from "./NodeEdge.ts"
 
 /**
- * A web-standard handler behind an edge: the client's leaving is what `request.signal` says.
+ * A web-standard handler behind an edge: the client's leaving is what `request.signal` says, or node's own response, where
+ * the runtime hands that over beside the request, as `@hono/node-server` does.
  *
  * **Guarantees**
  *
@@ -45,8 +50,42 @@ export const fetchHandler = (
   edge: NodeEdge,
   handler: (request: Request, scope: CancelScope) => Response | PromiseLike<Response>,
   options?: Omit<HandlerOptions, "body" | "bodyBytes" | "halfClose" | "heartbeat">
-): ((request: Request) => Promise<Response>) => {
+): ((request: Request, environment?: unknown) => Promise<Response>) => {
   const mechanism = mechanismOf(edge)
   const spec = mechanism.specify(handler as Handler, options)
-  return (request) => startWeb(mechanism, spec, request, handler)
+  const route = onNode(mechanism, handler, options)
+  return (request, environment) => {
+    const bindings = bindingsOf(environment)
+    if (bindings === undefined) return startWeb(mechanism, spec, request, handler)
+    const answer = deferred<Response>()
+    mechanism.startPlain({
+      route,
+      request: bindings.incoming,
+      response: bindings.outgoing,
+      first: request,
+      second: undefined,
+      third: answer
+    })
+    return answer.promise
+  }
 }
+
+/** The same handler where the runtime hands over node's own request and response. Its body is the runtime's all the same. */
+const onNode = (
+  mechanism: Edge,
+  handler: (request: Request, scope: CancelScope) => Response | PromiseLike<Response>,
+  options: HandlerOptions | undefined
+): PlainRoute<Request, undefined, Deferred<Response>> => ({
+  spec: mechanism.specify(handler as Handler, {
+    ...options,
+    body: "ignore",
+    bodyBytes: Number.POSITIVE_INFINITY
+  }),
+  name: options?.route ?? (handler.name || undefined),
+  handle: (request, _, scope) => handler(request, scope),
+  value: (response, { resolve }) => resolve(response as Response),
+  hooks: (_request, _, { resolve }) => ({
+    value: (response) => resolve(response as Response),
+    withhold: () => resolve(alreadySent())
+  })
+})

@@ -1,9 +1,11 @@
 import type { CancelReason } from "@curfew/reason"
+import type { CancelCell } from "@curfew/reason/CancelCell"
 import type { Instant, Owner } from "@curfew/scope"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
 import type { Answer } from "./Endpoint.ts"
 import { RequestState, type StateOptions } from "./internal/requestContext.ts"
 import { check } from "./internal/runCall.ts"
@@ -48,6 +50,15 @@ export interface ServedOptions<A, E> extends CallInfo {
   /** The transport stops the call at the deadline, until its peer has gone: no timer is needed before that. */
   readonly deadlineKept?: boolean | undefined
   readonly request?: RequestContext | undefined
+  /** Whose the deadline is. Default: `remote`. */
+  readonly deadlineOrigin?: "local" | "remote" | undefined
+  /**
+   * Takes in what the handler acquires, and is the edge's to close. Default: a scope of the call's own, which closes before
+   * the edge is told.
+   */
+  readonly scope?: Scope.Scope | undefined
+  /** Where the handler finds out what becomes of its edge, which does not reach it. */
+  readonly outer?: CancelCell | undefined
 }
 
 /**

@@ -62,45 +62,100 @@ export const promised = (request: NodeRequest): number => {
   return length
 }
 
+/** Whether there is something to see to. */
+export const watches = (
+  request: NodeRequest,
+  body: UnreadBody,
+  bodyBytes: number,
+  length: number
+): boolean => {
+  if (length > bodyBytes) return true
+  const fills = request.httpVersionMajor < 2 && body !== "ignore"
+  if (length !== Number.POSITIVE_INFINITY) return fills && length >= request.readableHighWaterMark
+  return fills || bodyBytes !== Number.POSITIVE_INFINITY
+}
+
+const watchOf = /* @__PURE__ */ Symbol("@curfew/http/body")
+
+interface WatchedRequest {
+  [watchOf]: Watch
+}
+
+class Watch implements BodyWatch {
+  received = 0
+  tooLarge = false
+  readonly request: NodeRequest
+  readonly push: NodeRequest["push"]
+  readonly #body: UnreadBody
+  readonly #bytes: number
+  readonly #onTooLarge: (() => void) | undefined
+
+  constructor(request: NodeRequest, { body = { buffer: readAhead }, bodyBytes, onTooLarge }: BodyOptions) {
+    this.request = request
+    this.push = request.push
+    this.#body = request.httpVersionMajor < 2 ? body : "ignore"
+    this.#bytes = bodyBytes ?? Number.POSITIVE_INFINITY
+    this.#onTooLarge = onTooLarge
+  }
+
+  refuse(): void {
+    if (this.tooLarge) return
+    this.tooLarge = true
+    this.#onTooLarge?.()
+  }
+
+  /** A part has come; `more`: whether node would read on. */
+  count(chunk: Buffer, more: boolean): boolean {
+    const { request } = this
+    const body = this.#body
+    this.received += chunk.length
+    if (this.received > this.#bytes) this.refuse()
+    if (more || body === "ignore") return more
+    if (body === "drain") {
+      if (!isRead(request)) request.resume()
+      return more
+    }
+    if (request.readableLength < body.buffer) return true
+    if (body.whenFull === "reject" && !isRead(request)) this.refuse()
+    return more
+  }
+
+  unwatch(): void {
+    this.request.push = this.push
+  }
+}
+
+/** One function for all requests. Node hands each part of a body to `push`, and goes on reading as long as that says so. */
+function push(this: NodeRequest, chunk: unknown, encoding?: BufferEncoding): boolean {
+  const watch = (this as unknown as WatchedRequest)[watchOf]
+  const more = watch.push.call(this, chunk, encoding)
+  return chunk === null ? more : watch.count(chunk as Buffer, more)
+}
+
 export const watchBody = (
   request: NodeRequest,
   options: BodyOptions,
   length = promised(request)
 ): BodyWatch => {
   const { body = { buffer: readAhead }, bodyBytes = Number.POSITIVE_INFINITY } = options
-  const http1 = request.httpVersionMajor < 2
-  const fits = !http1 || body === "ignore" || length < request.readableHighWaterMark
-  if (length <= bodyBytes && fits && length !== Number.POSITIVE_INFINITY) return unwatched
-  const state = { received: 0, tooLarge: false, unwatch: (): void => {} }
-  const refuse = (): void => {
-    if (state.tooLarge) return
-    state.tooLarge = true
-    options.onTooLarge?.()
-  }
-  if (length !== Number.POSITIVE_INFINITY && length > bodyBytes) {
-    refuse()
-    return state
-  }
-  // Node hands each part of a body to `push`, and goes on reading as long as that says so.
-  const push = request.push
-  request.push = function (this: NodeRequest, chunk: unknown, encoding?: BufferEncoding): boolean {
-    const more = push.call(request, chunk, encoding)
-    if (chunk === null) return more
-    state.received += (chunk as Buffer).length
-    if (state.received > bodyBytes) refuse()
-    if (more || !http1 || body === "ignore") return more
-    if (body === "drain") {
-      if (!isRead(request)) request.resume()
-      return more
-    }
-    if (request.readableLength < body.buffer) return true
-    if (body.whenFull === "reject" && !isRead(request)) refuse()
-    return more
-  }
-  state.unwatch = () => {
+  if (!watches(request, body, bodyBytes, length)) return unwatched
+  const watch = new Watch(request, options)
+  if (length !== Number.POSITIVE_INFINITY && length > bodyBytes) watch.refuse()
+  else if (watchOf in request) return watchAgain(request, watch)
+  else {
+    ;(request as unknown as WatchedRequest)[watchOf] = watch
     request.push = push
   }
-  return state
+  return watch
+}
+
+/** Of a second edge around the same request: the first one's function is what it calls. */
+const watchAgain = (request: NodeRequest, watch: Watch): BodyWatch => {
+  request.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+    const more = watch.push.call(request, chunk, encoding)
+    return chunk === null ? more : watch.count(chunk as Buffer, more)
+  }
+  return watch
 }
 
 /** Somebody has asked for the body. */

@@ -46,14 +46,20 @@ export const mapped = <A, B>(promise: Promise<A>, map: (value: A) => B): Promise
 const isThenable = (given: unknown): given is PromiseLike<unknown> =>
   typeof given === "object" && given !== null && "then" in given && typeof given.then === "function"
 
+/** Who waits for what a function gives. */
+export interface Ear {
+  readonly fulfilled: (value: unknown) => void
+  readonly failed: (error: unknown) => void
+}
+
 /** Tells what a function of either kind gave: at once, or when its promise has settled. */
-export const told = (
-  given: unknown,
-  fulfilled: (value: unknown) => void,
-  failed: (error: unknown) => void
-): void => {
-  if (isThenable(given)) given.then(fulfilled, failed)
-  else fulfilled(given)
+export const told = (given: unknown, ear: Ear): void => {
+  if (isThenable(given)) {
+    given.then(
+      (value) => ear.fulfilled(value),
+      (error) => ear.failed(error)
+    )
+  } else ear.fulfilled(given)
 }
 
 /** What a function of either kind gives, or nothing where it throws what may be thrown. */

@@ -27,6 +27,7 @@ import { beating } from "./beating.ts"
 import { pathOf, seriesOf } from "./counting.ts"
 import type { Edge } from "./edge.ts"
 import type { Light } from "./light.ts"
+import { since } from "./lightRecord.ts"
 import { clientMillis, type Resolved } from "./options.ts"
 import { awaitOver, type Port } from "./port.ts"
 import type { Entry } from "./table.ts"
@@ -301,7 +302,7 @@ export class Call implements Entry {
     return Effect.suspend(() => {
       const { light } = this.#start
       this.#edge.table.leave(light ?? this)
-      const told = this.#recorded(light === undefined ? record : light.since(record))
+      const told = this.#recorded(light === undefined ? record : since(light.beginning, record))
       seriesOf(this.method, this.transport).end(told, this.#edge.context)
       return this.#call("onRecord", this.#edge.options.onRecord, told)
     })

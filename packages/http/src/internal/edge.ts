@@ -18,7 +18,7 @@ import { Call, type Hooks } from "./call.ts"
 import { type Series, seriesOf } from "./counting.ts"
 import { Deadlines } from "./deadlines.ts"
 import { promiseHandler } from "./handling.ts"
-import { Light, type Plain } from "./light.ts"
+import { NodeLight, type Plain } from "./lightNode.ts"
 import { type Resolved, resolve } from "./options.ts"
 import { type NodeRequest, type NodeResponse, type Watched, watchPeer } from "./peer.ts"
 import { nodePort, type Port } from "./port.ts"
@@ -78,12 +78,13 @@ export class Edge {
   }
 
   /** Starts a plain handler for a request of node. */
-  startPlain(plain: Plain): void {
-    if (Light.start(this, plain)) return
-    const { handle, hooks, name, request, response, spec } = plain
+  startPlain<A, B, C>(plain: Plain<A, B, C>): void {
+    if (NodeLight.start(this, plain)) return
+    const { first, request, response, route, second, third } = plain
+    const { handle, name, spec } = route
     this.startNode(request, response, spec, (port) => ({
-      handler: promiseHandler(port, response, name, handle),
-      ...(hooks && { hooks })
+      handler: promiseHandler(port, response, name, (exchange) => handle(first, second, exchange)),
+      hooks: route.hooks?.(first, second, third)
     }))
   }
 
@@ -92,7 +93,10 @@ export class Edge {
     request: NodeRequest,
     response: NodeResponse,
     spec: Spec,
-    make: (port: Port) => { readonly handler: Effect.Effect<unknown, unknown>; readonly hooks?: Hooks }
+    make: (port: Port) => {
+      readonly handler: Effect.Effect<unknown, unknown>
+      readonly hooks?: Hooks | undefined
+    }
   ): Call {
     const { body, bodyBytes, halfClose } = spec.options
     let watched: Watched | undefined

@@ -1,201 +1,121 @@
 /**
- * A request of node as most of them are: a plain handler that answers and ends, and a client that waits for it. It has no
- * fiber, no scope and no port of its own.
+ * A request as most of them are: a plain handler that answers and ends, and a client that waits for it. It has no fiber, no
+ * scope and no port of its own. What is the transport's is with those that extend it.
  *
  * Invariants
  * 1. Whatever else happens makes a `Call` of it first, once, with the handler that runs already, and is that call's from
  *    then on: its client leaves, its time is over, it is stopped, its handler fails, or asks for its scope.
  * 2. It stands in the table and has its place in the owner from its start to its record, which comes once: from here, or
  *    from the call that it became.
- * 3. Its handler runs in the turn in which node emits the request.
- * 4. Its answer is out by the same two facts as for every request: `isComplete`.
- * 5. A request that ends in the turn in which it came is not watched: what becomes of it is read off its response when the
- *    turn is over. One that outlives the turn is watched from then on, and has its limit. A record has the time of the
- *    very end, so where somebody is given it, all are watched from their start.
+ * 3. Its handler runs in the turn in which the request came.
+ * 4. A request that ends in the turn in which it came is not watched: what becomes of it is asked when the turn is over.
+ *    One that outlives the turn is watched from then on, and has its limit. A record has the time of the very end, so
+ *    where somebody is given it, all are watched from their start.
  */
 
+import type { CancelScope } from "@curfew/promise"
 import { scopeAround } from "@curfew/promise/scopeAround"
 import { scopeHere } from "@curfew/promise/scopeHere"
 import { CancelReason } from "@curfew/reason"
-import type { RequestRecord } from "@curfew/request/RequestContext"
-import { Instant, TaskScope } from "@curfew/scope"
+import { Instant, type TaskScope } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { EdgeRecord, EdgeRequest } from "../EdgeRecord.ts"
-import type { Exchange } from "../Exchange.ts"
-import { bodyTooLarge } from "./answers.ts"
-import { type BodyWatch, promised, unwatched, watchBody } from "./body.ts"
-import { type Deferred, deferred, told } from "./bridge.ts"
+import type { EdgeRequest } from "../EdgeRecord.ts"
+import { type Deferred, deferred, type Ear, told } from "./bridge.ts"
 import { Call, type Hooks, handedOver } from "./call.ts"
 import { pathOf, type Series } from "./counting.ts"
 import type { Limited } from "./deadlines.ts"
 import type { Edge, Spec } from "./edge.ts"
-import { ExchangeState } from "./exchange.ts"
-import { LightExchange } from "./lightExchange.ts"
-import { clientMillis } from "./options.ts"
-import {
-  type HalfCloseEar,
-  halfCloseEars,
-  isComplete,
-  isHttp2,
-  isOver,
-  type NodeRequest,
-  type NodeResponse,
-  prepareWatch
-} from "./peer.ts"
-import { nodePort } from "./port.ts"
+import { quickRecord } from "./lightRecord.ts"
+import { clientMillis, type Resolved } from "./options.ts"
+import type { Port } from "./port.ts"
 import type { Entry } from "./table.ts"
 import { afterTurn, endTurn, type Turned } from "./turn.ts"
 
-/** A handler with what it is called with. */
-export interface Plain {
-  readonly request: NodeRequest
-  readonly response: NodeResponse
-  readonly spec: Spec
-  /** Stands in what is left behind. */
-  readonly name: string | undefined
-  readonly handle: (exchange: Exchange) => unknown
-  readonly hooks?: Omit<Hooks, "done"> | undefined
+/** Whether an edge has room for a request that nothing is said of that has to go on beside it from its start. */
+export const hasRoom = ({ requests, table }: Edge, { light }: Spec): boolean => {
+  if (!light || table.refusing) return false
+  if (table.entries.size < requests) return true
+  // Of those that are there some may have ended in this very turn.
+  endTurn()
+  return table.entries.size < requests
 }
 
-const ignore = (): void => {}
+/** How long a request may take; zero where what its client says of it is no time. */
+export const limitOf = ({ clientDeadline, deadline }: Resolved, wish: string | undefined): number => {
+  if (clientDeadline === undefined || wish === undefined) return deadline
+  const millis = clientMillis(wish) ?? Number.NaN
+  return Number.isNaN(millis) ? 0 : Math.min(deadline, millis, clientDeadline.max)
+}
 
-export class Light implements Entry, Limited, HalfCloseEar, Turned {
+/** What a call needs of its request: the watch begins once the handler stands behind it. */
+export interface Promoted {
+  readonly port: Port
+  readonly hooks: Omit<Hooks, "done"> | undefined
+  readonly look: () => void
+}
+
+export abstract class Light<Full extends CancelScope = CancelScope> implements Ear, Entry, Limited, Turned {
   entered = false
   before: Entry | undefined = undefined
   after: Entry | undefined = undefined
+  row: Limited["row"] = undefined
   readonly place: TaskScope.Place
   readonly limit: number
-  row: Limited["row"] = undefined
-  readonly #edge: Edge
-  readonly #plain: Plain
+  /** The handler has ended. */
+  protected settled = false
+  protected readonly edge: Edge
+  protected readonly spec: Spec
   readonly #series: Series
   readonly #number: number
-  readonly #body: BodyWatch
   #begun = false
   /** Monotonic milliseconds, where somebody will ask. */
   #began = 0
   #startedAt = 0
-  #ears: Set<HalfCloseEar> | undefined
   #running: Deferred<unknown> | undefined
   #call: Call | undefined
-  #full: ExchangeState | undefined
+  #full: Full | undefined
   #promotedAfter = 0
-  #settled = false
   #over = false
   #ended = false
   #expired = false
 
-  private constructor(
-    edge: Edge,
-    plain: Plain,
-    series: Series,
-    place: TaskScope.Place,
-    length: number,
-    limit: number
-  ) {
-    const { request, response, spec } = plain
-    this.#edge = edge
-    this.#plain = plain
+  constructor(edge: Edge, spec: Spec, series: Series, place: TaskScope.Place, limit: number) {
+    this.edge = edge
+    this.spec = spec
     this.#series = series
     this.#number = edge.table.nextNumber()
     this.limit = limit
     this.place = place
     place.holder = this
     edge.table.enter(this)
-    this.#body = length === 0 ? unwatched : this.#watchBody(request, spec, length)
-    response.on("error", ignore)
-    if (edge.records) {
-      this.#startedAt = edge.clock.currentTimeMillisUnsafe()
-      this.#watch()
-    } else afterTurn(this)
   }
 
-  #watchBody(request: NodeRequest, { options: { body, bodyBytes } }: Spec, length: number): BodyWatch {
-    const onTooLarge = (): void => this.stop(bodyTooLarge(bodyBytes))
-    return watchBody(request, { body, bodyBytes, onTooLarge }, length)
-  }
-
-  turned(): void {
-    if (this.#call !== undefined || this.#ended) return
-    if (this.#settled && isComplete(this.#plain.response)) this.#end()
-    else this.#watch()
-  }
-
-  /** Somebody wants to see its fiber: an end has to account for each request by itself. */
-  fill(): void {
-    if (this.#settled && isComplete(this.#plain.response)) this.#end()
-    else this.promote()
-  }
-
-  #watch(): void {
-    const { request, response, spec } = this.#plain
-    this.#begin()
-    this.place.show()
-    if (isOver(response)) {
-      this.#closed()
-      return
-    }
-    response.on("finish", this.#finished)
-    response.on("close", this.#closed)
-    if (spec.options.halfClose !== "stays" && !isHttp2(request)) {
-      if (request.socket.readableEnded) {
-        this.halfClosed()
-        return
-      }
-      this.#ears = halfCloseEars(request.socket)
-      this.#ears.add(this)
-    }
-    if (this.limit !== Number.POSITIVE_INFINITY) this.#edge.deadlines.enter(this)
-  }
-
-  /** It is counted as started, and its time begins. */
-  #begin(): void {
-    const { clock, context, records } = this.#edge
-    this.#begun = true
-    if (records || this.limit !== Number.POSITIVE_INFINITY) this.#began = Instant.nowOf(clock)
-    this.#series.start(context)
-  }
-
-  get at(): number {
-    return this.#began + this.limit
-  }
-
-  get transport(): "http1" | "http2" {
-    return this.#series.transport as "http1" | "http2"
-  }
-
-  /** Starts the handler, unless something stands against the request from the beginning. */
-  static start(edge: Edge, plain: Plain): boolean {
-    const { request, response, spec } = plain
-    const { bodyBytes, clientDeadline, deadline } = spec.options
-    const { requests, table } = edge
-    if (!spec.light || table.refusing) return false
-    if (table.entries.size >= requests) {
-      // Of those that are there some may have ended in this very turn.
-      endTurn()
-      if (table.entries.size >= requests) return false
-    }
-    if (isOver(response) || (!isHttp2(request) && request.socket.readableEnded)) return false
-    const length = promised(request)
-    if (length > bodyBytes && length !== Number.POSITIVE_INFINITY) return false
-    let limit = deadline
-    if (clientDeadline !== undefined) {
-      const value = request.headers[clientDeadline.header]
-      const wish = clientMillis(Array.isArray(value) ? value[0] : value)
-      if (Number.isNaN(wish)) return false
-      if (wish !== undefined) limit = Math.min(limit, wish, clientDeadline.max)
-    }
-    if (limit <= 0) return false
-    const series = spec.seriesOf(request.method ?? "GET", isHttp2(request) ? "http2" : "http1")
-    const place = TaskScope.reserveUnsafe(edge.owner, series.route)
-    if (place === undefined) return false
-    new Light(edge, plain, series, place, length, limit).#run()
-    return true
-  }
+  abstract readonly url: string
+  abstract readonly verb: string
+  abstract readonly name: string | undefined
+  /** Its client has left; the call is told so by its own watch, and there may be none yet. */
+  abstract readonly gone: boolean
+  /** The server stops: what answers from now on says so. */
+  abstract stopping(): void
+  /** The answer is out to its last byte. */
+  protected abstract readonly complete: boolean
+  protected abstract readonly status: number
+  /** Calls the handler. */
+  protected abstract handle(): unknown
+  /** The handler's value, while somebody waits for it. */
+  protected abstract give(value: unknown): void
+  /** From here on `finished` and `closed` are called with what happens to the answer, maybe at once. */
+  protected abstract listen(): void
+  /** Hears of nothing any more but the end of the answer. */
+  protected abstract deafen(): void
+  /** Nothing of it is looked at any more. */
+  protected abstract forget(): void
+  protected abstract prepare(): Promoted
+  /** What the handler is given once it has a scope; `ended`: the request has, and the scope is over. */
+  protected abstract scoped(scope: CancelScope, port: Port, context: Context.Context<never>): Full
 
   get id(): string {
     return `http-${this.#number}`
@@ -205,37 +125,30 @@ export class Light implements Entry, Limited, HalfCloseEar, Turned {
     return this.#series.route
   }
 
-  get url(): string {
-    return this.#plain.request.url ?? "/"
+  get transport(): "http1" | "http2" {
+    return this.#series.transport as "http1" | "http2"
   }
 
   get known(): EdgeRequest {
-    const { id, transport, url } = this
-    const { method = "GET" } = this.#plain.request
-    return { id, method, route: this.#series.route, url, path: pathOf(url), transport }
+    const { id, method: route, transport, url, verb: method } = this
+    return { id, method, route, url, path: pathOf(url), transport }
   }
 
-  get response(): NodeResponse {
-    return this.#plain.response
+  get at(): number {
+    return this.#began + this.limit
   }
 
-  get name(): string | undefined {
-    return this.#plain.name ?? this.#plain.request.method
+  get isCall(): boolean {
+    return this.#call !== undefined
   }
 
-  /** Its client has left; the call is told so by its own watch, and there may be none yet. */
-  get gone(): boolean {
-    const { response } = this.#plain
-    return this.#full?.clientGone ?? (isOver(response) && !isComplete(response))
-  }
-
-  /** The exchange with a scope, if it was needed. */
-  get full(): ExchangeState | undefined {
+  /** The scope, if it was needed. */
+  get full(): Full | undefined {
     return this.#full
   }
 
-  /** The exchange with a scope, for it is needed. */
-  scoped(): ExchangeState {
+  /** The scope, for it is needed. */
+  get needed(): Full {
     if (this.#full === undefined) {
       if (this.#ended) this.#full = this.#afterwards()
       else this.promote()
@@ -246,67 +159,91 @@ export class Light implements Entry, Limited, HalfCloseEar, Turned {
     )
   }
 
-  /** For whoever keeps the exchange beyond the request: with a scope that is over. */
-  #afterwards(): ExchangeState | undefined {
-    const { request, response, spec } = this.#plain
-    const { context } = this.#edge
-    const watched = prepareWatch(request, response, spec.options, this.#body)
-    watched.look()
+  /** For whoever keeps the scope beyond the request: one that is over. */
+  #afterwards(): Full | undefined {
+    const { context } = this.edge
+    const { look, port } = this.prepare()
+    look()
     const made = Child.startUnsafe(context, scopeHere({ name: this.name })).pollUnsafe()
     if (made?._tag !== "Success") return undefined
     const scope = made.value
-    told(scope[Symbol.asyncDispose](), ignore, ignore)
-    return new ExchangeState({
-      id: this.id,
-      scope,
-      port: nodePort(request, response, watched),
-      response,
-      context
-    })
+    told(scope[Symbol.asyncDispose](), nobody)
+    return this.scoped(scope, port, context as Context.Context<never>)
   }
 
-  #run(): void {
-    const { onStart } = this.#edge.options
-    if (onStart !== undefined) this.#tell("onStart", onStart, this.known)
+  /** To be called once it is made. */
+  run(): void {
+    const { clock, options, records } = this.edge
+    if (records) {
+      this.#startedAt = clock.currentTimeMillisUnsafe()
+      this.#watch()
+    } else afterTurn(this)
+    if (options.onStart !== undefined) this.#tell("onStart", options.onStart, this.known)
     let given: unknown
     try {
-      given = this.#plain.handle(new LightExchange(this))
+      given = this.handle()
     } catch (error) {
-      this.#failed(error)
+      this.failed(error)
       return
     }
-    told(given, this.#fulfilled, this.#failed)
+    told(given, this)
   }
 
-  readonly #fulfilled = (value: unknown): void => {
+  turned(): void {
+    if (this.#call !== undefined || this.#ended) return
+    if (this.settled && this.complete) this.#end()
+    else this.#watch()
+  }
+
+  /** Somebody wants to see its fiber: an end has to account for each request by itself. */
+  fill(): void {
+    if (this.settled && this.complete) this.#end()
+    else this.promote()
+  }
+
+  #watch(): void {
+    this.#begin()
+    this.place.show()
+    this.listen()
+    if (this.#call === undefined && !this.#ended && this.limit !== Number.POSITIVE_INFINITY)
+      this.edge.deadlines.enter(this)
+  }
+
+  /** It is counted as started, and its time begins. */
+  #begin(): void {
+    const { clock, context, records } = this.edge
+    this.#begun = true
+    if (records || this.limit !== Number.POSITIVE_INFINITY) this.#began = Instant.nowOf(clock)
+    this.#series.start(context)
+  }
+
+  fulfilled(value: unknown): void {
     if (this.#running !== undefined) {
       this.#running.resolve(value)
       return
     }
-    this.#settled = true
+    this.settled = true
     if (this.#over) this.#end()
-    else this.#plain.hooks?.value?.(value)
+    else this.give(value)
   }
 
-  readonly #failed = (error: unknown): void => {
+  failed(error: unknown): void {
     this.promote()
     this.#running?.reject(error)
   }
 
-  readonly #finished = (): void => {
-    if (this.#call !== undefined || this.#over || !isComplete(this.#plain.response)) return
+  /** The answer is out, if it is complete. */
+  protected finished(): void {
+    if (this.#call !== undefined || this.#over || !this.complete) return
     this.#over = true
-    if (this.#settled) this.#end()
+    if (this.settled) this.#end()
   }
 
-  readonly #closed = (): void => {
+  /** Nothing more is sent. */
+  protected closed(): void {
     if (this.#call !== undefined || this.#over) return
-    if (isComplete(this.#plain.response)) this.#finished()
+    if (this.complete) this.finished()
     else this.promote()
-  }
-
-  halfClosed(): void {
-    if (!isComplete(this.#plain.response)) this.promote()
   }
 
   stop(reason: CancelReason): void {
@@ -315,15 +252,10 @@ export class Light implements Entry, Limited, HalfCloseEar, Turned {
 
   expire(): void {
     this.#expired = true
-    const { clock } = this.#edge
+    const { clock } = this.edge
     const at = Math.round(clock.currentTimeMillisUnsafe() + (this.at - Instant.nowOf(clock)))
     const origin = this.#origin
-    this.promote().stop(CancelReason.Deadline({ at, origin, scope: this.#series.route }))
-  }
-
-  stopping(): void {
-    const { request, response } = this.#plain
-    if (!isHttp2(request) && !response.headersSent) response.setHeader("connection", "close")
+    this.promote().stop(CancelReason.Deadline({ at, origin, scope: this.method }))
   }
 
   get abandon(): Effect.Effect<void> {
@@ -331,7 +263,7 @@ export class Light implements Entry, Limited, HalfCloseEar, Turned {
   }
 
   get #origin(): "local" | "remote" {
-    return this.limit < this.#plain.spec.options.deadline ? "remote" : "local"
+    return this.limit < this.spec.options.deadline ? "remote" : "local"
   }
 
   /** What is left of its time, as its call has it. */
@@ -346,87 +278,58 @@ export class Light implements Entry, Limited, HalfCloseEar, Turned {
     }
   }
 
-  /** The record of its call, told from its own start on. */
-  since(record: RequestRecord): RequestRecord {
-    const later = (duration: Duration.Duration): Duration.Duration =>
-      Duration.millis(Duration.toMillis(duration) + this.#promotedAfter)
-    return {
-      ...record,
-      startedAt: this.#startedAt,
-      finishedAfter: later(record.finishedAfter),
-      endedAfter: later(record.endedAfter)
-    }
+  /** When it began, and how long it had no call. */
+  get beginning(): { readonly startedAt: number; readonly before: number } {
+    return { startedAt: this.#startedAt, before: this.#promotedAfter }
   }
 
   /** Makes a call of it, with all that a call has. */
   promote(): Call {
     if (this.#call !== undefined) return this.#call
-    const { hooks, request, response, spec } = this.#plain
-    const edge = this.#edge
-    this.#leaveEars()
+    const { edge, name } = this
+    this.deafen()
     edge.deadlines.leave(this)
     if (edge.records) this.#promotedAfter = Instant.nowOf(edge.clock) - this.#began
     const running = deferred<unknown>()
     this.#running = running
-    if (this.#settled) running.resolve(handedOver)
+    if (this.settled) running.resolve(handedOver)
     if (!this.#begun) this.#begin()
-    const watched = prepareWatch(request, response, spec.options, this.#body)
-    if (isComplete(response)) watched.peer.completeUnsafe()
-    const port = nodePort(request, response, watched)
+    const { hooks, look, port } = this.prepare()
+    if (this.complete) port.peer.completeUnsafe()
     const handler = Effect.contextWith((context: Context.Context<never>) =>
       scopeAround(
         running.promise,
         (scope) => {
-          this.#full = new ExchangeState({ id: this.id, scope, port, response, context })
+          this.#full = this.scoped(scope, port, context)
         },
-        { name: this.name }
+        { name }
       )
     )
-    const { options, policy } = spec
+    const { options, policy } = this.spec
     const call = new Call(edge, { port, options, policy, handler, hooks, light: this })
     this.#call = call
     call.begin()
     // What has happened to its client reaches the call once its handler stands behind it.
-    watched.look()
+    look()
     return call
   }
 
-  #leaveEars(): void {
-    this.#ears?.delete(this)
-    this.#ears = undefined
-  }
-
   #end(): void {
-    const edge = this.#edge
+    const { edge } = this
     this.#ended = true
-    this.#leaveEars()
-    this.#body.unwatch()
+    this.deafen()
+    this.forget()
     if (this.row !== undefined) edge.deadlines.leave(this)
     edge.table.leave(this)
-    const status = this.#plain.response.statusCode
+    const { status } = this
     if (this.#begun) this.#series.answered(status, edge.context)
     else this.#series.quick(status, edge.context)
     const { onRecord } = edge.options
-    if (onRecord !== undefined) this.#tell("onRecord", onRecord, this.#record(status))
-    this.place.leave()
-  }
-
-  #record(status: number): EdgeRecord {
-    const took = Duration.millis(Instant.nowOf(this.#edge.clock) - this.#began)
-    return {
-      name: this.#series.route,
-      startedAt: this.#startedAt,
-      finishedAfter: took,
-      endedAfter: took,
-      leases: 1,
-      outlived: [],
-      ...this.known,
-      status,
-      outcome: "answered",
-      reason: undefined,
-      dropped: false,
-      sent: { status, bytes: undefined, parts: undefined, whole: true }
+    if (onRecord !== undefined) {
+      const took = Instant.nowOf(edge.clock) - this.#began
+      this.#tell("onRecord", onRecord, quickRecord(this.known, this.#startedAt, took, status))
     }
+    this.place.leave()
   }
 
   /** Calls what the program gave, whatever that does. */
@@ -435,9 +338,12 @@ export class Light implements Entry, Limited, HalfCloseEar, Turned {
       callback(given)
     } catch (error) {
       Child.startUnsafe(
-        this.#edge.context,
+        this.edge.context,
         Effect.logError(`${what} threw. Catch what it may throw.`, Cause.die(error))
       )
     }
   }
 }
+
+const ignore = (): void => {}
+const nobody: Ear = { fulfilled: ignore, failed: ignore }

@@ -5,78 +5,35 @@
  * 1. What it can say and do by node's response alone, it does; everything else asks for the scope, and is that of the
  *    request's `ExchangeState` from then on.
  */
-import type { CancelScope } from "@curfew/promise"
-import type { CancelReason } from "@curfew/reason"
 import type { Exchange } from "../Exchange.ts"
 import { answerOn, type ExchangeState, finishOn } from "./exchange.ts"
 import type { Light } from "./light.ts"
+import { LightScope } from "./lightScope.ts"
+import type { NodeResponse } from "./peer.ts"
 
-export class LightExchange implements Exchange {
-  readonly #light: Light
+interface Answering extends Light<ExchangeState> {
+  readonly response: NodeResponse
+}
 
-  constructor(light: Light) {
-    this.#light = light
-  }
-
-  get #scoped(): ExchangeState {
-    return this.#light.scoped()
-  }
-
+export class LightExchange extends LightScope<Answering> implements Exchange {
   get id(): string {
-    return this.#light.id
-  }
-  get name(): string | undefined {
-    return this.#light.name
+    return this.light.id
   }
   get clientGone(): boolean {
-    return this.#light.gone
+    return this.light.gone
   }
   get clientSignal(): AbortSignal {
-    return this.#scoped.clientSignal
-  }
-  get cancelled(): boolean {
-    return this.#light.full?.cancelled ?? false
-  }
-  get reason(): CancelReason | undefined {
-    return this.#light.full?.reason
+    return this.light.needed.clientSignal
   }
   get answer(): Exchange["answer"] {
-    const light = this.#light
+    const { light } = this
     return (...given) => light.full?.answer(...given) ?? answerOn(light.response, undefined, ...given)
   }
   get finish(): Exchange["finish"] {
-    const light = this.#light
+    const { light } = this
     return () => light.full?.finish() ?? finishOn(light.response, undefined)
   }
   get write(): Exchange["write"] {
-    return this.#scoped.write
-  }
-  get signal(): AbortSignal {
-    return this.#scoped.signal
-  }
-  get spawn(): CancelScope["spawn"] {
-    return this.#scoped.spawn
-  }
-  get daemon(): CancelScope["daemon"] {
-    return this.#scoped.daemon
-  }
-  get cancel(): CancelScope["cancel"] {
-    return this.#scoped.cancel
-  }
-  get run(): CancelScope["run"] {
-    return this.#scoped.run
-  }
-  get defer(): CancelScope["defer"] {
-    return this.#scoped.defer
-  }
-  get onCancel(): CancelScope["onCancel"] {
-    return this.#scoped.onCancel
-  }
-  get checkpoint(): CancelScope["checkpoint"] {
-    return this.#scoped.checkpoint
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#scoped[Symbol.asyncDispose]()
+    return this.light.needed.write
   }
 }

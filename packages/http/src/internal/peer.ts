@@ -77,10 +77,10 @@ export const prepareWatch = (
   request: NodeRequest,
   response: NodeResponse,
   options: Pick<WatchOptions, "halfClose">,
-  body: BodyWatch
+  body: BodyWatch,
+  peer = PeerSignal.makeUnsafe()
 ): PreparedWatch => {
   const transport = isHttp2(request) ? "http2" : "http1"
-  const peer = PeerSignal.makeUnsafe()
   const ears = new Set<() => void>()
   let over = false
   const end = (): void => {

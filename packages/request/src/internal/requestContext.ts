@@ -36,8 +36,8 @@ export interface Holder {
 /** What a request of a mechanism may be made with: its own end, and a record only where somebody receives one. */
 export interface StateOptions extends Omit<RequestOptions, "onEnd"> {
   readonly onEnd?: RequestOptions["onEnd"] | undefined
-  /** Told at the end, before the record is made. */
-  readonly onEnded?: (() => void) | undefined
+  /** Told at the end, before the record is made, with who outlived it, if anybody did. */
+  readonly onEnded?: ((outlived: ReadonlySet<string> | undefined) => void) | undefined
 }
 
 export class RequestState implements RequestContext {
@@ -187,7 +187,7 @@ export class RequestState implements RequestContext {
     if (this.#finishedAfter === undefined || this.#holder !== undefined) return undefined
     if (this.#others !== undefined && this.#others.size > 0) return undefined
     this.#ended = true
-    this.#options.onEnded?.()
+    this.#options.onEnded?.(this.#outlived)
     const { onEnd } = this.#options
     if (onEnd === undefined) return undefined
     const record: RequestRecord = {

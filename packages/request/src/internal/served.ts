@@ -70,8 +70,10 @@ export class ServedCall<A, E> implements Call, Ear {
   readonly #context: Context.Context<never>
   readonly #clock: Clock.Clock
   readonly #request: RequestState | undefined
-  /** The handler's own. It closes before the edge is told. */
-  readonly #scope = Scope.makeUnsafe()
+  /** The handler's own, where its edge gave none. It closes before the edge is told. */
+  readonly #scope: Scope.Closeable | undefined
+  readonly #outer: CancelCell | undefined
+  readonly #deadlineOrigin: "local" | "remote" | undefined
   readonly #inside: Context.Context<never>
   readonly #deadline: number
   readonly #deadlineKept: boolean
@@ -110,7 +112,11 @@ export class ServedCall<A, E> implements Call, Ear {
     }
     context = Context.add(context, CurrentCall, this)
     this.#context = context
-    this.#inside = Context.add(context, Scope.Scope, this.#scope) as Context.Context<never>
+    this.#scope = options.scope === undefined ? Scope.makeUnsafe() : undefined
+    const scope = options.scope ?? (this.#scope as Scope.Closeable)
+    this.#inside = Context.add(context, Scope.Scope, scope) as Context.Context<never>
+    this.#outer = options.outer
+    this.#deadlineOrigin = options.deadlineOrigin
     this.#peer.ear = this
   }
 
@@ -133,13 +139,19 @@ export class ServedCall<A, E> implements Call, Ear {
   start(handler: Effect.Effect<A, E>): boolean {
     const work = Effect.onExitPrimitive(
       Effect.withFiber((fiber: Fiber.Fiber<unknown, unknown>) => this.#begin(fiber, handler)),
-      (exit) => (this.#scope.state._tag === "Empty" ? this.#settle(exit) : this.#closed(exit))
+      (exit) => {
+        const scope = this.#scope
+        return scope === undefined || scope.state._tag === "Empty"
+          ? this.#settle(exit)
+          : this.#closed(scope, exit)
+      }
     )
     const { method: name } = this
     const task = TaskScope.spawnUnsafe(this.#owner, this.#inside, work, {
       kind: "call",
       name,
-      observed: always
+      observed: always,
+      outer: this.#outer
     })
     this.#starting = false
     if (task === undefined) return false
@@ -180,7 +192,7 @@ export class ServedCall<A, E> implements Call, Ear {
     return deadlineReason(this.#clock, {
       method: this.method,
       deadline: this.#deadline,
-      deadlineOrigin: "remote"
+      deadlineOrigin: this.#deadlineOrigin ?? "remote"
     })
   }
 
@@ -297,9 +309,9 @@ export class ServedCall<A, E> implements Call, Ear {
   // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** The scope's finalizers run first; what they fail with belongs to the handler's exit. */
-  #closed(exit: Exit.Exit<A, E>): Effect.Effect<void> {
+  #closed(scope: Scope.Closeable, exit: Exit.Exit<A, E>): Effect.Effect<void> {
     return Effect.flatMap(
-      Effect.exit(Scope.close(this.#scope, exit)),
+      Effect.exit(Scope.close(scope, exit)),
       (closed) => this.#settle(withFailure(exit, closed)) ?? Effect.void
     )
   }

@@ -19,12 +19,13 @@ export interface Deadline {
 /** The deadline that stands; `never` without one; `invalid` for a header that is no time. */
 export const deadlineOf = (
   settings: RouteSettings,
-  headers: Readonly<Record<string, string | undefined>>,
+  /** Its headers are made when they are asked for. */
+  request: { readonly headers: Readonly<Record<string, string | undefined>> },
   now: Instant.Instant
 ): { readonly local: Deadline; readonly client: Deadline } | "invalid" => {
   const local: Deadline = { at: (now + settings.deadline) as Instant.Instant, origin: "local" }
   const given = settings.clientDeadline
-  const value = given === undefined ? undefined : headers[given.header]
+  const value = given === undefined ? undefined : request.headers[given.header]
   if (given === undefined || value === undefined) return { local, client: forever }
   const time = clientMillis(value)
   if (time === undefined || Number.isNaN(time)) return "invalid"

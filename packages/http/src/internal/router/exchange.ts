@@ -18,12 +18,14 @@ import type { Client } from "./watching.ts"
 export const shutdown: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
 
 export class Exchange {
-  readonly known: EdgeRequest
+  readonly id: string
   readonly route: string
   readonly request: HttpServerRequest.HttpServerRequest
   readonly client: Client
   readonly #services: Context.Context<never>
   readonly #series: Series
+  #known: EdgeRequest | undefined
+  #begun = false
   #status: number | undefined
   #length = 0
   #streams = false
@@ -46,20 +48,34 @@ export class Exchange {
     client: Client,
     services: Context.Context<never>
   ) {
+    this.id = id
     this.route = route
     this.request = request
     this.client = client
     this.#services = services
-    // Effect puts the host that the client named in front.
-    const url = request.originalUrl.replace(/^[a-z]+:\/\/[^/?#]*/i, "")
-    const { transport } = client
-    this.known = { id, method: request.method, route, url, path: pathOf(url), transport }
-    this.#series = seriesOf(route, transport)
-    this.#series.start(services)
+    this.#series = seriesOf(route, client.transport)
+  }
+
+  get known(): EdgeRequest {
+    if (this.#known === undefined) {
+      const { client, id, request, route } = this
+      // Effect puts the host that the client named in front.
+      const url = request.originalUrl.replace(/^[a-z]+:\/\/[^/?#]*/i, "")
+      const { transport } = client
+      this.#known = { id, method: request.method, route, url, path: pathOf(url), transport }
+    }
+    return this.#known
+  }
+
+  /** It is counted as started, and is in flight. */
+  begin(): void {
+    if (this.#begun) return
+    this.#begun = true
+    this.#series.start(this.#services)
   }
 
   get gone(): boolean {
-    return this.client.peer.state === "gone"
+    return this.client.hasLeft()
   }
 
   /** The answer that is about to be sent. */
@@ -102,13 +118,20 @@ export class Exchange {
 
   /** Nothing is written any more. */
   settle(): void {
-    const { peer, response, unwatch } = this.client
+    const { client } = this
     // Of what node does not report the writing was the end.
-    if (response === undefined) peer.completeUnsafe()
-    unwatch()
+    if (client.response === undefined) client.peer.completeUnsafe()
+    client.unwatch()
+  }
+
+  /** The end of one whose answer is out, and that nobody is told the record of. */
+  endQuickly(status: number): void {
+    if (this.#begun) this.#series.answered(status, this.#services)
+    else this.#series.quick(status, this.#services)
   }
 
   end(base: Parameters<RequestContext.RequestOptions["onEnd"]>[0]): EdgeRecord {
+    this.begin()
     const gone = this.gone && !this.#broken && this.#outcome !== "cancelled"
     const sent = this.#sentStatus()
     const outcome: Outcome = this.abandoned ? "abandoned" : gone ? "gone" : (this.#outcome ?? "failed")

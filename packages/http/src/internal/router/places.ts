@@ -14,58 +14,97 @@ import * as Effect from "effect/Effect"
 import type { NodeServer } from "../listening.ts"
 import { isHttp2, isOver, type NodeRequest, type NodeResponse } from "../peer.ts"
 import type { Entry, Table } from "../table.ts"
-import { afterTurn } from "../turn.ts"
+import { afterTurn, type Turned } from "../turn.ts"
 
 /** An edge that has the request. */
 export type Holder = Pick<Entry, "stop" | "abandon">
 
-class Place implements Entry {
+class Place implements Entry, Turned {
   entered = false
   before: Entry | undefined = undefined
   after: Entry | undefined = undefined
-  readonly id: string
   readonly method: string
   readonly url: string
   readonly transport: Entry["transport"]
-  readonly stopping: () => void
+  readonly #number: number
   readonly #table: Table
-  readonly #holders = new Set<Holder>()
+  readonly #response: NodeResponse | undefined
+  // Mostly one: an edge within another one is the same.
+  #holder: Holder | undefined
+  #others: Set<Holder> | undefined
   #over = false
 
-  constructor(table: Table, request: NodeRequest, transport: Entry["transport"], stopping: () => void) {
-    this.id = table.nextId()
+  /** Without a response: of a connection that becomes another. */
+  constructor(table: Table, request: NodeRequest, response: NodeResponse | undefined) {
+    this.#number = table.nextNumber()
     this.method = request.method ?? "GET"
     this.url = request.url ?? "/"
-    this.transport = transport
-    this.stopping = stopping
+    this.transport = response === undefined ? "ws" : isHttp2(request) ? "http2" : "http1"
+    this.#response = response
     this.#table = table
     table.enter(this)
   }
 
-  readonly stop = (reason: CancelReason): void => {
-    for (const { stop } of [...this.#holders]) stop(reason)
+  get id(): string {
+    return `http-${this.#number}`
   }
 
-  readonly abandon: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.forEach([...this.#holders], ({ abandon }) => abandon, { discard: true })
-  )
+  stop(reason: CancelReason): void {
+    this.#holder?.stop(reason)
+    for (const holder of [...(this.#others ?? [])]) holder.stop(reason)
+  }
 
-  /** Keeps the place until what it gives is called. */
-  hold(holder: Holder): () => void {
-    this.#holders.add(holder)
-    return () => {
-      this.#holders.delete(holder)
-      this.#look()
+  stopping(): void {
+    const response = this.#response
+    if (this.transport === "http1" && response?.headersSent === false)
+      response.setHeader("connection", "close")
+  }
+
+  get abandon(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.forEach(
+        [...(this.#holder === undefined ? [] : [this.#holder]), ...(this.#others ?? [])],
+        ({ abandon }) => abandon,
+        { discard: true }
+      )
+    )
+  }
+
+  /** Keeps the place until it is released. */
+  hold(holder: Holder): void {
+    if (this.#holder === undefined) this.#holder = holder
+    else {
+      this.#others ??= new Set()
+      this.#others.add(holder)
     }
   }
 
-  readonly over = (): void => {
+  release(holder: Holder): void {
+    if (this.#holder === holder) this.#holder = undefined
+    else this.#others?.delete(holder)
+    this.#look()
+  }
+
+  /** Most answers are out in the turn in which their requests came. */
+  turned(): void {
+    const response = this.#response
+    if (response === undefined) return
+    if (isOver(response)) {
+      this.over()
+      return
+    }
+    const over = (): void => this.over()
+    response.on("finish", over)
+    response.on("close", over)
+  }
+
+  over(): void {
     this.#over = true
     this.#look()
   }
 
   #look(): void {
-    if (this.#over && this.#holders.size === 0) this.#table.leave(this)
+    if (this.#over && this.#holder === undefined && (this.#others?.size ?? 0) === 0) this.#table.leave(this)
   }
 }
 
@@ -76,38 +115,26 @@ interface Placed {
   [placeOf]?: Place
 }
 
-/** Keeps the place of a request, where its server has one for it. Returns the release. */
-export const hold = (source: object, holder: Holder): (() => void) =>
-  (source as Placed)[placeOf]?.hold(holder) ?? (() => {})
+/** Keeps the place of a request, where its server has one for it, until it is released. */
+export const hold = (source: object, holder: Holder): void => (source as Placed)[placeOf]?.hold(holder)
+
+export const release = (source: object, holder: Holder): void => (source as Placed)[placeOf]?.release(holder)
 
 /** Puts all requests of a server into a table. To be called before anybody listens to its requests. */
 export const enterAll = (given: NodeServer, table: Table): void => {
   // The members used here exist on every server kind, with listener types that differ per kind.
   const server = given as import("node:http").Server
   const enter = (request: NodeRequest, response: NodeResponse): void => {
-    const http2 = isHttp2(request)
-    const closing = (): void => {
-      if (!http2 && !response.headersSent) response.setHeader("connection", "close")
-    }
-    const place = new Place(table, request, http2 ? "http2" : "http1", closing)
+    const place = new Place(table, request, response)
     ;(request as Placed)[placeOf] = place
-    const turned = (): void => {
-      if (isOver(response)) {
-        place.over()
-        return
-      }
-      response.on("finish", place.over)
-      response.on("close", place.over)
-    }
-    // Most answers are out in the turn in which their requests came.
-    afterTurn({ turned })
-    if (table.refusing) closing()
+    afterTurn(place)
+    if (table.refusing) place.stopping()
   }
   server.on("request", enter)
   server.on("checkContinue", enter)
   server.on("upgrade", (request: IncomingMessage, socket: Duplex) => {
-    const place = new Place(table, request, "ws", () => {})
+    const place = new Place(table, request, undefined)
     ;(request as Placed)[placeOf] = place
-    socket.once("close", place.over)
+    socket.once("close", () => place.over())
   })
 }

@@ -100,10 +100,7 @@ const add = (
         `${name} is interrupted when its client leaves, and it is no GET: make sure that it may stop halfway.`
       )
     }
-    // A router of its own applies the middleware of this place; behind it stands the handler, in front of it the edge.
-    const alone = yield* HttpRouter.make
-    yield* alone.addAll([route]) as Effect.Effect<void>
-    const app = alone.asHttpEffect() as Effect.Effect<HttpServerResponse.HttpServerResponse, unknown>
+    const app = yield* withMiddleware(route)
     const { deadlines, nextId, owner, router } = shared
     const handler = serve({
       name,
@@ -118,6 +115,30 @@ const add = (
     const outside = HttpRouter.route(method, path, handler, { uninterruptible: true })
     const added = router.addAll([outside]) as Effect.Effect<void>
     yield* Effect.updateContext(added, (_: Context.Context<never>) => Context.empty())
+  })
+
+type App = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown>
+
+/**
+ * A route with the middleware of its place, which only a router can see. A router of its own applies it, and would look
+ * each request up once more: where there is none, and no prefix to be taken off a request, the handler is all of it.
+ */
+const withMiddleware = (route: Route): Effect.Effect<App> =>
+  Effect.gen(function* () {
+    let asked = false
+    const watched = {
+      ...route,
+      get handler() {
+        asked = true
+        return route.handler
+      }
+    }
+    const probe = yield* HttpRouter.make
+    yield* probe.addAll([watched]) as Effect.Effect<void>
+    if (!asked && Option.isNone(route.prefix)) return route.handler as App
+    const alone = yield* HttpRouter.make
+    yield* alone.addAll([route]) as Effect.Effect<void>
+    return alone.asHttpEffect() as App
   })
 
 const interrupts = (policy: OnDisconnect | undefined): boolean =>

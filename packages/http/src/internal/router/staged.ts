@@ -12,6 +12,7 @@ import { millisUnsafe } from "@curfew/scope/Argument"
 import { boundedAt } from "@curfew/scope/bounded"
 import { Shutdown } from "@curfew/shutdown"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -69,13 +70,19 @@ export const staged = (
           serving.add(scope)
           yield* Effect.addFinalizer(() => attached.end)
           const guarded = Effect.suspend(() => (table.refusing ? Effect.succeed(stopped) : app))
-          yield* Scope.provide(
-            middleware === undefined ? inner.serve(guarded) : inner.serve(guarded, middleware as never),
-            scope
-          )
+          const served =
+            middleware === undefined ? inner.serve(guarded) : inner.serve(guarded, middleware as never)
+          yield* Effect.updateContext(Scope.provide(served, scope), roomy)
         }) as never
     })
   })
+
+/**
+ * A context that takes in what a request and its handler add to it. Each keeps some eight additions apart before it copies
+ * all services; a request behind an edge makes a dozen.
+ */
+const roomy = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.makeUnsafe(context.mapUnsafe, { maxDepth: 24 })
 
 const stopped = /* @__PURE__ */ HttpServerResponse.text("The server is shutting down.\n", {
   status: 503,

@@ -27,6 +27,8 @@ import { nodePort } from "../port.ts"
 export interface Client {
   readonly peer: PeerSignal.PeerSignal
   readonly transport: CallInfo["transport"]
+  /** The client has left, as its transport has it now: whoever is told so by somebody else may be told first. */
+  readonly hasLeft: () => boolean
   /** The response of node, where there is one. */
   readonly response: NodeResponse | undefined
   /** Waits until the answer has been written, or cannot be any more. */
@@ -38,12 +40,12 @@ export interface Client {
   readonly beat: (within: Duration.Duration) => Effect.Effect<void>
 }
 
-interface NodeParts {
+export interface NodeParts {
   readonly source: object
   readonly response?: NodeResponse | (() => NodeResponse)
 }
 
-const isNodeRequest = (source: object): source is NodeRequest =>
+export const isNodeRequest = (source: object): source is NodeRequest =>
   "httpVersionMajor" in source && typeof source.httpVersionMajor === "number"
 
 /** The connection is to become another: a WebSocket, or whatever it names. */
@@ -75,7 +77,8 @@ export const watch = (
       watched.leave(detailOf(source))
       return watched.gone() ?? CancelReason.ClientGone({ transport })
     }
-    return { peer, transport, response, unwatch, beat, left, delivered: over(watched) }
+    const hasLeft = (): boolean => peer.state === "gone"
+    return { peer, transport, hasLeft, response, unwatch, beat, left, delivered: over(watched) }
   }
   return source instanceof Request ? watchSignal(source.signal) : unwatched("http1")
 }
@@ -86,6 +89,7 @@ const unwatched = (transport: Client["transport"], detail?: string): Client => {
   return {
     peer,
     transport,
+    hasLeft: () => peer.state === "gone",
     response: undefined,
     unwatch: () => {},
     left: () => {
@@ -106,5 +110,5 @@ const watchSignal = (signal: AbortSignal): Client => {
 }
 
 /** Nothing of the answer is under way any more. */
-const over = ({ onOver }: Watched): Effect.Effect<void> =>
+export const over = ({ onOver }: Pick<Watched, "onOver">): Effect.Effect<void> =>
   Effect.callback((resume) => Effect.sync(onOver(() => resume(Effect.void))))

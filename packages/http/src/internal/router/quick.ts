@@ -1,0 +1,391 @@
+/**
+ * A request of node whose handler's fiber tells its edge, in place of one that waits beside it.
+ *
+ * Invariants
+ * 1. The policy, the deadline and every cancel are those of `Served` in `@curfew/request`, which follows the rules of `Endpoint`. An
+ *    interrupt of the request's own fiber is what the server says it is: the client's leaving, which follows the policy,
+ *    or the server's end, which does not; and the request waits for the answer all the same.
+ * 2. The handler has a `Scope` of its own, which closes with it where it was interrupted, and otherwise with that of the
+ *    request: an answer keeps it open until it is out.
+ * 3. Where somebody is given the record, the first thing registered with the request's scope makes it. Elsewhere there is
+ *    a finalizer only for a handler that has left something in its scope; all others end, counted, with their answer,
+ *    which is asked for when the turn is over, and listened for by those that outlive it.
+ * 4. What the owner does not take runs attached to the request.
+ */
+import { CancelReason, currentReason, fromCause } from "@curfew/reason"
+import {
+  CurrentCell,
+  cancelledAboveUnsafe,
+  interruptsOfUnsafe,
+  startsApartUnsafe
+} from "@curfew/reason/CancelCell"
+import type { OnDisconnect, RequestContext } from "@curfew/request"
+import { type Answer, answersDropped } from "@curfew/request/Endpoint"
+import * as Serving from "@curfew/request/Served"
+import { Instant } from "@curfew/scope"
+import * as Child from "@curfew/scope/Child"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as References from "effect/References"
+import * as Scope from "effect/Scope"
+import { promised } from "../body.ts"
+import { isHttp2, isOver, type NodeRequest, type NodeResponse } from "../peer.ts"
+import { afterTurn, type Turned } from "../turn.ts"
+import { classify, dropped, type Response, respond, streamed } from "./answering.ts"
+import { attached } from "./attached.ts"
+import { type Deadline, deadlineOf, earlier } from "./deadline.ts"
+import { Exchange, shutdown } from "./exchange.ts"
+import { type Holder, hold, release } from "./places.ts"
+import { QuickClient } from "./quickClient.ts"
+import { abandoned, begun, over, recorded, type Served, tellRecord } from "./requests.ts"
+import { isNodeRequest, type NodeParts } from "./watching.ts"
+
+/** What is known of a request that can go the quick way. */
+export interface Quick {
+  readonly source: NodeRequest
+  readonly response: NodeResponse
+  readonly length: number
+  readonly policy: OnDisconnect
+  readonly local: Deadline
+  readonly client: Deadline
+}
+
+type Waiter = Fiber.Fiber<unknown, unknown>
+type Told = Answer<Response, unknown>
+
+/** Nothing when something stands against the request from the beginning, or has to go on beside it. */
+export const quickly = (
+  { name, settings }: Served,
+  fiber: Waiter,
+  request: HttpServerRequest.HttpServerRequest
+): Quick | undefined => {
+  const { response, source } = request as NodeParts
+  if (!isNodeRequest(source) || typeof response !== "object" || settings.watch.heartbeat !== undefined)
+    return undefined
+  const http2 = isHttp2(source)
+  if (isOver(response) || (!http2 && source.socket.readableEnded)) return undefined
+  if (cancelledAboveUnsafe(fiber) !== undefined) return undefined
+  const length = promised(source)
+  if (length > settings.watch.bodyBytes && length !== Number.POSITIVE_INFINITY) return undefined
+  const deadlines = deadlineOf(settings, request, Instant.nowUnsafe(fiber))
+  if (deadlines === "invalid") return undefined
+  const policy = settings.policy ?? defaultPolicy(fiber, name, http2 ? "http2" : "http1")
+  return policy === undefined ? undefined : { source, response, length, policy, ...deadlines }
+}
+
+/** A function of the program's. Where it throws, the edge that waits says so. */
+const defaultPolicy = (
+  { context }: Waiter,
+  method: string,
+  transport: "http1" | "http2"
+): OnDisconnect | undefined => {
+  try {
+    return Serving.policyUnsafe(undefined, context, { method, kind: "request", transport })
+  } catch {
+    return undefined
+  }
+}
+
+export class QuickCall implements Serving.Edge<Response, unknown>, Serving.StateOptions, Holder, Turned {
+  readonly id: string
+  readonly name: string
+  readonly afterEnd: Serving.StateOptions["afterEnd"]
+  readonly onEnd: Serving.StateOptions["onEnd"]
+  readonly #served: Served
+  readonly #fiber: Waiter
+  readonly #outside: Context.Context<never>
+  readonly #quick: Quick
+  readonly #client: QuickClient
+  readonly #exchange: Exchange
+  readonly #request: ReturnType<typeof Serving.requestUnsafe>
+  /** The handler's. Under `detach` the call has one of its own. */
+  readonly #scope: Scope.Closeable | undefined
+  #told: Told | undefined
+  #resume: ((answer: Effect.Effect<Told>) => void) | undefined
+  /** A finalizer of the request's scope ends it. */
+  #finalized = false
+  /** Its answer has been given to the server, or nobody waits for it any more. */
+  #answered = false
+  #ended = false
+
+  constructor(
+    served: Served,
+    id: string,
+    fiber: Waiter,
+    request: HttpServerRequest.HttpServerRequest,
+    quick: Quick
+  ) {
+    const { name, options, settings } = served
+    this.id = id
+    this.name = name
+    this.afterEnd = options.afterEnd
+    this.onEnd = recorded(options) ? (base) => this.#recorded(base) : undefined
+    this.#served = served
+    this.#fiber = fiber
+    this.#outside = fiber.context
+    this.#quick = quick
+    this.#client = new QuickClient(quick.source, quick.response, settings.watch, quick.length)
+    this.#exchange = new Exchange(id, name, request, this.#client, fiber.context)
+    this.#request = Serving.requestUnsafe(this, fiber.context)
+    this.#scope = quick.policy === "detach" ? undefined : Scope.makeUnsafe()
+    hold(quick.source, this)
+  }
+
+  stop(reason: CancelReason): void {
+    this.#client.peer.stopUnsafe(reason)
+  }
+
+  get abandon(): Effect.Effect<void> {
+    return Effect.suspend(() => (this.#ended ? Effect.void : abandoned(this.#exchange, this.#request)))
+  }
+
+  // ── the start ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** To be run masked, in the fiber of the request. */
+  run(naming: Effect.Effect<void>): Effect.Effect<Response, unknown> {
+    const { options } = this.#served
+    const records = this.onEnd !== undefined
+    if (records) this.#exchange.begin()
+    afterTurn(this)
+    if (!records && naming === Effect.void && options.onStart === undefined) return this.#start()
+    const first = Effect.andThen(naming, begun(options, this.#exchange))
+    const start = Effect.andThen(
+      first,
+      Effect.suspend(() => this.#start())
+    )
+    return records ? Effect.andThen(this.#finalize(), start) : start
+  }
+
+  /** The end of the request's scope makes its record, and closes the handler's own before that. */
+  #finalize(): Effect.Effect<void> {
+    this.#finalized = true
+    return Scope.addFinalizerExit(this.#requestScope, (exit) => {
+      const ended = over(this.#exchange, this.#request)
+      const scope = this.#scope
+      return scope === undefined || scope.state._tag === "Empty"
+        ? ended
+        : Effect.ensuring(Scope.close(scope, exit), ended)
+    })
+  }
+
+  get #requestScope(): Scope.Scope {
+    return Context.getUnsafe(this.#outside as Context.Context<Scope.Scope>, Scope.Scope)
+  }
+
+  #start(): Effect.Effect<Response, unknown> {
+    const { name, owner } = this.#served
+    const { client, local, policy } = this.#quick
+    const fiber = this.#fiber
+    const { at, origin } = earlier(local, client)
+    const started = Serving.startUnsafe(this.#handler(), {
+      method: name,
+      kind: "request",
+      transport: this.#client.transport,
+      edge: this,
+      peer: this.#client.peer,
+      policy,
+      owner,
+      context: this.#inside(),
+      request: this.#request,
+      ...(at !== Number.POSITIVE_INFINITY && { deadline: at }),
+      deadlineOrigin: origin,
+      scope: this.#scope,
+      outer: fiber.getRef(CurrentCell)
+    })
+    if (!started) return this.#attached()
+    // An interrupt that the handler sent to the request's fiber comes before its answer.
+    if (this.#told !== undefined && interruptsOfUnsafe(fiber) === undefined) return this.#respond(this.#told)
+    return this.#wait()
+  }
+
+  /** Its log lines and its span say which request it is. */
+  #inside(): Context.Context<never> {
+    const fiber = this.#fiber
+    const { span } = fiber.cache
+    if (span?._tag === "Span") span.attribute("curfew.request.id", this.id)
+    return Context.add(this.#outside, References.CurrentLogAnnotations, {
+      ...fiber.getRef(References.CurrentLogAnnotations),
+      request: this.id
+    }) as Context.Context<never>
+  }
+
+  #handler(): Effect.Effect<Response, unknown> {
+    const { app } = this.#served
+    const scope = this.#scope
+    if (scope === undefined) return app
+    // Guards ask the fiber that closes their scope, and the request's own was not cancelled.
+    return Effect.onExitPrimitive(app, (exit) =>
+      exit._tag === "Failure" && scope.state._tag !== "Empty" && Cause.hasInterruptsOnly(exit.cause)
+        ? Scope.close(scope, exit)
+        : undefined
+    )
+  }
+
+  /** The owner is closed, and takes nothing: nothing has run. */
+  #attached(): Effect.Effect<Response, unknown> {
+    void this.#client.watch
+    const answer = attached(this.#served, this.#exchange, this.#request, Instant.nowUnsafe(this.#fiber))
+    return Effect.ensuring(
+      answer,
+      Effect.sync(() => this.#gone())
+    )
+  }
+
+  // ── the answer ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  answer(told: Told): undefined {
+    this.#told = told
+    const resume = this.#resume
+    if (resume === undefined) return
+    this.#resume = undefined
+    Child.resumeWith(this.#fiber, resume, Effect.succeed(told))
+  }
+
+  neverStarted(): undefined {
+    this.answer({ _tag: "Cancelled", reason: shutdown })
+  }
+
+  cancelled(): void {}
+
+  dropped(exit: Exit.Exit<Response, unknown>): Effect.Effect<void> {
+    return dropped(this.#exchange, exit)
+  }
+
+  /** Waits for the answer, as long as the policy says, whatever comes to the request's fiber meanwhile. */
+  #wait(): Effect.Effect<Response, unknown> {
+    const outer = this.#fiber.getRef(CurrentCell)
+    const deafen =
+      outer === undefined || startsApartUnsafe(this.#fiber)
+        ? undefined
+        : // A cancel that says nothing comes as an interrupt as well, and that says what it means.
+          outer.listen((reason) => reason._tag !== "Unknown" && this.#means(reason))
+    const waited = Effect.onExitPrimitive(Effect.interruptible(this.#awaitTold), (exit) => {
+      deafen?.()
+      return exit._tag === "Failure" ? this.#interrupted : undefined
+    })
+    return Effect.flatMap(waited, (told) => this.#respond(told))
+  }
+
+  get #awaitTold(): Effect.Effect<Told> {
+    return Effect.callback((resume) => {
+      if (this.#told !== undefined) resume(Effect.succeed(this.#told))
+      else this.#resume = resume
+    })
+  }
+
+  #means(reason: CancelReason): void {
+    const { peer } = this.#client
+    if (reason._tag === "ClientGone") peer.goneUnsafe(reason)
+    else peer.stopUnsafe(reason)
+  }
+
+  /** Nobody takes the answer: the client has left, or the server ends. Masked. */
+  get #interrupted(): Effect.Effect<void> {
+    const exchange = this.#exchange
+    return Effect.flatMap(currentReason, (above) => {
+      const cause = interruptsOfUnsafe(this.#fiber)
+      const told = cause === undefined ? above : Option.orElse(fromCause(cause), () => above)
+      const says = Option.getOrUndefined(Option.filter(told, ({ _tag }) => _tag !== "Unknown"))
+      const meant = says ?? (cause === undefined ? undefined : classify(exchange, cause))
+      this.#means(meant ?? CancelReason.Unknown())
+      return Effect.flatMap(this.#awaitTold, (answer) => {
+        if (!exchange.gone) exchange.cancelled(shutdown)
+        this.#note(answer)
+        this.#gone()
+        return answer._tag === "Value" ? this.#untaken(answer.value) : Effect.void
+      })
+    })
+  }
+
+  #note(answer: Told): void {
+    if (answer._tag === "Cancelled") this.#exchange.cancelled(answer.reason)
+    else if (answer._tag === "Dropped") this.#exchange.left(answer.reason)
+  }
+
+  /** A value that came too late for the request, and in time for its handler. */
+  #untaken(value: Response): Effect.Effect<void> {
+    const { transport } = this.#client
+    Metric.withAttributes(answersDropped, { method: this.name, transport }).updateUnsafe(1, this.#outside)
+    return dropped(this.#exchange, Exit.succeed(value))
+  }
+
+  #respond(told: Told): Effect.Effect<Response, unknown> {
+    const { client } = this.#quick
+    const exchange = this.#exchange
+    const answer = respond(exchange, told, (response) =>
+      streamed(this.#served, exchange, this.#request, client, response)
+    )
+    const scope = this.#scope
+    const kept = scope !== undefined && scope.state._tag !== "Empty"
+    const streams = told._tag === "Value" && told.value.body._tag === "Stream"
+    if (!this.#finalized && (kept || streams)) return Effect.andThen(this.#finalize(), answer)
+    this.#gone()
+    return answer
+  }
+
+  // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** From here on the end of the response is that of the request. */
+  #gone(): void {
+    if (this.#answered || this.#finalized) return
+    this.#answered = true
+    // Written now, it is out with this turn or is listened for from then on.
+    afterTurn(this)
+  }
+
+  turned(): void {
+    if (this.#ended) return
+    const client = this.#client
+    if (!this.#answered || !client.complete) {
+      this.#exchange.begin()
+      const { onOver } = client.watch
+      if (this.#answered) onOver(() => this.#finish())
+    } else this.#finish()
+  }
+
+  #finish(): void {
+    if (this.#ended) return
+    // Of what was not watched nobody else has noted it.
+    if (this.#client.complete) this.#client.peer.completeUnsafe()
+    this.#exchange.settle()
+    const ending = this.#request.finishUnsafe()
+    // Without a receiver of its record a request has nothing to run at its end.
+    if (ending !== undefined) Child.startUnsafe(this.#outside, ending)
+  }
+
+  /** Told by the request, when it has ended and nobody holds it: the end of one that nobody is given the record of. */
+  onEnded(outlived: ReadonlySet<string> | undefined): void {
+    this.#ended = true
+    if (this.onEnd !== undefined) return
+    release(this.#quick.source, this)
+    const exchange = this.#exchange
+    const { complete, response } = this.#client
+    const whole = complete && !exchange.gone && !exchange.abandoned && outlived === undefined
+    if (whole && this.#told?._tag === "Value" && this.#told.value.body._tag !== "Stream") {
+      exchange.endQuickly(response.statusCode)
+      return
+    }
+    exchange.end({
+      id: this.id,
+      name: this.name,
+      startedAt: 0,
+      finishedAfter: Duration.zero,
+      endedAfter: Duration.zero,
+      leases: 1,
+      outlived: [...(outlived ?? [])]
+    })
+  }
+
+  #recorded(base: RequestContext.RequestRecord): Effect.Effect<unknown> {
+    this.#ended = true
+    release(this.#quick.source, this)
+    return tellRecord(this.#served.options, this.#exchange, base)
+  }
+}
