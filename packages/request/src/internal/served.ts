@@ -72,7 +72,6 @@ export class ServedCall<A, E> implements Call, Ear {
   readonly #request: RequestState | undefined
   /** The handler's own. It closes before the edge is told. */
   readonly #scope = Scope.makeUnsafe()
-  readonly #inside: Context.Context<never>
   readonly #deadline: number
   readonly #deadlineKept: boolean
   #holder: Holder | undefined
@@ -110,7 +109,6 @@ export class ServedCall<A, E> implements Call, Ear {
     }
     context = Context.add(context, CurrentCall, this)
     this.#context = context
-    this.#inside = Context.add(context, Scope.Scope, this.#scope) as Context.Context<never>
     this.#peer.ear = this
   }
 
@@ -136,7 +134,8 @@ export class ServedCall<A, E> implements Call, Ear {
       (exit) => (this.#scope.state._tag === "Empty" ? this.#settle(exit) : this.#closed(exit))
     )
     const { method: name } = this
-    const task = TaskScope.spawnUnsafe(this.#owner, this.#inside, work, {
+    const inside = Context.add(this.#context, Scope.Scope, this.#scope) as Context.Context<never>
+    const task = TaskScope.spawnUnsafe(this.#owner, inside, work, {
       kind: "call",
       name,
       observed: always

@@ -52,6 +52,9 @@ const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
   Closed: "finishing"
 }
 
+/** What a call without writes has: most have none most of the time. */
+const none: Array<never> = []
+
 export interface Incoming {
   readonly id: number
   readonly path: string
@@ -82,7 +85,7 @@ export class ServerCall
   private receiver: PlainReceiver | undefined
   private handlerEnd: Settlement | undefined
   /** Of the writes that wait, in order. A Node stream has one at a time; a destroyed one passes on what it gets. */
-  private writeCallbacks: Array<(error?: Error | null) => void> = []
+  private writeCallbacks: Array<(error?: Error | null) => void> = none
   private onEnded: (() => void) | undefined
   private endPending = false
   /** Requests that were taken for the handler and not handed over: one that is read within a step waits for its end. */
@@ -353,7 +356,8 @@ export class ServerCall
       this.callBack(callback, null)
       return
     }
-    this.writeCallbacks.push(callback)
+    if (this.writeCallbacks === none) this.writeCallbacks = [callback]
+    else this.writeCallbacks.push(callback)
     this.feed({ _tag: "Reply", message })
   }
 
@@ -363,13 +367,14 @@ export class ServerCall
 
   private written(): void {
     const callback = this.writeCallbacks.shift()
+    if (this.writeCallbacks.length === 0) this.writeCallbacks = none
     if (callback !== undefined) this.callBack(callback, null)
   }
 
   private neverWritten(): void {
     const callbacks = this.writeCallbacks
     if (callbacks.length === 0) return
-    this.writeCallbacks = []
+    this.writeCallbacks = none
     const error = new PeerGone({ streamId: this.id, method: this.path })
     for (const callback of callbacks) this.callBack(callback, error)
   }
