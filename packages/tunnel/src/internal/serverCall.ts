@@ -36,6 +36,7 @@ import type { Revision } from "./frame.ts"
 import type { AuthContext } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
 import { entranceOf, type PlainCall, type PlainReceiver } from "./plainCall.ts"
+import { RequestMetadata } from "./requestMetadata.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
 import type { ServerEngine } from "./serverEngine.ts"
 import * as Machine from "./serverStream.ts"
@@ -72,7 +73,7 @@ export class ServerCall
 {
   readonly id: number
   readonly path: string
-  readonly metadata: Metadata
+  private readonly sent: RequestMetadata
   readonly deadline: number
   protected state: Machine.State = { _tag: "Gathering", request: undefined }
   private readonly method: RegisteredMethod
@@ -106,7 +107,7 @@ export class ServerCall
     this.id = incoming.id
     this.path = incoming.path
     this.method = incoming.method
-    this.metadata = incoming.metadata
+    this.sent = new RequestMetadata(incoming.metadata)
     this.engine = engine
     this.openedAt = link.now()
     const { timeout } = incoming
@@ -129,6 +130,14 @@ export class ServerCall
 
   get peer(): string {
     return this.link.carrier.peer
+  }
+
+  get metadata(): Metadata {
+    return this.sent.whole
+  }
+
+  header(key: string): string | Buffer | undefined {
+    return this.sent.first(key)
   }
 
   get clock(): Clock.Clock {
@@ -230,7 +239,7 @@ export class ServerCall
     }
     this.feed({ _tag: "Finalize" })
     this.releaseTimer()
-    this.inbound.drop()
+    this.drop()
     this.neverWritten()
   }
 
@@ -316,7 +325,7 @@ export class ServerCall
 
   halfClose(): void {
     if (this.asking) this.endedWhileAsking = true
-    else if (this.takesData) this.feed({ _tag: "HalfClose", truncated: this.inbound.partial })
+    else if (this.takesData) this.feed({ _tag: "HalfClose", truncated: this.partial })
   }
 
   fault(status: RpcStatus, limit?: string): void {
@@ -333,12 +342,12 @@ export class ServerCall
 
   read(): void {
     if (this.state._tag !== "Gathering" && this.state._tag !== "Running") return
-    this.took(this.inbound.read())
+    this.readNext()
     this.pushPendingEnd()
   }
 
   private pushPendingEnd(): void {
-    if (this.endPending && this.taken === 0 && !this.inbound.unread) this.pushEnd()
+    if (this.endPending && this.taken === 0 && !this.unread) this.pushEnd()
   }
 
   sendHeaders(metadata: Metadata): void {
@@ -395,6 +404,7 @@ export class ServerCall
     if (plain !== undefined) {
       try {
         this.receiver = plain(this, bytes)
+        if (definition.requestStream || definition.responseStream) this.sent.pack()
       } catch (error) {
         this.handlerFailed(error)
       }
