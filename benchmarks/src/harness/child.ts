@@ -9,6 +9,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
+import { getHeapSpaceStatistics } from "node:v8"
 
 interface Question {
   readonly id: number
@@ -31,6 +32,8 @@ export interface ChildOptions {
 
 export interface Memory {
   readonly heapUsed: number
+  /** How much of the heap is compiled code, and what describes it; the rest is objects. */
+  readonly code: number
   readonly rss: number
   readonly external: number
 }
@@ -134,10 +137,16 @@ export const cpuMicros = (): number => {
   return system + user
 }
 
+/** Where V8 keeps machine code, bytecode, and the tables of both. */
+const codeSpaces = /^(code|trusted)_/
+
 export const memory = async (): Promise<Memory> => {
   await collect()
   const { external, heapUsed, rss } = process.memoryUsage()
-  return { heapUsed, rss, external }
+  const code = getHeapSpaceStatistics()
+    .filter(({ space_name }) => codeSpaces.test(space_name))
+    .reduce((sum, { space_used_size }) => sum + space_used_size, 0)
+  return { heapUsed, code, rss, external }
 }
 
 /** The child's side: answers questions until its parent has gone, then exits. */

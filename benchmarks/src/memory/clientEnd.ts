@@ -1,7 +1,13 @@
 /** Where calls are made, a process of its own: over grpc-js itself, and in a tunnel with stubs and with Curfew's client. */
 import { Client } from "@curfew/grpc"
 import { type ConnectOptions, openForward } from "@curfew/tunnel"
-import { type ClientDuplexStream, type ClientUnaryCall, credentials, status } from "@grpc/grpc-js"
+import {
+  type ClientDuplexStream,
+  type ClientOptions,
+  type ClientUnaryCall,
+  credentials,
+  status
+} from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -23,16 +29,19 @@ interface Stubs {
   ) => ClientUnaryCall
 }
 
+/** What ends a stream; kept for each, so it is no more than it has to be. */
+type Opened = (() => Promise<void>) | Frames
+
 interface Link {
   /** Opens a stream that stays open, waits for its echo, and gives what ends it. */
-  readonly stream: () => Promise<() => Promise<void>>
+  readonly stream: () => Promise<Opened>
   /** Starts a call that is never answered, cancels it after so many turns, and waits for its end. */
   readonly cancelled: (turns: number) => Promise<void>
 }
 
 /** Who opens the streams, and who take turns at the calls that are cancelled. */
 interface Links {
-  readonly streams: Link
+  readonly streams: Pick<Link, "stream">
   readonly calls: ReadonlyArray<Link>
 }
 
@@ -71,6 +80,53 @@ const overStubs = (stubs: Stubs): Link => ({
         call.cancel()
       }
       cancel().catch(reject)
+    })
+})
+
+type Channel = NonNullable<ClientOptions["channelOverride"]>
+type Call = ReturnType<Channel["createCall"]>
+
+/** A stream of a tunnel's channel as it is told of it: no stub, and no stream of Node. */
+class Frames {
+  readonly #call: Call
+  #opened: ((stream: Frames) => void) | undefined
+  #ended: ((code: number) => void) | undefined
+
+  constructor(call: Call, opened: (stream: Frames) => void) {
+    this.#call = call
+    this.#opened = opened
+    call.start(metadata(), this)
+    call.startRead()
+    call.sendMessageWithContext({}, hello)
+  }
+
+  onReceiveMetadata(): void {}
+
+  onReceiveMessage(message: Buffer): void {
+    if (!message.equals(hello)) wrong("another echo")
+    this.#call.startRead()
+    this.#opened?.(this)
+    this.#opened = undefined
+  }
+
+  onReceiveStatus({ code }: { readonly code: number }): void {
+    if (this.#ended === undefined) wrong("a stream that ended")
+    this.#ended?.(code)
+  }
+
+  close(): Promise<void> {
+    return new Promise<number>((resolve) => {
+      this.#ended = resolve
+      this.#call.cancelWithStatus(status.CANCELLED, "closed")
+    }).then((code) => (code === status.CANCELLED ? undefined : wrong("a stream that was not cancelled")))
+  }
+}
+
+const overFrames = (channel: Channel): Pick<Link, "stream"> => ({
+  stream: () =>
+    new Promise((resolve) => {
+      const { path } = definition.Echo
+      new Frames(channel.createCall(path, Date.now() + limit, null, null, undefined), resolve)
     })
 })
 
@@ -124,7 +180,8 @@ const connect = (kind: Kind, port: number): Promise<Links> => {
     const tunnel = yield* openForward({ address, credentials: insecure }, many)
     const stubs = overStubs(tunnel.client(Stub) as unknown as Stubs)
     const effects = overEffect(yield* Client.make(definition, { channel: tunnel.grpc }))
-    return { streams: kind === "stubs" ? stubs : effects, calls: [stubs, effects] }
+    const streams = { stubs, frames: overFrames(tunnel.grpc), effect: effects }[kind]
+    return { streams, calls: [stubs, effects] }
   })
   return Effect.runPromise(Scope.provide(opening, lasting))
 }
@@ -132,7 +189,7 @@ const connect = (kind: Kind, port: number): Promise<Links> => {
 let links: Links | undefined
 const linked = (): Links => links ?? wrong("nothing is connected")
 
-const open: Array<() => Promise<void>> = []
+const open: Array<Opened> = []
 /** So many calls wait for their echo, or for their end, at the same time. */
 const atOnce = 64
 
@@ -156,7 +213,10 @@ answer({
     }),
   close: async () => {
     const all = open.splice(0)
-    await abreast(all.length, (index) => (all[index] as () => Promise<void>)())
+    await abreast(all.length, (index) => {
+      const opened = all[index] as Opened
+      return opened instanceof Frames ? opened.close() : opened()
+    })
   },
   /** Some before they are sent, some while they are under way, some once their handlers run. */
   cancelled: (count: number) =>

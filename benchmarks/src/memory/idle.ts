@@ -31,7 +31,8 @@ const measure = async (kind: Kind): Promise<Held> => {
 }
 
 const levels = [
-  { kind: "stubs", name: "stubs and handlers", target: 10 },
+  { kind: "frames", name: "frame level", target: 10 },
+  { kind: "stubs", name: "stubs and handlers", target: 3 },
   { kind: "effect", name: "Effect streams in scopes", target: 3 }
 ] as const
 
@@ -43,7 +44,7 @@ export const idleRows = async (options: Options): Promise<ReadonlyArray<Row>> =>
   )
   if (asked.length === 0) return []
   const kinds: ReadonlyArray<Kind> = ["direct", ...asked.map(({ kind }) => kind)]
-  const seen: Record<Kind, Array<Held>> = { direct: [], stubs: [], effect: [] }
+  const seen: Record<Kind, Array<Held>> = { direct: [], frames: [], stubs: [], effect: [] }
   for (let round = 0; round < rounds; round++)
     for (let turn = 0; turn < kinds.length; turn++) {
       const kind = kinds[(turn + round) % kinds.length] as Kind

@@ -11,9 +11,11 @@ export class Pair {
     this.server = server
   }
 
-  static async start(kind: Kind): Promise<Pair> {
+  static async start(kind: Kind, nodeArgs: ReadonlyArray<string> = []): Promise<Pair> {
     const [client, server] = await Promise.all(
-      ["./clientEnd.ts", "./serverEnd.ts"].map((name) => Child.start(new URL(name, import.meta.url)))
+      ["./clientEnd.ts", "./serverEnd.ts"].map((name) =>
+        Child.start(new URL(name, import.meta.url), { nodeArgs })
+      )
     )
     const pair = new Pair(client as Child, server as Child)
     try {

@@ -5,6 +5,7 @@ import { Owner } from "@curfew/scope"
 import { Services, TunnelService } from "@curfew/tunnel"
 import {
   Server as GrpcJs,
+  Metadata,
   ServerCredentials,
   type ServerDuplexStream,
   type ServerUnaryCall
@@ -14,7 +15,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { answer } from "../harness/child.ts"
-import { definition, type Kind } from "./service.ts"
+import { definition, type Kind, plainKey } from "./service.ts"
 
 const many = { maxStreams: 1 << 20, maxHandlers: 1 << 20, maxServiceHandlers: 1 << 20 } as const
 
@@ -36,6 +37,45 @@ const handlers = {
     open++
     call.once("cancelled", () => open--)
   }
+}
+
+/** What a tunnel gives a handler of messages, as far as an echo needs it. */
+interface PlainCall {
+  readonly read: () => void
+  readonly sendMessage: (message: Buffer, callback: () => void) => void
+  readonly sendStatus: (status: object) => void
+}
+
+const ignore = (): void => undefined
+
+class PlainEcho {
+  readonly #call: PlainCall
+
+  constructor(call: PlainCall) {
+    open++
+    this.#call = call
+    call.read()
+  }
+
+  onMessage(message: Buffer): void {
+    this.#call.sendMessage(message, ignore)
+    this.#call.read()
+  }
+
+  onEnd(): void {
+    this.#call.sendStatus({ code: 0, details: "OK", metadata: new Metadata() })
+  }
+
+  onCancelled(): void {
+    open--
+  }
+}
+
+const plainHandlers = {
+  ...handlers,
+  Echo: Object.assign((call: ServerDuplexStream<Buffer, Buffer>) => handlers.Echo(call), {
+    [plainKey]: (call: PlainCall) => new PlainEcho(call)
+  })
 }
 
 const direct = (): Promise<number> => {
@@ -76,8 +116,8 @@ const tunnelled = (kind: Kind): Promise<number> => {
       { calls }
     )
     const services =
-      kind === "stubs"
-        ? Services.empty.pipe(Services.add(definition, handlers))
+      kind !== "effect"
+        ? Services.empty.pipe(Services.add(definition, kind === "frames" ? plainHandlers : handlers))
         : Services.empty.pipe(Services.add(own.definition, own.implementation))
     yield* server.add(yield* TunnelService.make({ services, ...many }))
     return server.port

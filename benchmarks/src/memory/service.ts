@@ -44,5 +44,11 @@ export const limit = 30 * 60_000
 
 export const hello = Buffer.alloc(16, 7)
 
-/** How a stream goes: straight over grpc-js, or through a tunnel, with stubs and handlers or with Curfew's own. */
-export type Kind = "direct" | "stubs" | "effect"
+/**
+ * How a stream goes: straight over grpc-js; or through a tunnel, with stubs and handlers of grpc-js, with neither but as
+ * messages and callbacks, or with Curfew's own client and handlers.
+ */
+export type Kind = "direct" | "stubs" | "frames" | "effect"
+
+/** Where a tunnel finds the entrance of a handler that takes messages and no call object. */
+export const plainKey: symbol = Symbol.for("curfew.plain")

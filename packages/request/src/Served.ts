@@ -1,5 +1,5 @@
 import type { CancelReason } from "@curfew/reason"
-import type { CancelCell } from "@curfew/reason/CancelCell"
+import type { Cell } from "@curfew/reason/CancelCell"
 import type { Instant, Owner } from "@curfew/scope"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -58,7 +58,7 @@ export interface ServedOptions<A, E> extends CallInfo {
    */
   readonly scope?: Scope.Scope | undefined
   /** Where the handler finds out what becomes of its edge, which does not reach it. */
-  readonly outer?: CancelCell | undefined
+  readonly outer?: Cell | undefined
 }
 
 /**

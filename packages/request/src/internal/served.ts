@@ -15,7 +15,7 @@
  * 6. What the edge gives back is run masked, in the handler's fiber or in one that the owner waits for.
  */
 import type { CancelReason } from "@curfew/reason"
-import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { type CancelCell, type Cell, CurrentCell } from "@curfew/reason/CancelCell"
 import { failureOf, type Owner, TaskScope } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import * as Child from "@curfew/scope/Child"
@@ -72,9 +72,9 @@ export class ServedCall<A, E> implements Call, Ear {
   readonly #request: RequestState | undefined
   /** The handler's own, where its edge gave none. It closes before the edge is told. */
   readonly #scope: Scope.Closeable | undefined
-  readonly #outer: CancelCell | undefined
+  readonly #given: Scope.Scope | undefined
+  readonly #outer: Cell | undefined
   readonly #deadlineOrigin: "local" | "remote" | undefined
-  readonly #inside: Context.Context<never>
   readonly #deadline: number
   readonly #deadlineKept: boolean
   #holder: Holder | undefined
@@ -112,9 +112,8 @@ export class ServedCall<A, E> implements Call, Ear {
     }
     context = Context.add(context, CurrentCall, this)
     this.#context = context
+    this.#given = options.scope
     this.#scope = options.scope === undefined ? Scope.makeUnsafe() : undefined
-    const scope = options.scope ?? (this.#scope as Scope.Closeable)
-    this.#inside = Context.add(context, Scope.Scope, scope) as Context.Context<never>
     this.#outer = options.outer
     this.#deadlineOrigin = options.deadlineOrigin
     this.#peer.ear = this
@@ -147,7 +146,9 @@ export class ServedCall<A, E> implements Call, Ear {
       }
     )
     const { method: name } = this
-    const task = TaskScope.spawnUnsafe(this.#owner, this.#inside, work, {
+    const scope = this.#given ?? (this.#scope as Scope.Closeable)
+    const inside = Context.add(this.#context, Scope.Scope, scope) as Context.Context<never>
+    const task = TaskScope.spawnUnsafe(this.#owner, inside, work, {
       kind: "call",
       name,
       observed: always,

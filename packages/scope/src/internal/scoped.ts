@@ -93,8 +93,9 @@ export class ScopeState<A = unknown, E = unknown> implements Body<A, E> {
   /** Arms the timer of the deadline, unless there is one. A body that ends at once needs none. */
   arm(): void {
     const { context, cell } = this
-    const { deadline } = cell
-    if (deadline === undefined || this.#disarm !== undefined || cell.reason !== undefined) return
+    const { deadline = Number.POSITIVE_INFINITY } = cell
+    if (deadline === Number.POSITIVE_INFINITY || this.#disarm !== undefined || cell.reason !== undefined)
+      return
     const clock = Context.get(context, Clock.Clock)
     this.#disarm = armUnsafe(context, clock, deadline - nowOf(clock), () => {
       cell.cancel(deadlineReason(clock, deadline, cell.name))

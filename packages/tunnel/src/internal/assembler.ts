@@ -12,7 +12,8 @@
  *    pieces of a message share one buffer. It has the announced size from the start as long as the tunnel has room set
  *    aside for that, and grows with what came otherwise: a peer that announces much and sends little costs little. Runs
  *    of empty messages, which cost no window, are counted rather than stored.
- * 4. A message never pins a receive buffer much larger than itself.
+ * 4. An idle one holds nothing but whether a read waits, so the streams of a tunnel hand theirs on while they wait.
+ * 5. A message never pins a receive buffer much larger than itself.
  */
 import { noBytes } from "./frame.ts"
 import { Held } from "./held.ts"
@@ -86,6 +87,17 @@ export class Assembler {
   /** A read waits for a message. */
   get wanted(): boolean {
     return this.waiting
+  }
+
+  /** Nothing came that has not been handed out and returned. */
+  get idle(): boolean {
+    return this.first === undefined && this.expected < 0 && this.unreturned === 0
+  }
+
+  /** Begins for another stream, after an idle moment of the last one. */
+  restart(waiting: boolean): this {
+    this.waiting = waiting
+    return this
   }
 
   begin(size: number, data: Buffer): Step {

@@ -143,8 +143,8 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     this.enter(() => {
       const { _tag } = this.state
       if (_tag === "Ended" || _tag === "Closed") return
-      this.took(this.inbound.read())
-      if (this.state._tag === "Draining" && !this.inbound.unread) this.feed({ _tag: "Drained" })
+      this.readNext()
+      if (this.state._tag === "Draining" && !this.unread) this.feed({ _tag: "Drained" })
     })
   }
 
@@ -280,7 +280,7 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
     }
     this.releaseTimer()
     this.feed({ _tag: "Finalize" })
-    this.inbound.drop()
+    this.drop()
     this.written()
   }
 
@@ -430,8 +430,8 @@ export class ClientCall extends StreamDriver<Machine.State, Machine.Event, Machi
         this.feed({
           _tag: "Close",
           status: status instanceof MetadataProblem ? makeStatus(Code.INTERNAL, status.detail) : status,
-          unread: this.inbound.unread,
-          truncated: this.inbound.partial
+          unread: this.unread,
+          truncated: this.partial
         })
         return
       }

@@ -56,7 +56,10 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
   sameSlot: Numbered | undefined
   protected readonly link: Link
   protected readonly outbound: Outbound
-  protected readonly inbound: Assembler
+  /** There while something has come that was not handed out; in between it is another stream's. */
+  private inbound: Assembler | undefined
+  /** A read waits, and nothing has come for it. */
+  private reading = false
   protected abstract state: State
   protected outcome: RpcStatus | undefined
   /** What went out in place of a status that cannot be carried. */
@@ -85,7 +88,6 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
     this.link = link
     this.outbound = outbound
     this.framingCode = framingCode
-    this.inbound = new Assembler(link.limits.maxMessageSize, link.held)
     const { growth, limits } = link
     this.window =
       revision === revisionOne ? new ReceiveWindow(growth, method) : new UnreadBytes(limits.maxUnread)
@@ -284,13 +286,62 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
       this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, this.window.refusal), this.window.name)
       return
     }
-    this.took(size < 0 ? this.inbound.more(data) : this.inbound.begin(size, data))
+    this.took(this.assembled(size, data))
     this.link.held.check()
+  }
+
+  private assembled(size: number, data: Buffer): Step {
+    const { held, limits } = this.link
+    let { inbound } = this
+    if (inbound === undefined) {
+      inbound = (held.spare ?? new Assembler(limits.maxMessageSize, held)).restart(this.reading)
+      held.spare = undefined
+      this.inbound = inbound
+    }
+    const step = size < 0 ? inbound.more(data) : inbound.begin(size, data)
+    this.park(inbound)
+    return step
+  }
+
+  private park(inbound: Assembler): void {
+    if (!inbound.idle) return
+    this.reading = inbound.wanted
+    this.inbound = undefined
+    this.link.held.spare = inbound
+  }
+
+  /** Asks for the next message: it is taken now, or when it has come. */
+  protected readNext(): void {
+    const { inbound } = this
+    if (inbound === undefined) {
+      this.reading = true
+      return
+    }
+    const step = inbound.read()
+    this.park(inbound)
+    this.took(step)
+  }
+
+  /** Whole messages wait for their reader. */
+  protected get unread(): boolean {
+    return this.inbound?.unread === true
+  }
+
+  /** A message has begun and is not complete. */
+  protected get partial(): boolean {
+    return this.inbound?.partial === true
+  }
+
+  /** Lets go of what came; nothing more is taken. */
+  protected drop(): void {
+    this.inbound?.drop()
+    this.inbound = undefined
+    this.reading = false
   }
 
   /** The rest of a message that somebody waits for is consumed whatever comes, so the peer need not wait with it. */
   private expectRest(): void {
-    const { awaited } = this.inbound
+    const awaited = this.inbound?.awaited ?? 0
     if (awaited > 0 && this.takesData) this.announce(this.window.expect(awaited))
   }
 
@@ -304,7 +355,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
   }
 
   get held(): number {
-    return this.inbound.held + this.outbound.queued
+    return (this.inbound?.held ?? 0) + this.outbound.queued
   }
 
   get stalled(): boolean {
@@ -313,7 +364,7 @@ export abstract class StreamDriver<State, Event, Action> implements Holder, Numb
 
   relinquish(details: string): void {
     this.fault(makeStatus(Code.RESOURCE_EXHAUSTED, details), "bytes held")
-    this.inbound.drop()
+    this.drop()
     this.link.outbox.discard(this.outbound)
   }
 

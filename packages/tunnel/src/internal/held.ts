@@ -8,6 +8,7 @@
  *    many small streams do not pay for a large one.
  */
 import type { CancelReason } from "@curfew/reason"
+import type { Assembler } from "./assembler.ts"
 import { type Listed, StreamList } from "./streams.ts"
 
 /** What a stream tells and does about the bytes that it holds. */
@@ -31,6 +32,8 @@ export class Held {
   readonly limit: number
   /** Room that is taken for messages that are still coming. */
   private aside = 0
+  /** Puts messages together for the next stream that gets one: an idle one needs nothing of its own for that. */
+  spare: Assembler | undefined
   /** Every stream, from before it can hold anything until it is forgotten. */
   readonly holders = new StreamList<Holder>()
 

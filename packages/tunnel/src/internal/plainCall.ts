@@ -31,6 +31,8 @@ export interface PlainReceiver {
 export interface PlainCall {
   readonly path: string
   readonly metadata: Metadata
+  /** The first value of one key of it: what is asked for in whole is kept in whole. */
+  readonly header: (key: string) => string | Buffer | undefined
   readonly peer: string
   readonly origin: TunnelOrigin
   /** Milliseconds since 1970, or infinity. The tunnel cancels the call then, as long as it is open. */

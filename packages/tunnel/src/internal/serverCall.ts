@@ -36,6 +36,7 @@ import type { Revision } from "./frame.ts"
 import type { AuthContext } from "./link.ts"
 import { MetadataProblem, metadataToWire } from "./metadata.ts"
 import { entranceOf, type PlainCall, type PlainReceiver } from "./plainCall.ts"
+import { RequestMetadata } from "./requestMetadata.ts"
 import { makeStatus, type RpcStatus, refusalToWire, statusToWire } from "./rpcStatus.ts"
 import type { ServerEngine } from "./serverEngine.ts"
 import * as Machine from "./serverStream.ts"
@@ -51,6 +52,9 @@ const phases: Readonly<Record<Machine.State["_tag"], StreamPhase>> = {
   Ended: "finishing",
   Closed: "finishing"
 }
+
+/** What a call without writes has: most have none most of the time. */
+const none: Array<never> = []
 
 export interface Incoming {
   readonly id: number
@@ -69,7 +73,7 @@ export class ServerCall
 {
   readonly id: number
   readonly path: string
-  readonly metadata: Metadata
+  private readonly sent: RequestMetadata
   readonly deadline: number
   protected state: Machine.State = { _tag: "Gathering", request: undefined }
   private readonly method: RegisteredMethod
@@ -82,7 +86,7 @@ export class ServerCall
   private receiver: PlainReceiver | undefined
   private handlerEnd: Settlement | undefined
   /** Of the writes that wait, in order. A Node stream has one at a time; a destroyed one passes on what it gets. */
-  private writeCallbacks: Array<(error?: Error | null) => void> = []
+  private writeCallbacks: Array<(error?: Error | null) => void> = none
   private onEnded: (() => void) | undefined
   private endPending = false
   /** Requests that were taken for the handler and not handed over: one that is read within a step waits for its end. */
@@ -103,7 +107,7 @@ export class ServerCall
     this.id = incoming.id
     this.path = incoming.path
     this.method = incoming.method
-    this.metadata = incoming.metadata
+    this.sent = new RequestMetadata(incoming.metadata)
     this.engine = engine
     this.openedAt = link.now()
     const { timeout } = incoming
@@ -126,6 +130,14 @@ export class ServerCall
 
   get peer(): string {
     return this.link.carrier.peer
+  }
+
+  get metadata(): Metadata {
+    return this.sent.whole
+  }
+
+  header(key: string): string | Buffer | undefined {
+    return this.sent.first(key)
   }
 
   get clock(): Clock.Clock {
@@ -227,7 +239,7 @@ export class ServerCall
     }
     this.feed({ _tag: "Finalize" })
     this.releaseTimer()
-    this.inbound.drop()
+    this.drop()
     this.neverWritten()
   }
 
@@ -313,7 +325,7 @@ export class ServerCall
 
   halfClose(): void {
     if (this.asking) this.endedWhileAsking = true
-    else if (this.takesData) this.feed({ _tag: "HalfClose", truncated: this.inbound.partial })
+    else if (this.takesData) this.feed({ _tag: "HalfClose", truncated: this.partial })
   }
 
   fault(status: RpcStatus, limit?: string): void {
@@ -330,12 +342,12 @@ export class ServerCall
 
   read(): void {
     if (this.state._tag !== "Gathering" && this.state._tag !== "Running") return
-    this.took(this.inbound.read())
+    this.readNext()
     this.pushPendingEnd()
   }
 
   private pushPendingEnd(): void {
-    if (this.endPending && this.taken === 0 && !this.inbound.unread) this.pushEnd()
+    if (this.endPending && this.taken === 0 && !this.unread) this.pushEnd()
   }
 
   sendHeaders(metadata: Metadata): void {
@@ -353,7 +365,8 @@ export class ServerCall
       this.callBack(callback, null)
       return
     }
-    this.writeCallbacks.push(callback)
+    if (this.writeCallbacks === none) this.writeCallbacks = [callback]
+    else this.writeCallbacks.push(callback)
     this.feed({ _tag: "Reply", message })
   }
 
@@ -363,13 +376,14 @@ export class ServerCall
 
   private written(): void {
     const callback = this.writeCallbacks.shift()
+    if (this.writeCallbacks.length === 0) this.writeCallbacks = none
     if (callback !== undefined) this.callBack(callback, null)
   }
 
   private neverWritten(): void {
     const callbacks = this.writeCallbacks
     if (callbacks.length === 0) return
-    this.writeCallbacks = []
+    this.writeCallbacks = none
     const error = new PeerGone({ streamId: this.id, method: this.path })
     for (const callback of callbacks) this.callBack(callback, error)
   }
@@ -390,6 +404,7 @@ export class ServerCall
     if (plain !== undefined) {
       try {
         this.receiver = plain(this, bytes)
+        if (definition.requestStream || definition.responseStream) this.sent.pack()
       } catch (error) {
         this.handlerFailed(error)
       }

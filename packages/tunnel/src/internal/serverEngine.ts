@@ -11,7 +11,7 @@
  */
 import { CancelReason } from "@curfew/reason"
 import { status as Code } from "@grpc/grpc-js"
-import type { Services } from "../Services.ts"
+import type { RegisteredMethod, Services } from "../Services.ts"
 import type { Admission } from "./admission.ts"
 import { decodeClientPart } from "./decode.ts"
 import {
@@ -31,6 +31,10 @@ import { makeStatus, refusalToWire } from "./rpcStatus.ts"
 import { type Incoming, ServerCall } from "./serverCall.ts"
 import { StreamTable } from "./streams.ts"
 import { takeTimeout } from "./timeout.ts"
+
+/** With its slash; of a method that was added it is the one string that all its calls share. */
+const pathOf = ({ definition }: RegisteredMethod, path: string): string =>
+  definition.path.length === path.length + 1 ? definition.path : `/${path}`
 
 /** A peer's name in an answer that the peer provokes: many of them may wait, so each is short. */
 const shown = (name: string): string => (name.length <= 100 ? name : `${name.slice(0, 100)}…`)
@@ -193,7 +197,7 @@ export class ServerEngine {
     const timeout = takeTimeout(metadata)
     const incoming: Incoming = {
       id,
-      path: `/${path}`,
+      path: pathOf(registered, path),
       method: registered,
       metadata,
       window,

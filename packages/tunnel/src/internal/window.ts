@@ -60,12 +60,15 @@ export interface Receiving {
 
 /** What the peer may send without flow control: whatever it wants, until too much of it is unread. */
 export class UnreadBytes implements Receiving {
-  readonly name = "unread bytes"
   private unread = 0
   private readonly most: number
 
   constructor(most: number) {
     this.most = most
+  }
+
+  get name(): string {
+    return "unread bytes"
   }
 
   get refusal(): string {
@@ -97,7 +100,6 @@ export class UnreadBytes implements Receiving {
 
 /** What the peer may send. */
 export class ReceiveWindow implements Receiving {
-  readonly name = "window"
   private readonly growth: Growth
   private readonly method: string
   private limit: number
@@ -124,6 +126,10 @@ export class ReceiveWindow implements Receiving {
     this.limit += extra
     this.room += extra
     return extra
+  }
+
+  get name(): string {
+    return "window"
   }
 
   get refusal(): string {

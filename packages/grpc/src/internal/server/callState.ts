@@ -97,6 +97,8 @@ export abstract class CallState implements ServerCall, Entry {
 
   abstract get raw(): object
   abstract get metadata(): Metadata
+  /** The first value of one key of the metadata. */
+  abstract header(key: string): string | Buffer | undefined
   protected abstract get through(): CallTunnel | undefined
   /** The message of a method whose requests do not stream. */
   abstract get request(): unknown

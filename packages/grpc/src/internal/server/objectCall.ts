@@ -76,6 +76,10 @@ export class ObjectCall extends CallState {
     return this.raw.metadata
   }
 
+  header(key: string): string | Buffer | undefined {
+    return this.raw.metadata.get(key)[0]
+  }
+
   protected get through(): CallTunnel | undefined {
     return (this.raw as { readonly [tunnelKey]?: CallTunnel })[tunnelKey]
   }

@@ -26,6 +26,7 @@ export const plainKey: unique symbol = Symbol.for("curfew.plain") as never
 /** What a tunnel offers. */
 export interface PlainHost {
   readonly metadata: Metadata
+  readonly header: (key: string) => string | Buffer | undefined
   readonly peer: string
   readonly origin: CallTunnel
   readonly deadline: number
@@ -80,6 +81,10 @@ export class PlainCall extends CallState {
 
   get metadata(): Metadata {
     return this.#host.metadata
+  }
+
+  header(key: string): string | Buffer | undefined {
+    return this.#host.header(key)
   }
 
   protected get through(): CallTunnel | undefined {

@@ -104,7 +104,7 @@ export class MethodMetrics {
 
 /** What a span has, as OpenTelemetry's conventions for RPC say; `undefined` where nobody would see one. */
 export const spanOptions = (call: CallState, traced: boolean): Tracer.SpanOptions | undefined => {
-  const [traceparent] = call.metadata.get("traceparent")
+  const traceparent = call.header("traceparent")
   const parent =
     typeof traceparent === "string" ? HttpTraceContext.w3c({ traceparent } as never) : Option.none()
   if (!traced && Option.isNone(parent)) return undefined
