@@ -127,7 +127,7 @@ export const make: {
     const here = () => slot
     return {
       name,
-      get: observe(here, here),
+      get: observe({ find: here, obtain: here }, undefined),
       invalidate: Effect.sync(() => slot.invalidate()),
       cancel: (reason: CancelReason = requested) => Effect.sync(() => slot.cancel(reason)),
       observers: Effect.sync(() => slot.observers),
