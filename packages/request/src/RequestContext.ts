@@ -173,11 +173,17 @@ export const provide =
  * @since 0.1.0
  */
 export const run = <A, E, R>(options: RequestOptions, body: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.acquireUseRelease(
-    make(options),
-    (request) => provide(request)(body),
-    (request) => request.finish
-  )
+  Effect.suspend(() => {
+    // Made within the region that ends it: between the two an interrupt would leave it unfinished.
+    let request: RequestState | undefined
+    return Effect.onExitPrimitive(
+      Effect.withFiber<A, E, R>((fiber) => {
+        request = new RequestState(options, fiber.context, fiber.getRef(Clock.Clock))
+        return provide(request)(body)
+      }),
+      () => request?.finishUnsafe()
+    )
+  })
 
 /**
  * The request that the running work belongs to, checked: a request that has ended follows its policy.

@@ -81,6 +81,8 @@ const Implementation: unique symbol = /* @__PURE__ */ Symbol.for("@curfew/scope/
 
 class TaskScopeImpl implements TaskScope {
   readonly set: TaskSet
+  #spawn: TaskScope["spawn"] | undefined = undefined
+  #daemon: TaskScope["daemon"] | undefined = undefined
 
   constructor(set: TaskSet) {
     this.set = set
@@ -94,44 +96,60 @@ class TaskScopeImpl implements TaskScope {
     return this.set.name
   }
 
-  readonly spawn: TaskScope["spawn"] = (work, options) => this.#start(work, options, false)
-  readonly daemon: TaskScope["daemon"] = (work, options) => this.#start(work, options, true)
-
-  #start<A, E, R>(
-    work: Effect.Effect<A, E, R>,
-    options: Parameters<TaskScope["spawn"]>[1],
-    daemon: boolean
-  ): Effect.Effect<Task<A, E>, TaskScopeClosed, R> {
-    return Effect.withFiber((fiber) => {
-      const task = this.set.spawnUnsafe(fiber.context as Context.Context<R>, work, options, daemon)
-      return task === undefined
-        ? Effect.fail(new TaskScopeClosed({ scope: this.name }))
-        : Effect.succeed(task)
-    })
+  // Functions of their own, so that they can be handed on; made when somebody asks.
+  get spawn(): TaskScope["spawn"] {
+    this.#spawn ??= (work, options) => start(this.set, work, options, false)
+    return this.#spawn
   }
 
-  readonly start: TaskScope["start"] = (work, options) => startReady(this.set, work, options?.name)
+  get daemon(): TaskScope["daemon"] {
+    this.#daemon ??= (work, options) => start(this.set, work, options, true)
+    return this.#daemon
+  }
 
-  readonly close = Effect.sync(() => this.set.close())
+  get start(): TaskScope["start"] {
+    return (work, options) => startReady(this.set, work, options?.name)
+  }
 
-  readonly drain = (limit: Duration.Input = Duration.infinity): Effect.Effect<boolean> =>
-    Effect.suspend(() => {
-      const millis = millisUnsafe("the duration of the time limit", limit)
-      // A limit of zero still finds an idle scope idle.
-      return this.set.idle ? Effect.succeed(true) : this.set.awaitIdle({ within: millis })
-    })
+  get close(): Effect.Effect<void> {
+    return Effect.sync(() => this.set.close())
+  }
 
-  readonly cancel = (reason: CancelReason = requested): Effect.Effect<void> =>
-    Effect.flatMap(CleanupBudget, (budget) => {
-      this.set.cell.cancel(reason)
-      return Effect.withFiber((fiber) => {
-        // A task of this scope, and what it forked, would wait for itself, also from behind a mask or a shield.
-        return standsIn(fiber, this.set.cell) ? Effect.void : this.set.awaitEnded(budget)
+  get drain(): TaskScope["drain"] {
+    return (limit = Duration.infinity) =>
+      Effect.suspend(() => {
+        const millis = millisUnsafe("the duration of the time limit", limit)
+        // A limit of zero still finds an idle scope idle.
+        return this.set.idle ? Effect.succeed(true) : this.set.awaitIdle({ within: millis })
       })
-    })
+  }
 
-  readonly size = Effect.sync(() => this.set.size)
+  get cancel(): TaskScope["cancel"] {
+    return (reason = requested) =>
+      Effect.flatMap(CleanupBudget, (budget) => {
+        this.set.cell.cancel(reason)
+        return Effect.withFiber((fiber) => {
+          // A task of this scope, and what it forked, would wait for itself, also from behind a mask or a shield.
+          return standsIn(fiber, this.set.cell) ? Effect.void : this.set.awaitEnded(budget)
+        })
+      })
+  }
+
+  get size(): Effect.Effect<number> {
+    return Effect.sync(() => this.set.size)
+  }
 }
+
+const start = <A, E, R>(
+  set: TaskSet,
+  work: Effect.Effect<A, E, R>,
+  options: Parameters<TaskScope["spawn"]>[1],
+  daemon: boolean
+): Effect.Effect<Task<A, E>, TaskScopeClosed, R> =>
+  Effect.withFiber((fiber) => {
+    const task = set.spawnUnsafe(fiber.context as Context.Context<R>, work, options, daemon)
+    return task === undefined ? Effect.fail(new TaskScopeClosed({ scope: set.name })) : Effect.succeed(task)
+  })
 
 /** The mechanism behind a task scope; throws where there is none. */
 const setOf = (scope: TaskScope): TaskSet => {

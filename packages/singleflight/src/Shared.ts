@@ -128,7 +128,7 @@ export const make: {
     const here = () => slot
     return {
       name,
-      get: observe(here, here),
+      get: observe({ find: here, obtain: here }, undefined),
       [look]: () => slot.hit(),
       invalidate: Effect.sync(() => slot.invalidate()),
       cancel: (reason: CancelReason = requested) => Effect.sync(() => slot.cancel(reason)),

@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Retention } from "./internal/retention.ts"
 import { makeSettings, nowOf, type Settings } from "./internal/settings.ts"
-import { observe, Slot, statisticsOf } from "./internal/slot.ts"
+import { observe, Slot, type Slots, statisticsOf } from "./internal/slot.ts"
 import { look } from "./Retained.ts"
 import type { SharedCancelled } from "./SharedCancelled.ts"
 import type { SharedOptions, SharedStatistics } from "./SharedOptions.ts"
@@ -68,7 +68,7 @@ export interface Options<K, A, E> extends SharedOptions {
   readonly name?: string | ((key: K) => string) | undefined
 }
 
-class SharedMapImpl<K, A, E> implements SharedMap<K, A, E> {
+class SharedMapImpl<K, A, E> implements SharedMap<K, A, E>, Slots<K, A, E> {
   readonly #settings: Settings<K, A, E>
   readonly #retention: Retention
   readonly #slots = MutableHashMap.empty<K, Slot<K, A, E>>()
@@ -78,12 +78,12 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E> {
     this.#retention = new Retention(capacity)
   }
 
-  #find(key: K): Slot<K, A, E> | undefined {
+  find(key: K): Slot<K, A, E> | undefined {
     return Option.getOrUndefined(MutableHashMap.get(this.#slots, key))
   }
 
-  #obtain(key: K): Slot<K, A, E> {
-    const found = this.#find(key)
+  obtain(key: K): Slot<K, A, E> {
+    const found = this.find(key)
     if (found !== undefined) return found
     const slot = new Slot(this.#settings, this.#retention, key, this.#forget)
     MutableHashMap.set(this.#slots, key, slot)
@@ -98,22 +98,18 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E> {
     return [...MutableHashMap.values(this.#slots)]
   }
 
-  readonly get = (key: K): Effect.Effect<A, E | SharedCancelled> =>
-    observe(
-      () => this.#find(key),
-      () => this.#obtain(key)
-    )
+  readonly get = (key: K): Effect.Effect<A, E | SharedCancelled> => observe(this, key)
 
-  readonly [look] = (key: K): Exit.Exit<A, E | SharedCancelled> | undefined => this.#find(key)?.hit()
+  readonly [look] = (key: K): Exit.Exit<A, E | SharedCancelled> | undefined => this.find(key)?.hit()
 
-  readonly invalidate = (key: K): Effect.Effect<void> => Effect.sync(() => this.#find(key)?.invalidate())
+  readonly invalidate = (key: K): Effect.Effect<void> => Effect.sync(() => this.find(key)?.invalidate())
 
   readonly invalidateAll = Effect.sync(() => {
     for (const slot of this.#all) slot.invalidate()
   })
 
   readonly cancel = (key: K, reason: CancelReason = requested): Effect.Effect<boolean> =>
-    Effect.sync(() => this.#find(key)?.cancel(reason) === true)
+    Effect.sync(() => this.find(key)?.cancel(reason) === true)
 
   readonly cancelAll = (reason: CancelReason = requested): Effect.Effect<number> =>
     Effect.sync(() => {
@@ -122,7 +118,7 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E> {
       return cancelled
     })
 
-  readonly observers = (key: K): Effect.Effect<number> => Effect.sync(() => this.#find(key)?.observers ?? 0)
+  readonly observers = (key: K): Effect.Effect<number> => Effect.sync(() => this.find(key)?.observers ?? 0)
 
   readonly size = Effect.sync(() => {
     this.#retention.purge(nowOf(this.#settings))

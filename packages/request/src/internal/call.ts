@@ -100,31 +100,44 @@ export class CallState<A, E> implements Call {
   start(handler: Effect.Effect<A, E, never>): void {
     const context = this.#context
     const cell = this.#cell
-    this.#undo.push(
-      cell.listen(() => this.#notify()),
-      this.peer.goneOnce.listen(() => this.#onGone()),
-      this.peer.stopOnce.listen((reason) => cell.cancel(reason))
-    )
+    const { deadline } = this.#options
+    if (deadline !== undefined) cell.deadline = deadline
+    const own =
+      this.policy === "detach" ? Effect.scoped(handler as Effect.Effect<A, E, Scope.Scope>) : handler
+    this.#fiber = Child.startUnder(Context.add(context, CurrentCall, this), cell, own, this)
+    // A handler that has ended at once needs no timer, no place in the owner, and nobody to stop it.
+    if (this.#fiber.pollUnsafe() !== undefined) {
+      this.#end()
+      return
+    }
+    if (cell.deadline !== undefined && cell.deadline !== Number.POSITIVE_INFINITY)
+      this.#undo.push(this.#arm(cell.deadline))
+    const { place } = this.#options
+    place?.adopt(cell, this.#fiber)
+    this.#adopted = place !== undefined || TaskScope.adoptUnsafe(this.#owner, cell, this.#fiber)
+    if (!this.#adopted && this.policy !== "cancel") ownerClosedTotal.updateUnsafe(1, context)
+    // After the owner, which has no such task any more when the edge goes on.
+    this.#fiber.addObserver(() => this.#end())
+    this.#hear()
+  }
+
+  /** From here on the call hears what happens to it. What has happened in the first steps of its handler it hears now. */
+  #hear(): void {
+    const cell = this.#cell
+    const { goneOnce, stopReason } = this.peer
     if (!startsApartUnsafe(this.#waiter)) {
       const outer = this.#waiter.getRef(CurrentCell)
       // A cancel that says nothing comes as an interrupt as well; `abandon` asks what it means.
-      if (outer !== undefined)
-        this.#undo.push(outer.listen((reason) => reason._tag !== "Unknown" && this.#fromOutside(reason)))
+      const told = (reason: CancelReason) => reason._tag !== "Unknown" && this.#fromOutside(reason)
+      if (outer?.reason !== undefined) told(outer.reason)
+      else if (outer !== undefined) this.#undo.push(outer.listen(told))
     }
-    cell.deadline = this.#options.deadline
-    const own =
-      this.policy === "detach" ? Effect.scoped(handler as Effect.Effect<A, E, Scope.Scope>) : handler
-    this.#fiber = Child.forkUnsafe(Context.add(context, CurrentCall, this), cell, own, this)
-    if (this.#fiber.pollUnsafe() === undefined) {
-      // A handler that has ended at once needs no timer, and no place in the owner.
-      if (cell.deadline !== undefined && cell.deadline !== Number.POSITIVE_INFINITY)
-        this.#undo.push(this.#arm(cell.deadline))
-      const { place } = this.#options
-      place?.adopt(cell, this.#fiber)
-      this.#adopted = place !== undefined || TaskScope.adoptUnsafe(this.#owner, cell, this.#fiber)
-      if (!this.#adopted && this.policy !== "cancel") ownerClosedTotal.updateUnsafe(1, context)
-    }
-    this.#fiber.addObserver((exit) => this.#end(exit))
+    if (stopReason !== undefined) cell.cancel(stopReason)
+    this.#undo.push(
+      cell.listen(() => this.#notify()),
+      goneOnce.listen(() => this.#onGone()),
+      this.peer.stopOnce.listen((reason) => cell.cancel(reason))
+    )
     if (this.#gone !== undefined) this.#onGone()
   }
 
@@ -207,15 +220,11 @@ export class CallState<A, E> implements Call {
       : reportUnhandled("abandoned work", this.method, failure, this.#cell.reason)
   }
 
-  #end(exit: Exit.Exit<A, E>): void {
+  #end(): void {
     this.#ended = true
+    this.#cell.unlink()
     this.#stopGrace()
     for (const undo of this.#undo) undo()
-    if (this.#exit === undefined) {
-      // Interrupted before its first operation: no finalizer has run, and the record still has to come out.
-      this.#exit = exit
-      if (this.#release !== undefined) Child.startUnsafe(this.#context, this.#release)
-    }
     this.#notify()
   }
 
@@ -223,13 +232,14 @@ export class CallState<A, E> implements Call {
     return this.#ended
   }
 
-  get #ready(): boolean {
+  /** The edge can go on. */
+  get ready(): boolean {
     if (this.#ended || this.#cell.reason !== undefined) return true
     return this.policy === "detach" && this.#gone !== undefined && this.#adopted
   }
 
   #notify(): void {
-    if (!this.#ready) return
+    if (!this.ready) return
     for (const ear of this.#ears.slice()) ear()
   }
 
@@ -244,7 +254,7 @@ export class CallState<A, E> implements Call {
 
   get #awaitReady(): Effect.Effect<void> {
     return Effect.callback((resume) => {
-      if (this.#ready) resume(Effect.void)
+      if (this.ready) resume(Effect.void)
       else return Effect.sync(this.listen(() => resume(Effect.void)))
       return undefined
     })

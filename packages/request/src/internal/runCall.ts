@@ -6,7 +6,7 @@
  * 2. What was over before it began does not start.
  */
 import { toCause } from "@curfew/reason"
-import { cancelledAboveUnsafe, interruptsOfUnsafe } from "@curfew/reason/CancelCell"
+import { cancelledAboveUnsafe, inlineUnsafe, interruptsOfUnsafe } from "@curfew/reason/CancelCell"
 import { IllegalArgument, type Owner } from "@curfew/scope"
 import { instantUnsafe, millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
@@ -26,7 +26,7 @@ export const runCall = <A, E, R, R2>(
   handler: Effect.Effect<A, E, R>,
   options: EndpointOptions<A, E, R2>
 ): Effect.Effect<Answer<A, E>, never, R | R2 | Owner> =>
-  Effect.withFiber((waiter) => {
+  Effect.withFiber((waiter): Effect.Effect<Answer<A, E>, never, R | R2 | Owner> => {
     const ancestor = cancelledAboveUnsafe(waiter)
     if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
     const policy = options.policy ?? policyOf(handler) ?? waiter.getRef(DefaultOnDisconnect)(options)
@@ -36,25 +36,29 @@ export const runCall = <A, E, R, R2>(
     if (over !== undefined) return Effect.succeed(over)
     // The waiter's context has what handler and receiver need; from here on the types need not say so.
     const owner = options.owner ?? ownerOfUnsafe(waiter.context)
-    return Effect.callback<Answer<A, E>>((resume) => {
-      const call = new CallState(waiter, options as EndpointOptions<A, E, never>, policy, owner)
-      let starting = true
-      let told = false
+    const call = new CallState(waiter, options as EndpointOptions<A, E, never>, policy, owner)
+    call.start(handler as Effect.Effect<A, E>)
+    // An interrupt that the handler sent to its edge would find nobody to abandon the call. And a stream that failed at
+    // once would have its transport broken off in the turn in which its first parts were written, which takes them along.
+    const atOnce = call.kind === "request" && call.ended && interruptsOfUnsafe(waiter) === undefined
+    return inlineUnsafe(waiter, atOnce ? call.conclude() : awaiting(waiter, call))
+  })
+
+const awaiting = <A, E>(
+  waiter: Fiber.Fiber<unknown, unknown>,
+  call: CallState<A, E>
+): Effect.Effect<Answer<A, E>> =>
+  Effect.callback<Answer<A, E>>((resume) => {
+    const conclude = Effect.suspend(() => call.conclude())
+    let told = call.ready
+    if (told) waiter.currentDispatcher.scheduleTask(() => resume(conclude), 0)
+    else
       call.listen(() => {
         if (told) return
         told = true
-        const conclude = Effect.suspend(() => call.conclude())
-        // An interrupt that the handler sent to its edge would find nobody to abandon the call. And a stream that failed at
-        // once would have its transport broken off in the turn in which its first parts were written, which takes them along.
-        const atOnce = call.kind === "request" && call.ended && interruptsOfUnsafe(waiter) === undefined
-        if (starting && atOnce) resume(call.conclude())
-        else if (starting) waiter.currentDispatcher.scheduleTask(() => resume(conclude), 0)
-        else Child.resumeWith(waiter, resume, conclude)
+        Child.resumeWith(waiter, resume, conclude)
       })
-      call.start(handler as Effect.Effect<A, E>)
-      starting = false
-      return Effect.suspend(() => call.abandon())
-    })
+    return Effect.suspend(() => call.abandon())
   })
 
 /** A policy comes from a mark or a function of the program's; what is none must not be taken for one. */

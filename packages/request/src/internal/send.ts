@@ -14,6 +14,7 @@ import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import type { Sent } from "../send.ts"
 import type { Peer } from "./peer.ts"
 
@@ -24,11 +25,9 @@ export const sendTo = <A, E, R>(peer: Peer, write: Effect.Effect<A, E, R>): Effe
     return Child.startAndAwait<A, E, Sent<A>, E, R>(
       () => {
         cell = forkCellUnsafe(fiber, "scope", "send")
-        const forget = peer.goneOnce.listen((reason) => cell.cancel(reason))
-        // The fiber may have been held up between the look above and this turn, and nobody calls back for the past.
-        if (peer.goneOnce.value !== undefined) cell.cancel(peer.goneOnce.value)
         const running = Child.forkUnsafe(fiber.context as Context.Context<R>, cell, write)
-        running.addObserver(forget)
+        // A write that ends at once outlasts nobody.
+        if (running.pollUnsafe() === undefined) stopWith(peer, cell, running)
         return running
       },
       (exit) => outcome(peer, exit),
@@ -40,6 +39,13 @@ export const sendTo = <A, E, R>(peer: Peer, write: Effect.Effect<A, E, R>): Effe
         })
     )
   })
+
+/** Cancels the write when the peer leaves, or has left during its first steps. */
+const stopWith = (peer: Peer, cell: CancelCell, running: Fiber.Fiber<unknown, unknown>): void => {
+  const { value } = peer.goneOnce
+  if (value !== undefined) cell.cancel(value)
+  else running.addObserver(peer.goneOnce.listen((reason) => cell.cancel(reason)))
+}
 
 const outcome = <A, E>(peer: Peer, exit: Exit.Exit<A, E>): Effect.Effect<Sent<A>, E> => {
   if (exit._tag === "Success") return Effect.succeed({ _tag: "Sent", value: exit.value })

@@ -225,10 +225,7 @@ export class TaskSet implements Keeper {
     const task = new TaskState<unknown, unknown>(this, cell, always)
     task.fiber = fiber
     this.#enter(task)
-    fiber.addObserver((exit) => {
-      this.#ended(task, exit)
-      task.tellWaiters()
-    })
+    fiber.addObserver((exit) => this.#over(task, exit))
     this.#onTask?.(cell, fiber)
   }
 

@@ -36,11 +36,57 @@ import { enterRun, type Run } from "./waits.ts"
 
 export type Phase = "waiting" | "running" | "cleaningUp" | "stuck" | "over"
 
-export interface Observer<A, E> {
+export class Observer<A, E> {
   readonly fiber: Fiber.Fiber<unknown, unknown>
   readonly resume: (exit: Effect.Effect<A, E | SharedCancelled>) => void
   /** The runs that it waits inside of. */
   readonly inside: ReadonlyArray<Run>
+  /** Its neighbours among those of its generation. */
+  next: Observer<A, E> | undefined = undefined
+  previous: Observer<A, E> | undefined = undefined
+  waits = false
+
+  constructor(
+    fiber: Fiber.Fiber<unknown, unknown>,
+    resume: (exit: Effect.Effect<A, E | SharedCancelled>) => void,
+    inside: ReadonlyArray<Run>
+  ) {
+    this.fiber = fiber
+    this.resume = resume
+    this.inside = inside
+  }
+}
+
+/** Those who wait, in the order in which they came, linked through themselves. */
+class Observers<A, E> {
+  first: Observer<A, E> | undefined = undefined
+  #last: Observer<A, E> | undefined = undefined
+  size = 0
+
+  add(observer: Observer<A, E>): void {
+    const last = this.#last
+    observer.previous = last
+    observer.waits = true
+    if (last === undefined) this.first = observer
+    else last.next = observer
+    this.#last = observer
+    this.size++
+  }
+
+  /** True iff it stood here. */
+  delete(observer: Observer<A, E>): boolean {
+    if (!observer.waits) return false
+    observer.waits = false
+    const { next, previous } = observer
+    if (previous === undefined) this.first = next
+    else previous.next = next
+    if (next === undefined) this.#last = previous
+    else next.previous = previous
+    observer.next = undefined
+    observer.previous = undefined
+    this.size--
+    return true
+  }
 }
 
 /** Where a generation stands: the slot of its key. */
@@ -61,9 +107,9 @@ export class Generation<K, A, E> implements Run {
   phase: Phase = "waiting"
   readonly #settings: Settings<K, A, E>
   readonly #place: Place<K, A, E>
-  readonly #observers = new Set<Observer<A, E>>()
+  readonly #observers = new Observers<A, E>()
   /** What fibers inside the run wait for, and how many of them. */
-  readonly #awaits = new Map<Run, number>()
+  #awaits: Map<Run, number> | undefined = undefined
   #cell: CancelCell | undefined
   #task: TaskScope.Task<A, E> | undefined
   #span: Tracer.AnySpan | undefined
@@ -92,17 +138,18 @@ export class Generation<K, A, E> implements Run {
   }
 
   get needs(): Iterable<Run> {
-    return this.#is("waiting") ? this.#place.ahead : this.#awaits.keys()
+    return this.#is("waiting") ? this.#place.ahead : (this.#awaits?.keys() ?? [])
   }
 
   awaits(run: Run): void {
+    this.#awaits ??= new Map()
     this.#awaits.set(run, (this.#awaits.get(run) ?? 0) + 1)
   }
 
   awaitsNoMore(run: Run): void {
-    const count = this.#awaits.get(run) ?? 0
-    if (count > 1) this.#awaits.set(run, count - 1)
-    else this.#awaits.delete(run)
+    const count = this.#awaits?.get(run) ?? 0
+    if (count > 1) this.#awaits?.set(run, count - 1)
+    else this.#awaits?.delete(run)
   }
 
   // The phase changes in calls; a comparison with the field itself would be narrowed across them.
@@ -170,7 +217,7 @@ export class Generation<K, A, E> implements Run {
 
   /** The owner is closed: the run belongs to one of its observers, if there is any. */
   #attach(work: Effect.Effect<A, E>, name: string): Fiber.Fiber<A, E> | undefined {
-    const [host] = this.#observers
+    const host = this.#observers.first
     if (host === undefined) return undefined
     this.#host = host
     ownerClosedTotal.updateUnsafe(1, host.fiber.context)
@@ -182,19 +229,18 @@ export class Generation<K, A, E> implements Run {
 
   #work(name: string): Effect.Effect<A, E> {
     const { linked, lookup } = this.#settings
-    const sealed = Effect.onExitPrimitive(
-      Effect.scoped(Effect.suspend(() => lookup(this.#place.key))),
-      (exit: Exit.Exit<A, E>) => this.#seal(exit, name)
-    )
     const entered = Effect.withFiber<A, E>((fiber) => {
       this.#cell = fiber.getRef(CurrentCell) as CancelCell | undefined
       if (this.#cell !== undefined) enterRun(this.#cell, this)
       this.#cell?.listen((reason) => this.#cancelled(reason))
       if (linked && fiber.cache.span !== undefined) {
         this.#span = fiber.cache.span
-        for (const observer of this.#observers) link(this.#span, observer.fiber)
+        for (let one = this.#observers.first; one !== undefined; one = one.next) link(this.#span, one.fiber)
       }
-      return sealed
+      return Effect.onExitPrimitive(
+        Effect.scoped(Effect.suspend(() => lookup(this.#place.key))),
+        (exit: Exit.Exit<A, E>) => this.#seal(exit, name)
+      )
     })
     return linked ? Effect.withSpan(entered, name, { root: true }) : entered
   }
@@ -282,12 +328,12 @@ export class Generation<K, A, E> implements Run {
   }
 
   #deliver(exit: Exit.Exit<A, E | SharedCancelled>): void {
-    for (const observer of this.#observers) {
+    for (let observer = this.#observers.first; observer !== undefined; observer = this.#observers.first) {
       this.#remove(observer)
       const { fiber, resume } = observer
-      const go = () => Child.resumeWith(fiber, resume, exit)
-      if (observer === this.#host && !this.#is("over")) this.#whenOver = go
-      else go()
+      if (observer === this.#host && !this.#is("over"))
+        this.#whenOver = () => Child.resumeWith(fiber, resume, exit)
+      else Child.resumeWith(fiber, resume, exit)
     }
   }
 

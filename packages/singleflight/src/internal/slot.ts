@@ -11,12 +11,14 @@
  * 5. The slot tells its holder when it has become idle: no generation, no run, no exit.
  */
 import type { CancelReason } from "@curfew/reason"
+import { inlineUnsafe } from "@curfew/reason/CancelCell"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import type { SharedCancelled } from "../SharedCancelled.ts"
 import type { SharedStatistics } from "../SharedOptions.ts"
 import { SharedSelfWait } from "../SharedSelfWait.ts"
-import { Generation, type Observer, type Place } from "./generation.ts"
+import { Generation, Observer, type Place } from "./generation.ts"
 import type { Kept, Retention } from "./retention.ts"
 import { nowOf, type Settings } from "./settings.ts"
 import { type Run, runsAround, wayTo } from "./waits.ts"
@@ -178,30 +180,33 @@ export const statisticsOf = <K, A, E>(
   return { ...counted, ...settings.counts, retained: retention.size }
 }
 
+/** Where slots are found, and made where there is none. */
+export interface Slots<K, A, E> {
+  readonly find: (key: K) => Slot<K, A, E> | undefined
+  readonly obtain: (key: K) => Slot<K, A, E>
+}
+
 /** Gets the exit of the slot's work: one that is held, that of the run, or that of a run which starts now. */
-export const observe = <K, A, E>(
-  find: () => Slot<K, A, E> | undefined,
-  obtain: () => Slot<K, A, E>
-): Effect.Effect<A, E | SharedCancelled> =>
+export const observe = <K, A, E>(slots: Slots<K, A, E>, key: K): Effect.Effect<A, E | SharedCancelled> =>
   Effect.withFiber((fiber) => {
-    const held = find()?.hit()
-    if (held !== undefined) return held
-    return Effect.callback((resume) => {
-      const slot = obtain()
-      // The fiber may have yielded since it looked.
-      const since = slot.hit()
-      if (since !== undefined) {
-        resume(since)
-        return
-      }
-      const inside = runsAround(fiber)
-      const selfWait = slot.selfWait(inside)
-      if (selfWait !== undefined) {
-        resume(Effect.die(selfWait))
-        return
-      }
-      const observer: Observer<A, E> = { fiber, resume, inside }
-      const generation = slot.join(observer)
-      return Effect.suspend(() => generation.leave(observer))
-    })
+    const held = slots.find(key)?.hit()
+    return inlineUnsafe(fiber, held ?? waiting(fiber, slots, key))
+  })
+
+const waiting = <K, A, E>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  slots: Slots<K, A, E>,
+  key: K
+): Effect.Effect<A, E | SharedCancelled> =>
+  Effect.callback((resume) => {
+    const slot = slots.obtain(key)
+    const inside = runsAround(fiber)
+    const selfWait = slot.selfWait(inside)
+    if (selfWait !== undefined) {
+      resume(Effect.die(selfWait))
+      return
+    }
+    const observer = new Observer<A, E>(fiber, resume, inside)
+    const generation = slot.join(observer)
+    return Effect.suspend(() => generation.leave(observer))
   })
