@@ -32,10 +32,10 @@ import type { CancelGuard, CancelScope, CancelScopeOptions } from "../cancelScop
 import { checkpoint } from "../checkpoint.ts"
 import type { Work } from "../Options.ts"
 import type { Task } from "../Task.ts"
-import { pledge, rejected, toPromise } from "./bridge.ts"
+import { pledge, quiet, rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
 import { reasonOf, servicesOf, startOf } from "./launch.ts"
-import { lightly } from "./light.ts"
+import { lightly, spawnLightly } from "./light.ts"
 import { always, CurrentTasks, InDaemon, Place, placeOf, remember, startUnsafe } from "./place.ts"
 import { runNow } from "./runNow.ts"
 import { checkWork, settle, settleRunning } from "./settle.ts"
@@ -231,23 +231,35 @@ export class ScopeState implements CancelScope {
   /** Runs a body as one of the tasks, and gives its value when the scope has ended. */
   around<A>(body: (scope: CancelScope) => A | PromiseLike<A>): Promise<A> {
     const name = body.name || this.name
-    return this.#around(name, () => settle(() => body(this), { name, failsLate: true }))
+    checkWork(body)
+    const { context, tasks } = this.#inside()
+    const light = spawnLightly({ tasks, context, name }, () => body(this))
+    if (light === undefined)
+      return this.#around(
+        settle(() => body(this), { name, failsLate: true }),
+        name
+      )
+    // Its failure is the scope's, whose end tells it.
+    quiet(light.promise)
+    return this.#valueOf(() => light.exit)
   }
 
   /** The same for a body that runs already. */
   aroundRunning<A>(body: PromiseLike<A>): Promise<A> {
     const { name } = this
-    return this.#around(name, () => settleRunning(body, { name, failsLate: true }))
+    return this.#around(settleRunning(body, { name, failsLate: true }), name)
   }
 
-  #around<A>(name: string | undefined, work: () => Effect.Effect<A, unknown>): Promise<A> {
+  #around<A>(work: Effect.Effect<A, unknown>, name: string | undefined): Promise<A> {
     const { context, tasks } = this.#inside()
-    const task = TaskScope.spawnUnsafe(tasks, context, work(), { name })
+    const task = TaskScope.spawnUnsafe(tasks, context, work, { name })
     if (task === undefined) throw new TaskScopeClosed({ scope: this.name })
-    return this.#atEnd(
-      // A body that overran its clean-up budget was left behind, and has no exit.
-      () => task.fiber.pollUnsafe() ?? Exit.failCause(toCause(this.reason ?? requested))
-    )
+    return this.#valueOf(() => task.fiber.pollUnsafe())
+  }
+
+  #valueOf<A>(exit: () => Exit.Exit<A, unknown> | undefined): Promise<A> {
+    // A body that overran its clean-up budget was left behind, and has no exit.
+    return this.#atEnd(() => exit() ?? Exit.failCause(toCause(this.reason ?? requested)))
   }
 
   [Symbol.asyncDispose](): Promise<void> {
