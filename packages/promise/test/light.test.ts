@@ -59,14 +59,18 @@ describe("work without a fiber", () => {
     const running = reasonOf(
       settled(
         async (signal) => {
-          const below = settled((own) => settled(inner.work, { signal: own }), { signal })
+          const below = settled((own) => settled(inner.work, { signal: own, name: "inner" }), {
+            signal,
+            name: "middle"
+          })
           below.catch(() => log.push("below"))
           await below
         },
-        { signal: client.signal }
+        { signal: client.signal, name: "outer" }
       ).finally(() => log.push("above"))
     )
     const signal = await inner.called
+    expect(alive()).toMatch(/task "outer".*\n.*└─ task "middle".*\n.*└─ task "inner"/)
     client.abort("closed")
     expect(signal.aborted).toBe(true)
     await turn()
@@ -261,7 +265,7 @@ describe("a gather without fibers", () => {
     expect(await gather([null])).toEqual([null])
   })
 
-  test("L22: an item that throws at once is told like one that rejects", async () => {
+  test("an item that throws at once is told like one that rejects", async () => {
     const error = new TypeError("no")
     const thrown = () => {
       throw error

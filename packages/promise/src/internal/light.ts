@@ -9,6 +9,7 @@
  * 3. That takes a scheduler which lets a fiber run up to where it waits; under any other nothing is light.
  * 4. What fails is told whoever awaits the promise, and nobody else.
  */
+import type { CancelReason } from "@curfew/reason"
 import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import type { Owner } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
@@ -18,6 +19,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
 import { pledge } from "./bridge.ts"
 import { exitOf } from "./errors.ts"
@@ -58,6 +60,8 @@ export abstract class Seated<A> implements Host {
   readonly #forget: (() => void) | undefined
   #over = false
   #filled = false
+  #exit: Exit.Exit<A, unknown> | undefined
+  #fiber: Fiber.Fiber<A, unknown> | undefined
 
   constructor(seat: TaskScope.Place, { context, signal }: Start) {
     this.context = context
@@ -81,8 +85,24 @@ export abstract class Seated<A> implements Host {
   /** It has ended without a fiber. */
   protected end(exit: Exit.Exit<A, unknown>): void {
     this.#close()
+    // Who waits for the scope's end looks for it.
+    this.#exit = exit
     this.#seat.leave()
     this.#pledge.settle(exit)
+  }
+
+  /** How it has ended. */
+  get exit(): Exit.Exit<A, unknown> | undefined {
+    return this.#exit ?? this.#fiber?.pollUnsafe()
+  }
+
+  /** Its failure is that of whoever awaits the promise. */
+  protected start(
+    seat: TaskScope.Place,
+    context: Context.Context<Owner>,
+    work: Effect.Effect<A, unknown, Owner>
+  ): Fiber.Fiber<A, unknown> {
+    return seat.startNow(context, work)
   }
 
   #close(): void {
@@ -101,8 +121,8 @@ export abstract class Seated<A> implements Host {
       const left = this.runs.filter((run) => !run.entered)
       return left.length === 0 ? undefined : leaveAll(left)
     })
-    const fiber = this.#seat.startNow(this.context as Context.Context<Owner>, answered)
-    fiber.addObserver((exit) => {
+    this.#fiber = this.start(this.#seat, this.context as Context.Context<Owner>, answered)
+    this.#fiber.addObserver((exit) => {
       this.#close()
       this.#pledge.settle(exit)
     })
@@ -189,5 +209,51 @@ class Running<A> extends Seated<A> {
     this.#disarm?.()
     const settled = enter(this.#run)
     return this.#around === undefined ? settled : this.#around(settled, this.#left())
+  }
+}
+
+/** A task of the scope: when it fails, that is the scope's. */
+export const spawnLightly = <A>(start: Start, work: Light<A>["work"]): Spawned<A> | undefined => {
+  const seat = seatOf(start)
+  return seat && new Spawned(seat, start, work)
+}
+
+export class Spawned<A> extends Seated<A> {
+  readonly #run: Run<A>
+
+  constructor(seat: TaskScope.Place, start: Start, work: Light<A>["work"]) {
+    super(seat, start)
+    this.#run = new Run(work, { name: start.name, failsLate: true }, this)
+    this.#run.begin((result) => {
+      if (result.status === "fulfilled") this.end(exitOf(result))
+      // The task that answers for it is told next, and tells the scope.
+      else this.fill()
+    })
+  }
+
+  protected get runs(): ReadonlyArray<AnyRun> {
+    return [this.#run]
+  }
+
+  protected work(): Effect.Effect<A, unknown> {
+    return enter(this.#run)
+  }
+
+  protected override start(
+    seat: TaskScope.Place,
+    context: Context.Context<Owner>,
+    work: Effect.Effect<A, unknown, Owner>
+  ): Fiber.Fiber<A, unknown> {
+    return seat.startTask(context, work)
+  }
+
+  cancel(reason: CancelReason): boolean {
+    return this.exit === undefined && this.cell.cancel(reason)
+  }
+
+  get status(): TaskScope.TaskStatus {
+    if (this.exit !== undefined) return "ended"
+    if (this.cell.stuck) return "stuck"
+    return this.cell.reason === undefined ? "running" : "cancelled"
   }
 }

@@ -13,11 +13,10 @@
  */
 
 import * as Guard from "@curfew/guard"
-import { CancelReason } from "@curfew/reason"
+import { CancelReason, toCause } from "@curfew/reason"
 import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import { CancelScope as Run, reportUnhandled, TaskScopeClosed } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
-import * as Child from "@curfew/scope/Child"
 import * as Instant from "@curfew/scope/Instant"
 import { takePosition } from "@curfew/scope/Stuck"
 import * as TaskScope from "@curfew/scope/TaskScope"
@@ -25,7 +24,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Cancelled } from "../Cancelled.ts"
@@ -33,11 +32,11 @@ import type { CancelGuard, CancelScope, CancelScopeOptions } from "../cancelScop
 import { checkpoint } from "../checkpoint.ts"
 import type { Work } from "../Options.ts"
 import type { Task } from "../Task.ts"
-import { rejected, toPromise } from "./bridge.ts"
+import { pledge, quiet, rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
-import { interrupted, reasonOf, servicesOf, startOf } from "./launch.ts"
-import { lightly } from "./light.ts"
-import { always, CurrentTasks, contextAt, InDaemon, Place, placeOf, remember, startUnsafe } from "./place.ts"
+import { reasonOf, servicesOf, startOf } from "./launch.ts"
+import { lightly, spawnLightly } from "./light.ts"
+import { always, CurrentTasks, InDaemon, Place, placeOf, remember, startUnsafe } from "./place.ts"
 import { runNow } from "./runNow.ts"
 import { checkWork, settle, settleRunning } from "./settle.ts"
 import { named, type Spawn, spawn } from "./tasks.ts"
@@ -52,7 +51,6 @@ interface Open extends Spawn {
 
 export class ScopeState implements CancelScope {
   readonly name: string | undefined
-  readonly #context: Context.Context<never>
   readonly #keeper: Fiber.Fiber<void, unknown> | undefined
   /** Of the keeper: what `cancel` cancels. */
   readonly #cell: CancelCell | undefined
@@ -69,7 +67,7 @@ export class ScopeState implements CancelScope {
 
   constructor(options: CancelScopeOptions | undefined) {
     this.name = options?.name
-    const deadline = durationOf("deadline", options?.deadline ?? Duration.infinity)
+    const deadline = Duration.toMillis(durationOf("deadline", options?.deadline ?? Duration.infinity))
     const { parent } = options ?? {}
     if (parent?.cancelled === false && placeOf(parent.signal)?.cell?.ended === true) {
       throw new TaskScopeClosed({ scope: parent.name })
@@ -79,7 +77,6 @@ export class ScopeState implements CancelScope {
       kind: "scope",
       adapt: servicesOf(options ?? {})
     } as const
-    this.#context = contextAt(start)
     const started = startUnsafe(this.#keep(deadline), start)
     if (started._tag === "Refused") {
       this.#over = true
@@ -90,7 +87,7 @@ export class ScopeState implements CancelScope {
     this.#cell = started.cell
   }
 
-  #keep(deadline: Duration.Duration): Effect.Effect<void> {
+  #keep(deadline: number): Effect.Effect<void> {
     const disposed = Effect.callback<void>((resume) => {
       if (this.#disposing) resume(Effect.void)
       else this.#dispose = () => resume(Effect.void)
@@ -101,9 +98,13 @@ export class ScopeState implements CancelScope {
         return Effect.asVoid(Effect.andThen(disposed, tasks.drain()))
       })
     )
-    const run = Effect.flatMap(Instant.after(deadline), (at) =>
-      Run.run(() => Effect.scoped(tasks), { name: this.name, deadline: at })
-    )
+    // Without a deadline the keeper is the scope: what cancels it ends in the same exit.
+    const run: Effect.Effect<Run.Outcome<void> | undefined, unknown> =
+      deadline === Number.POSITIVE_INFINITY
+        ? Effect.as(Effect.scoped(tasks), undefined)
+        : Effect.flatMap(Instant.after(Duration.millis(deadline)), (at) =>
+            Run.run(() => Effect.scoped(tasks), { name: this.name, deadline: at })
+          )
     // The keeper itself does not fail: it would fail the scope above, and its failure is for who disposes it.
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.exit(restore(run)), (exit) => this.#leave(exit))
@@ -121,12 +122,12 @@ export class ScopeState implements CancelScope {
     if (this.#controller !== undefined) this.#connect(this.#controller)
   }
 
-  #leave(exit: Exit.Exit<Run.Outcome<void>, unknown>): Effect.Effect<void> {
+  #leave(exit: Exit.Exit<Run.Outcome<void> | undefined, unknown>): Effect.Effect<void> {
     return Effect.suspend(() => {
       const reason = this.reason
       this.#over = true
       this.#reason =
-        exit._tag === "Success" && exit.value._tag === "Cancelled" ? (reason ?? exit.value.reason) : reason
+        exit._tag === "Success" && exit.value?._tag === "Cancelled" ? (reason ?? exit.value.reason) : reason
       const failed = exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)
       const broken = failed ? this.#broken : this.#broken.slice(1)
       this.#failure = failed ? exit.cause : this.#broken[0]
@@ -216,49 +217,54 @@ export class ScopeState implements CancelScope {
 
   readonly checkpoint = (): Promise<void> => checkpoint(this.signal)
 
-  /** Waits until everything has ended; the first failure is the exit. */
-  get #end(): Effect.Effect<void, unknown> {
+  /** Promises what is there when everything has ended; the first failure is the exit. */
+  #atEnd<A>(value: () => Exit.Exit<A, unknown>): Promise<A> {
     this.#disposing = true
     this.#dispose?.()
-    const keeper = this.#keeper
-    return Effect.flatMap(keeper === undefined ? Effect.void : Child.awaitEnd(keeper), () =>
-      this.#failure === undefined ? Effect.void : Effect.failCause(this.#failure)
-    )
+    const { promise, settle } = pledge<A>()
+    const end = () => settle(this.#failure === undefined ? value() : Exit.failCause(this.#failure))
+    if (this.#keeper === undefined) end()
+    else this.#keeper.addObserver(end)
+    return promise
   }
 
   /** Runs a body as one of the tasks, and gives its value when the scope has ended. */
   around<A>(body: (scope: CancelScope) => A | PromiseLike<A>): Promise<A> {
     const name = body.name || this.name
-    return this.#around(name, () => settle(() => body(this), { name, failsLate: true }))
+    checkWork(body)
+    const { context, tasks } = this.#inside()
+    const light = spawnLightly({ tasks, context, name }, () => body(this))
+    if (light === undefined)
+      return this.#around(
+        settle(() => body(this), { name, failsLate: true }),
+        name
+      )
+    // Its failure is the scope's, whose end tells it.
+    quiet(light.promise)
+    return this.#valueOf(() => light.exit)
   }
 
   /** The same for a body that runs already. */
   aroundRunning<A>(body: PromiseLike<A>): Promise<A> {
     const { name } = this
-    return this.#around(name, () => settleRunning(body, { name, failsLate: true }))
+    return this.#around(settleRunning(body, { name, failsLate: true }), name)
   }
 
-  #around<A>(name: string | undefined, work: () => Effect.Effect<A, unknown>): Promise<A> {
+  #around<A>(work: Effect.Effect<A, unknown>, name: string | undefined): Promise<A> {
     const { context, tasks } = this.#inside()
-    const task = TaskScope.spawnUnsafe(tasks, context, work(), { name })
+    const task = TaskScope.spawnUnsafe(tasks, context, work, { name })
     if (task === undefined) throw new TaskScopeClosed({ scope: this.name })
-    return toPromise(
-      Child.startUnsafe(
-        this.#context,
-        Effect.flatMap(
-          this.#end,
-          // A body that overran its clean-up budget was left behind, and has no exit.
-          () =>
-            (task.fiber.pollUnsafe() as Exit.Exit<A, unknown> | undefined) ??
-            interrupted(this.reason ?? requested)
-        )
-      )
-    )
+    return this.#valueOf(() => task.fiber.pollUnsafe())
+  }
+
+  #valueOf<A>(exit: () => Exit.Exit<A, unknown> | undefined): Promise<A> {
+    // A body that overran its clean-up budget was left behind, and has no exit.
+    return this.#atEnd(() => exit() ?? Exit.failCause(toCause(this.reason ?? requested)))
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     // The same outcome for everyone who asks.
-    this.#ended ??= toPromise(Child.startUnsafe(this.#context, this.#end))
+    this.#ended ??= this.#atEnd(() => Exit.void)
     return this.#ended
   }
 }

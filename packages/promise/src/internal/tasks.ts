@@ -14,9 +14,10 @@ import type { Work } from "../Options.ts"
 import type { Task } from "../Task.ts"
 import { quiet, toPromise } from "./bridge.ts"
 import { reasonOf } from "./launch.ts"
+import { type Spawned, spawnLightly } from "./light.ts"
 import { InDaemon } from "./place.ts"
 import { runNow } from "./runNow.ts"
-import { settle } from "./settle.ts"
+import { checkWork, settle } from "./settle.ts"
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
 
@@ -28,6 +29,15 @@ const taskOf = <A>(context: Context.Context<never>, running: Running<A>): Task<A
   cancel: (reason) => running.cancelUnsafe(reasonOf(reason, requested)),
   get status() {
     return runNow(context, running.status)
+  }
+})
+
+const lightTaskOf = <A>(light: Spawned<A>, name: string | undefined): Task<A> => ({
+  name,
+  join: quiet(light.promise),
+  cancel: (reason) => light.cancel(reasonOf(reason, requested)),
+  get status() {
+    return light.status
   }
 })
 
@@ -49,6 +59,9 @@ export const spawn = <A>(
   work: Work<A>,
   daemon = false
 ): Task<A> => {
+  checkWork(work)
+  const light = daemon ? undefined : spawnLightly({ tasks, context, name }, work)
+  if (light !== undefined) return lightTaskOf(light, name)
   const own = daemon ? Context.add(context, InDaemon, true) : context
   const running = TaskScope.spawnUnsafe(tasks, own, settle(work, { name, failsLate: true }), { name, daemon })
   if (running === undefined) throw new TaskScopeClosed({ scope: tasks.name })

@@ -80,6 +80,13 @@ export class Place {
     return fiber
   }
 
+  /** Like `startNow`, as a task like any other: what fails in it is the set's. */
+  startTask<A, E, R>(context: Context.Context<R>, work: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> {
+    const { fiber } = this.#set.startIn(this.show(), context, work)
+    this.#set.givenBack(this)
+    return fiber
+  }
+
   #startMasked<A, E, R>(
     context: Context.Context<R>,
     cell: CancelCell,

@@ -115,6 +115,16 @@ export class TaskSet implements Keeper {
       outer: options?.outer
     })
     cell.daemon = daemon
+    return this.startIn(cell, context, work, options)
+  }
+
+  /** Starts a task in a cell that stands in the tree already, whether the set takes new ones or not. */
+  startIn<A, E, R>(
+    cell: CancelCell,
+    context: Context.Context<R>,
+    work: Effect.Effect<A, E, R>,
+    options?: SpawnOptions
+  ): TaskState<A, E> {
     const task = new TaskState<A, E>(this, cell, options?.observed)
     const own = task as unknown as AnyTask
     this.#enter(own)
