@@ -49,30 +49,17 @@ export class CancelCell {
   #first: CancelCell | undefined = undefined
   #next: CancelCell = this
   #previous: CancelCell = this
-  /** Set once what the cell stands for has ended. */
-  ended = false
-  readonly #bornAt: number = uptime()
+  /** What is true of it or not: five fields would take more than all its roads. */
+  #flags = 0
+  // Whole milliseconds, which unlike fractions need no object of their own.
+  readonly #bornAt: number = Math.trunc(uptime())
   /** When a cancel reached it. */
   #signalledAt: number | undefined = undefined
-  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
-  draining = false
-  /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
-  daemon = false
-  /** Set when the work was left behind after its clean-up budget. */
-  stuck = false
   /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
   reason: CancelReason | undefined
-  /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
-  own = false
   /** The fiber that a cancel of this cell interrupts. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  /**
-   * Set by a time limit that keeps late results: called in place of the interrupt while the fiber is masked, and
-   * from then on responsible for interrupting it.
-   */
-  holdBack: ((annotations: Context.Context<never>) => void) | undefined = undefined
-  // Not `Infinity`: that would be an object of its own in each cell.
-  #deadline: number | undefined = undefined
+  #limit: Limit | undefined = undefined
   // Few cells have a listener, and of those most have one.
   #listeners: Listener | Set<Listener> | undefined = undefined
 
@@ -90,7 +77,66 @@ export class CancelCell {
     this.#outer = options.outer
     this.#parent = parent
     this.reason = parent?.reason
-    this.#enter()
+    CancelCell.#enter(this)
+  }
+
+  /** Set once what the cell stands for has ended. */
+  get ended(): boolean {
+    return (this.#flags & ended) !== 0
+  }
+
+  /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
+  get own(): boolean {
+    return (this.#flags & own) !== 0
+  }
+
+  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
+  get draining(): boolean {
+    return (this.#flags & draining) !== 0
+  }
+
+  set draining(is: boolean) {
+    this.#flags = is ? this.#flags | draining : this.#flags & ~draining
+  }
+
+  /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
+  get daemon(): boolean {
+    return (this.#flags & daemon) !== 0
+  }
+
+  set daemon(is: boolean) {
+    this.#flags = is ? this.#flags | daemon : this.#flags & ~daemon
+  }
+
+  /** Set when the work was left behind after its clean-up budget. */
+  get stuck(): boolean {
+    return (this.#flags & stuck) !== 0
+  }
+
+  /** Monotonic milliseconds at which the cell cancels itself; `Infinity` without a deadline. */
+  get deadline(): number {
+    return this.#limit?.deadline ?? Number.POSITIVE_INFINITY
+  }
+
+  set deadline(at: number) {
+    CancelCell.#limitOf(this).deadline = at
+  }
+
+  /**
+   * Set by a time limit that keeps late results: called in place of the interrupt while the fiber is masked, and
+   * from then on responsible for interrupting it.
+   */
+  get holdBack(): ((annotations: Context.Context<never>) => void) | undefined {
+    return this.#limit?.holdBack
+  }
+
+  set holdBack(call: ((annotations: Context.Context<never>) => void) | undefined) {
+    CancelCell.#limitOf(this).holdBack = call
+  }
+
+  static #limitOf(cell: CancelCell): Limit {
+    cell.#limit ??= { deadline: Number.POSITIVE_INFINITY, holdBack: undefined }
+    return cell.#limit
   }
 
   /** The cells without a parent: owners, scopes that nobody surrounds, and what hangs beside a mask or a shield. */
@@ -122,60 +168,52 @@ export class CancelCell {
     return this.#parent
   }
 
-  /** Monotonic milliseconds at which the cell cancels itself; `Infinity` without a deadline. */
-  get deadline(): number {
-    return this.#deadline ?? Number.POSITIVE_INFINITY
-  }
-
-  set deadline(at: number) {
-    this.#deadline = at
-  }
-
+  // Static, because each object pays for methods that are private to it.
   /** Enters the ring of the parent, or of the roots, as the last one. */
-  #enter(): void {
-    const parent = this.#parent
+  static #enter(cell: CancelCell): void {
+    const parent = cell.#parent
     const first = parent === undefined ? firstRoot : parent.#first
     if (first === undefined) {
-      this.#lead(this)
+      CancelCell.#lead(parent, cell)
       return
     }
     const last = first.#previous
-    this.#next = first
-    this.#previous = last
-    last.#next = this
-    first.#previous = this
+    cell.#next = first
+    cell.#previous = last
+    last.#next = cell
+    first.#previous = cell
   }
 
-  #lead(first: CancelCell | undefined): void {
-    if (this.#parent === undefined) firstRoot = first
-    else this.#parent.#first = first
+  static #lead(parent: CancelCell | undefined, first: CancelCell | undefined): void {
+    if (parent === undefined) firstRoot = first
+    else parent.#first = first
   }
 
   /** Leaves the ring. Who stands in none is alone in its own, and nobody's first. */
-  #leave(): void {
-    const parent = this.#parent
-    const next = this.#next
-    if ((parent === undefined ? firstRoot : parent.#first) === this)
-      this.#lead(next === this ? undefined : next)
-    next.#previous = this.#previous
-    this.#previous.#next = next
-    this.#next = this
-    this.#previous = this
+  static #leave(cell: CancelCell): void {
+    const parent = cell.#parent
+    const next = cell.#next
+    if ((parent === undefined ? firstRoot : parent.#first) === cell)
+      CancelCell.#lead(parent, next === cell ? undefined : next)
+    next.#previous = cell.#previous
+    cell.#previous.#next = next
+    cell.#next = cell
+    cell.#previous = cell
   }
 
   /** Hands the cell, with everything below it, over to another parent that is not cancelled. */
   moveTo(parent: CancelCell): void {
-    this.#leave()
+    CancelCell.#leave(this)
     this.#parent = parent
     if (this.reason === undefined) this.reason = parent.reason
-    this.#enter()
+    CancelCell.#enter(this)
   }
 
   /** Takes the cell out of the tree. To be called once, when the work it stands for has ended. */
   unlink(): void {
     if (this.ended) return
-    this.ended = true
-    this.#leave()
+    this.#flags |= ended
+    CancelCell.#leave(this)
     const { fiber } = this
     if (fiber !== undefined && (this.#signalledAt !== undefined || this.kind === "cleanup"))
       witness.current?.ended(this.kind, this.cleaningFor as number, fiber)
@@ -183,30 +221,30 @@ export class CancelCell {
     if (this.#first === undefined) return
     // What outlives it, in a wider `Scope` for instance, hangs from now on where this cell hung.
     for (const child of this.children) {
-      child.#leave()
+      CancelCell.#leave(child)
       child.#parent = this.#parent
       if (child.#outer === undefined) child.#outer = this.#outer
-      child.#enter()
+      CancelCell.#enter(child)
     }
   }
 
   /** Marks work that was left behind: it stands by itself from now on, until it is unlinked. */
   abandon(): void {
-    this.#leave()
+    CancelCell.#leave(this)
     this.#parent = undefined
-    this.stuck = true
-    this.#enter()
+    this.#flags |= stuck
+    CancelCell.#enter(this)
   }
 
   /** Milliseconds since the cell was made. */
   get age(): number {
-    return uptime() - this.#bornAt
+    return Math.trunc(uptime()) - this.#bornAt
   }
 
   /** Milliseconds since a cancel reached it, or since it began when it is clean-up; `undefined` while it works. */
   get cleaningFor(): number | undefined {
     if (this.kind === "cleanup") return this.age
-    return this.#signalledAt === undefined ? undefined : uptime() - this.#signalledAt
+    return this.#signalledAt === undefined ? undefined : Math.trunc(uptime()) - this.#signalledAt
   }
 
   /** This cell, or the nearest above it, that has not ended: work may outlive the scope that it was started in. */
@@ -246,26 +284,38 @@ export class CancelCell {
   /** Cancels this cell and everything below it. True iff this call was the first to. */
   cancel(reason: CancelReason): boolean {
     if (this.reason !== undefined) return false
-    this.own = true
-    this.#spread(reason)
+    this.#flags |= own
+    CancelCell.#spread(this, reason)
     return true
   }
 
   /** Takes over a cancel that reached the surrounding fiber by a road outside the tree. */
   inherit(reason: CancelReason): void {
-    if (this.reason === undefined) this.#spread(reason)
+    if (this.reason === undefined) CancelCell.#spread(this, reason)
   }
 
-  #spread(reason: CancelReason): void {
-    this.reason = reason
+  static #spread(from: CancelCell, reason: CancelReason): void {
+    const now = Math.trunc(uptime())
+    from.reason = reason
     // Nobody to tell, as in a task scope at its end.
-    if (this.fiber === undefined && this.#first === undefined && this.#listeners === undefined) {
-      this.#signalledAt = uptime()
+    if (from.fiber === undefined && from.#first === undefined && from.#listeners === undefined) {
+      from.#signalledAt = now
       return
     }
-    const reached: Array<CancelCell> = [this]
+    // All is marked before anything happens. Each cell is looked at once: where they are many, looking takes the time.
+    const reached: Array<CancelCell> = [from]
+    const heard: Array<CancelCell> = []
+    const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+    const held: Array<CancelCell> = []
     for (let i = 0; i < reached.length; i++) {
-      const first = (reached[i] as CancelCell).#first
+      const cell = reached[i] as CancelCell
+      cell.#signalledAt = now
+      if (cell.#listeners !== undefined) heard.push(cell)
+      if (cell.fiber !== undefined) {
+        if (cell.holdBack === undefined) fibers.push(cell.fiber)
+        else held.push(cell)
+      }
+      const first = cell.#first
       for (let child = first; child !== undefined; ) {
         // A child that was cancelled earlier keeps its reason, and so does everything below it.
         if (child.reason === undefined) {
@@ -276,37 +326,26 @@ export class CancelCell {
       }
     }
     const notice = delivery.noticeOf(reason, Interruption)
-    const pending: Array<Fiber.Fiber<unknown, unknown>> = []
-    for (let i = 0; i < reached.length; i++) {
-      const { fiber, holdBack } = reached[i] as CancelCell
-      if (fiber === undefined) continue
-      if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(notice.annotations)
-      else if (delivery.pend(fiber, notice)) pending.push(fiber)
+    for (const { fiber, holdBack } of held) {
+      if (delivery.isMasked(fiber as Fiber.Fiber<unknown, unknown>)) holdBack?.(notice.annotations)
+      else fibers.push(fiber as Fiber.Fiber<unknown, unknown>)
     }
+    const pending = fibers.filter((fiber) => delivery.pend(fiber, notice))
     takeTurn((attempt) => {
-      this.#tell(reached, reason, attempt)
-      for (let i = 0; i < pending.length; i++)
-        attempt(delivery.deliver, pending[i] as Fiber.Fiber<unknown, unknown>, notice)
+      const seen = witness.current?.cancel(reason, from)
+      if (seen !== undefined) for (const { fiber, kind } of reached) if (fiber) attempt(seen, kind, fiber)
+      for (const cell of heard) CancelCell.#tell(cell, reason, attempt)
+      for (const fiber of pending) attempt(delivery.deliver, fiber, notice)
     })
   }
 
-  #tell(reached: ReadonlyArray<CancelCell>, reason: CancelReason, attempt: Attempt): void {
-    const now = uptime()
-    const seen = witness.current?.cancel(reason, this)
-    for (let i = 0; i < reached.length; i++) {
-      const cell = reached[i] as CancelCell
-      cell.#signalledAt = now
-      if (seen !== undefined && cell.fiber !== undefined) attempt(seen, cell.kind, cell.fiber)
-    }
-    for (let i = 0; i < reached.length; i++) {
-      const cell = reached[i] as CancelCell
-      const listeners = cell.#listeners
-      if (listeners === undefined) continue
-      // One that is removed meanwhile is not called; one that comes meanwhile was not taken in.
-      if (listeners instanceof Set) for (const listener of listeners) attempt(listener, reason, undefined)
-      else attempt(listeners, reason, undefined)
-      cell.#listeners = undefined
-    }
+  static #tell(cell: CancelCell, reason: CancelReason, attempt: Attempt): void {
+    const listeners = cell.#listeners
+    if (listeners === undefined) return
+    // One that is removed meanwhile is not called; one that comes meanwhile was not taken in.
+    if (listeners instanceof Set) for (const listener of listeners) attempt(listener, reason, undefined)
+    else attempt(listeners, reason, undefined)
+    cell.#listeners = undefined
   }
 
   /** The earliest deadline between here and the nearest shield, mask or owner, in monotonic milliseconds. */
@@ -320,6 +359,18 @@ export class CancelCell {
 }
 
 type Listener = (reason: CancelReason) => void
+
+/** What few cells have. */
+interface Limit {
+  deadline: number
+  holdBack: ((annotations: Context.Context<never>) => void) | undefined
+}
+
+const ended = 1
+const own = 2
+const draining = 4
+const daemon = 8
+const stuck = 16
 
 let firstRoot: CancelCell | undefined
 
