@@ -59,6 +59,8 @@ export class CancelCell {
   reason: CancelReason | undefined
   /** The fiber that a cancel of this cell interrupts. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** What those who made it know it by, where that is more than its kind. */
+  stands: unknown = undefined
   #limit: Limit | undefined = undefined
   // Few cells have a listener, and of those most have one.
   #listeners: Listener | Set<Listener> | undefined = undefined
@@ -302,18 +304,23 @@ export class CancelCell {
       from.#signalledAt = now
       return
     }
+    const notice = delivery.noticeOf(reason, Interruption)
     // All is marked before anything happens. Each cell is looked at once: where they are many, looking takes the time.
     const reached: Array<CancelCell> = [from]
-    const heard: Array<CancelCell> = []
     const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-    const held: Array<CancelCell> = []
+    let heard: Array<CancelCell> | undefined
     for (let i = 0; i < reached.length; i++) {
       const cell = reached[i] as CancelCell
       cell.#signalledAt = now
-      if (cell.#listeners !== undefined) heard.push(cell)
-      if (cell.fiber !== undefined) {
-        if (cell.holdBack === undefined) fibers.push(cell.fiber)
-        else held.push(cell)
+      if (cell.#listeners !== undefined) {
+        if (heard === undefined) heard = [cell]
+        else heard.push(cell)
+      }
+      const { fiber } = cell
+      if (fiber !== undefined) {
+        const { holdBack } = cell
+        if (holdBack !== undefined && delivery.isMasked(fiber)) holdBack(notice.annotations)
+        else fibers.push(fiber)
       }
       const first = cell.#first
       for (let child = first; child !== undefined; ) {
@@ -325,17 +332,17 @@ export class CancelCell {
         child = child.#next === first ? undefined : child.#next
       }
     }
-    const notice = delivery.noticeOf(reason, Interruption)
-    for (const { fiber, holdBack } of held) {
-      if (delivery.isMasked(fiber as Fiber.Fiber<unknown, unknown>)) holdBack?.(notice.annotations)
-      else fibers.push(fiber as Fiber.Fiber<unknown, unknown>)
+    let pending = 0
+    for (let i = 0; i < fibers.length; i++) {
+      const fiber = fibers[i] as Fiber.Fiber<unknown, unknown>
+      if (delivery.pend(fiber, notice)) fibers[pending++] = fiber
     }
-    const pending = fibers.filter((fiber) => delivery.pend(fiber, notice))
+    fibers.length = pending
     takeTurn((attempt) => {
       const seen = witness.current?.cancel(reason, from)
       if (seen !== undefined) for (const { fiber, kind } of reached) if (fiber) attempt(seen, kind, fiber)
-      for (const cell of heard) CancelCell.#tell(cell, reason, attempt)
-      for (const fiber of pending) attempt(delivery.deliver, fiber, notice)
+      if (heard !== undefined) for (const cell of heard) CancelCell.#tell(cell, reason, attempt)
+      for (const fiber of fibers) attempt(delivery.deliver, fiber, notice)
     })
   }
 
