@@ -2,8 +2,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { CancelReason } from "./CancelReason.ts"
-import { uptime } from "./internal/age.ts"
-import { Cell, type CellKind, childrenOf, type Listener, liveOf, nothing } from "./internal/cell.ts"
+import { Cell, type CellKind, childrenOf, type Listener, liveOf, nothing, now, own } from "./internal/cell.ts"
 import * as delivery from "./internal/delivery.ts"
 import { inline } from "./internal/inline.ts"
 import { CurrentCell, Interruption } from "./internal/keys.ts"
@@ -40,15 +39,36 @@ export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./intern
  * @since 0.1.0
  */
 export class CancelCell extends Cell {
+  /** Set by work that runs without a fiber: called before a cancel reaches it, to make the one that is interrupted. */
+  wake: (() => void) | undefined = undefined
+  #limit: Limit | undefined = undefined
+  // Few cells have a listener, and of those most have one.
+  #listeners: Listener | Set<Listener> | undefined = undefined
+
+  override get deadline(): number | undefined {
+    return this.#limit?.deadline
+  }
+
+  override set deadline(at: number | undefined) {
+    CancelCell.#limitOf(this).deadline = at
+  }
+
   /**
    * Set by a time limit that keeps late results: called in place of the interrupt while the fiber is masked, and
    * from then on responsible for interrupting it.
    */
-  holdBack: ((annotations: Context.Context<never>) => void) | undefined = undefined
-  /** Set by work that runs without a fiber: called before a cancel reaches it, to make the one that is interrupted. */
-  wake: (() => void) | undefined = undefined
-  // Few cells have a listener, and of those most have one.
-  #listeners: Listener | Set<Listener> | undefined = undefined
+  get holdBack(): ((annotations: Context.Context<never>) => void) | undefined {
+    return this.#limit?.holdBack
+  }
+
+  set holdBack(call: ((annotations: Context.Context<never>) => void) | undefined) {
+    CancelCell.#limitOf(this).holdBack = call
+  }
+
+  static #limitOf(cell: CancelCell): Limit {
+    cell.#limit ??= { deadline: undefined, holdBack: undefined }
+    return cell.#limit
+  }
 
   /** Hands the cell, with everything below it, over to another parent that is not cancelled. */
   moveTo(parent: Cell): void {
@@ -89,26 +109,43 @@ export class CancelCell extends Cell {
   cancel(reason: CancelReason): boolean {
     if (this.reason !== undefined) return false
     this.wake?.()
-    this.own = true
-    this.#spread(reason)
+    this.flags |= own
+    CancelCell.#spread(this, reason)
     return true
   }
 
   /** Takes over a cancel that reached the surrounding fiber by a road outside the tree. */
   inherit(reason: CancelReason): void {
-    if (this.reason === undefined) this.#spread(reason)
+    if (this.reason === undefined) CancelCell.#spread(this, reason)
   }
 
-  #spread(reason: CancelReason): void {
-    this.reason = reason
+  static #spread(from: CancelCell, reason: CancelReason): void {
+    const at = now()
+    from.reason = reason
     // Nobody to tell, as in a task scope at its end.
-    if (this.fiber === undefined && this.first === undefined && this.#listeners === undefined) {
-      this.signalledAt = uptime()
+    if (from.fiber === undefined && from.first === undefined && from.#listeners === undefined) {
+      from.signalledAt = at
       return
     }
-    const reached: Array<CancelCell> = [this]
+    const notice = delivery.noticeOf(reason, Interruption)
+    // All is marked before anything happens. Each cell is looked at once: where they are many, looking takes the time.
+    const reached: Array<CancelCell> = [from]
+    const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+    let heard: Array<CancelCell> | undefined
     for (let i = 0; i < reached.length; i++) {
-      const first = (reached[i] as CancelCell).first
+      const cell = reached[i] as CancelCell
+      cell.signalledAt = at
+      if (cell.#listeners !== undefined) {
+        if (heard === undefined) heard = [cell]
+        else heard.push(cell)
+      }
+      const { fiber } = cell
+      if (fiber !== undefined) {
+        const { holdBack } = cell
+        if (holdBack !== undefined && isMaskedUnsafe(fiber)) holdBack(notice.annotations)
+        else fibers.push(fiber)
+      }
+      const { first } = cell
       // What hangs below a cell can be cancelled: clean-up, which cannot, hangs below nothing.
       for (let child = first as CancelCell | undefined; child !== undefined; ) {
         // A child that was cancelled earlier keeps its reason, and so does everything below it.
@@ -120,39 +157,34 @@ export class CancelCell extends Cell {
         child = child.next === first ? undefined : (child.next as CancelCell)
       }
     }
-    const notice = delivery.noticeOf(reason, Interruption)
-    const pending: Array<Fiber.Fiber<unknown, unknown>> = []
-    for (let i = 0; i < reached.length; i++) {
-      const { fiber, holdBack } = reached[i] as CancelCell
-      if (fiber === undefined) continue
-      if (holdBack !== undefined && isMaskedUnsafe(fiber)) holdBack(notice.annotations)
-      else if (delivery.pend(fiber, notice)) pending.push(fiber)
+    let pending = 0
+    for (let i = 0; i < fibers.length; i++) {
+      const fiber = fibers[i] as Fiber.Fiber<unknown, unknown>
+      if (delivery.pend(fiber, notice)) fibers[pending++] = fiber
     }
+    fibers.length = pending
     takeTurn((attempt) => {
-      this.#tell(reached, reason, attempt)
-      for (let i = 0; i < pending.length; i++)
-        attempt(delivery.deliver, pending[i] as Fiber.Fiber<unknown, unknown>, notice)
+      const seen = witness.current?.cancel(reason, from)
+      if (seen !== undefined) for (const { fiber, kind } of reached) if (fiber) attempt(seen, kind, fiber)
+      if (heard !== undefined) for (const cell of heard) CancelCell.#tell(cell, reason, attempt)
+      for (const fiber of fibers) attempt(delivery.deliver, fiber, notice)
     })
   }
 
-  #tell(reached: ReadonlyArray<CancelCell>, reason: CancelReason, attempt: Attempt): void {
-    const now = uptime()
-    const seen = witness.current?.cancel(reason, this)
-    for (let i = 0; i < reached.length; i++) {
-      const cell = reached[i] as CancelCell
-      cell.signalledAt = now
-      if (seen !== undefined && cell.fiber !== undefined) attempt(seen, cell.kind, cell.fiber)
-    }
-    for (let i = 0; i < reached.length; i++) {
-      const cell = reached[i] as CancelCell
-      const listeners = cell.#listeners
-      if (listeners === undefined) continue
-      // One that is removed meanwhile is not called; one that comes meanwhile was not taken in.
-      if (listeners instanceof Set) for (const listener of listeners) attempt(listener, reason, undefined)
-      else attempt(listeners, reason, undefined)
-      cell.#listeners = undefined
-    }
+  static #tell(cell: CancelCell, reason: CancelReason, attempt: Attempt): void {
+    const listeners = cell.#listeners
+    if (listeners === undefined) return
+    // One that is removed meanwhile is not called; one that comes meanwhile was not taken in.
+    if (listeners instanceof Set) for (const listener of listeners) attempt(listener, reason, undefined)
+    else attempt(listeners, reason, undefined)
+    cell.#listeners = undefined
   }
+}
+
+/** What few cells have. */
+interface Limit {
+  deadline: number | undefined
+  holdBack: ((annotations: Context.Context<never>) => void) | undefined
 }
 
 /**

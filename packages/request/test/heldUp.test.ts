@@ -46,6 +46,70 @@ const countdown = (n: number) => {
   }
 }
 
+describe("what happens in the first steps of a handler", () => {
+  const inFirstSteps = (policy: "cancel" | "shield", then: Effect.Effect<string>) =>
+    Effect.gen(function* () {
+      const owner = yield* TaskScope.make()
+      const peer = PeerSignal.makeUnsafe()
+      const got: Array<Exit.Exit<string>> = []
+      const handler = Effect.andThen(
+        Effect.sync(() => peer.goneUnsafe(left)),
+        then
+      )
+      const onDropped = (exit: Exit.Exit<string>) => Effect.sync(() => got.push(exit))
+      const call = Endpoint.run(handler, { ...post, peer, owner, policy, onDropped })
+      const answer = yield* Effect.provideService(call, Owner, owner)
+      return { answer, got, alive: yield* owner.size }
+    })
+
+  it.effect("L39: its peer's leaving interrupts it at its next operation, where the policy says so", () =>
+    Effect.gen(function* () {
+      for (const then of [Effect.succeed("ran on"), Effect.never]) {
+        const { alive, answer, got } = yield* inFirstSteps("cancel", then)
+        expect(answer).toMatchObject({ _tag: "Dropped", reason: left })
+        expect([got, alive]).toEqual([[], 0])
+      }
+    })
+  )
+
+  it.effect("L39: and elsewhere it ends, and its value is dropped", () =>
+    Effect.gen(function* () {
+      for (const then of [Effect.succeed("value"), Effect.as(Effect.yieldNow, "value")]) {
+        const { alive, answer, got } = yield* inFirstSteps("shield", then)
+        expect(answer).toMatchObject({ _tag: "Dropped", reason: left })
+        expect([got, alive]).toEqual([[Exit.succeed("value")], 0])
+      }
+    })
+  )
+
+  it.effect("L39: two calls of one peer hear of its leaving", () =>
+    Effect.gen(function* () {
+      const owner = yield* TaskScope.make()
+      const peer = PeerSignal.makeUnsafe()
+      const call = Effect.provideService(
+        Endpoint.run(Effect.never, { ...post, peer, owner, policy: "cancel" }),
+        Owner,
+        owner
+      )
+      const [one, two] = [yield* now(call), yield* now(call)]
+      peer.goneUnsafe(left)
+      expect(yield* Fiber.join(one)).toMatchObject({ _tag: "Dropped", reason: left })
+      expect(yield* Fiber.join(two)).toMatchObject({ _tag: "Dropped", reason: left })
+    })
+  )
+
+  it.effect("a write that its peer's leaving meets in its first steps ends as it waits", () =>
+    Effect.gen(function* () {
+      const peer = PeerSignal.makeUnsafe()
+      const leaving = Effect.sync(() => peer.goneUnsafe(left))
+      expect(yield* send(Effect.andThen(leaving, Effect.never), { peer })).toMatchObject({ _tag: "PeerGone" })
+      const other = PeerSignal.makeUnsafe()
+      const written = Effect.sync(() => other.goneUnsafe(left))
+      expect(yield* send(Effect.as(written, 1), { peer: other })).toEqual({ _tag: "Sent", value: 1 })
+    })
+  )
+})
+
 describe("a fiber that is held up", () => {
   it.effect("L37: a handler that was cancelled before its first operation lets go of its request", () =>
     Effect.gen(function* () {

@@ -9,6 +9,7 @@ import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -240,17 +241,7 @@ export const use: {
         group = startGroup(forkCellUnsafe(fiber, "tasks", name), options)
         return startBody(fiber, group, body, name)
       },
-      (exit): Effect.Effect<A, E | TE> => {
-        const { set } = group as Group
-        const ended = Effect.suspend(() => endGroup(group as Group, scopeEnded))
-        return Effect.flatMap(
-          set.idle ? ended : Effect.andThen(set.awaitIdle({ orCancelled: true }), ended),
-          (): Effect.Effect<A, E | TE> => {
-            const failed = set.failures.annotated as Cause.Cause<E | TE> | undefined
-            return failed === undefined ? exit : Effect.failCause(failed)
-          }
-        )
-      },
+      (exit) => conclude<A, E, TE>(group as Group, exit),
       () => Effect.void
     )
     // A finalizer around the whole, not only around the wait: a body that ends at once, after it has cancelled what it
@@ -265,6 +256,25 @@ export const use: {
       )
     })
   })
+
+/** The body has ended: what is left is waited for, and cancelled where that has to be. */
+const conclude = <A, E, TE>(group: Group, exit: Exit.Exit<A, E>): Effect.Effect<A, E | TE> => {
+  const { set } = group
+  const result = (): Effect.Effect<A, E | TE> => {
+    const failed = set.failures?.annotated as Cause.Cause<E | TE> | undefined
+    return failed === undefined ? exit : Effect.failCause(failed)
+  }
+  // Mostly nothing is left, and nobody has to wait for that.
+  if (set.size === 0) {
+    const telling = finish(group, scopeEnded)
+    return telling === undefined ? result() : Effect.flatMap(telling, result)
+  }
+  const ended = Effect.suspend(() => endGroup(group, scopeEnded))
+  return Effect.flatMap(
+    set.idle ? ended : Effect.andThen(set.awaitIdle({ orCancelled: true }), ended),
+    result
+  )
+}
 
 /** The cells and the set behind one call of `use`: `whole` holds the body and the tasks side by side. */
 interface Group {
@@ -342,22 +352,27 @@ const stopGroup = (group: Group): Effect.Effect<void> =>
 const tellLost = (group: Group): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { set, whole } = group
-    const failure = set.failures.first?.cause ?? group.failure
+    const failure = set.failures?.first?.cause ?? group.failure
     return failure === undefined
       ? Effect.void
-      : set.receiving(reportUnhandled("task", set.failures.first?.name ?? set.name, failure, whole.reason))
+      : set.receiving(reportUnhandled("task", set.failures?.first?.name ?? set.name, failure, whole.reason))
   })
 
 /** Cancels what is left of the set, which takes nothing more then, waits within the budget, and tells the siblings. */
 const endGroup = (group: Group, reason: CancelReason): Effect.Effect<void> => {
   const { set } = group
+  if (set.size === 0) return finish(group, reason) ?? Effect.void
   set.cell.cancel(reason)
-  if (set.size === 0) return leaveGroup(group) ?? Effect.void
   return Effect.uninterruptible(
     Effect.flatMap(CleanupBudget, (budget) =>
       Effect.flatMap(set.awaitEnded(budget), () => leaveGroup(group) ?? Effect.void)
     )
   )
+}
+
+const finish = (group: Group, reason: CancelReason): Effect.Effect<void> | undefined => {
+  group.set.cell.cancel(reason)
+  return leaveGroup(group)
 }
 
 /** No task is left, other than stuck ones. Gives what there is to tell of siblings. */
@@ -366,8 +381,8 @@ const leaveGroup = (group: Group): Effect.Effect<void> | undefined => {
   set.cell.unlink()
   whole.unlink()
   group.ended = true
-  const untold = set.failures.untold()
-  if (untold.length === 0) return undefined
+  const untold = set.failures?.untold()
+  if (untold === undefined || untold.length === 0) return undefined
   // Side by side, so that receivers that do not end cost one budget and not one each.
   return Effect.uninterruptible(
     Effect.forEach(untold, ({ cause, name }) => set.receiving(reportUnhandled("sibling", name, cause)), {

@@ -5,7 +5,9 @@
  * 1. Nothing is cancelled here: who only stands in the tree, as clean-up does, carries nothing of what cancels. That is
  *    `CancelCell`, of which all are that a cancel can reach.
  * 2. What hangs below one cell is a ring of cells: a set would cost more than they do.
- * 3. `first`, `next`, `signalledAt`, `enter` and `leave` are for cells alone.
+ * 3. `first`, `next`, `previous`, `flags`, `signalledAt`, `enter` and `leave` are for cells alone.
+ * 4. There may be a million: what few cells have is no field of all, what is true or not is a bit, and times are whole
+ *    milliseconds, which unlike fractions need no object of their own.
  */
 import type * as Fiber from "effect/Fiber"
 import type { CancelReason } from "../CancelReason.ts"
@@ -26,6 +28,15 @@ export const nothing = (): void => {}
 
 let firstRoot: Cell | undefined
 
+const ended = 1
+export const own = 2
+const draining = 4
+const daemon = 8
+const stuck = 16
+
+/** The time, for cells. */
+export const now = (): number => Math.trunc(uptime())
+
 /**
  * A node of the live tree. Clean-up is one that no cancel reaches: it has no parent, and what is above it can only be
  * asked. All others are a {@link CancelCell}.
@@ -43,25 +54,17 @@ export class Cell {
   first: Cell | undefined = undefined
   next: Cell = this
   previous: Cell = this
-  /** Set once what the cell stands for has ended. */
-  ended = false
+  /** What is true of it or not. */
+  flags = 0
   readonly #bornAt: number
   /** When a cancel reached it; of clean-up, when it began. */
   signalledAt: number | undefined
-  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
-  draining = false
-  /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
-  daemon = false
-  /** Set when the work was left behind after its clean-up budget. */
-  stuck = false
   /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
   reason: CancelReason | undefined
-  /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
-  own = false
   /** The fiber that a cancel of this cell interrupts. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  /** Monotonic milliseconds at which the cell cancels itself. Not `Infinity` for never: that would be an object in each. */
-  deadline: number | undefined = undefined
+  /** What those who made it know it by, where that is more than its kind. */
+  stands: unknown = undefined
 
   constructor(
     kind: CellKind,
@@ -74,7 +77,7 @@ export class Cell {
     }
   ) {
     const { age, parent } = options
-    this.#bornAt = age === undefined ? uptime() : uptime() - age
+    this.#bornAt = age === undefined ? now() : now() - Math.trunc(age)
     this.kind = kind
     this.name = options.name
     this.outer = options.outer
@@ -84,12 +87,50 @@ export class Cell {
     this.enter()
   }
 
+  /** Set once what the cell stands for has ended. */
+  get ended(): boolean {
+    return (this.flags & ended) !== 0
+  }
+
+  /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
+  get own(): boolean {
+    return (this.flags & own) !== 0
+  }
+
+  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
+  get draining(): boolean {
+    return (this.flags & draining) !== 0
+  }
+
+  set draining(is: boolean) {
+    this.flags = is ? this.flags | draining : this.flags & ~draining
+  }
+
+  /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
+  get daemon(): boolean {
+    return (this.flags & daemon) !== 0
+  }
+
+  set daemon(is: boolean) {
+    this.flags = is ? this.flags | daemon : this.flags & ~daemon
+  }
+
+  /** Set when the work was left behind after its clean-up budget. */
+  get stuck(): boolean {
+    return (this.flags & stuck) !== 0
+  }
+
+  /** Monotonic milliseconds at which the cell cancels itself, if ever. */
+  get deadline(): number | undefined {
+    return undefined
+  }
+
   /** Enters the ring of the parent, or of the roots, as the last one. */
   enter(): void {
     const parent = this.parent
     const first = parent === undefined ? firstRoot : parent.first
     if (first === undefined) {
-      this.#lead(this)
+      lead(parent, this)
       return
     }
     const last = first.previous
@@ -99,17 +140,12 @@ export class Cell {
     first.previous = this
   }
 
-  #lead(first: Cell | undefined): void {
-    if (this.parent === undefined) firstRoot = first
-    else this.parent.first = first
-  }
-
   /** Leaves the ring. Who stands in none is alone in its own, and nobody's first. */
   leave(): void {
     const parent = this.parent
     const next = this.next
     if ((parent === undefined ? firstRoot : parent.first) === this)
-      this.#lead(next === this ? undefined : next)
+      lead(parent, next === this ? undefined : next)
     next.previous = this.previous
     this.previous.next = next
     this.next = this
@@ -119,7 +155,7 @@ export class Cell {
   /** Takes the cell out of the tree. To be called once, when the work it stands for has ended. */
   unlink(): void {
     if (this.ended) return
-    this.ended = true
+    this.flags |= ended
     this.leave()
     const { cleaningFor, fiber } = this
     if (fiber !== undefined && cleaningFor !== undefined)
@@ -138,18 +174,18 @@ export class Cell {
   abandon(): void {
     this.leave()
     this.parent = undefined
-    this.stuck = true
+    this.flags |= stuck
     this.enter()
   }
 
   /** Milliseconds since the cell was made. */
   get age(): number {
-    return uptime() - this.#bornAt
+    return now() - this.#bornAt
   }
 
   /** Milliseconds since a cancel reached it, or since it began when it is clean-up; `undefined` while it works. */
   get cleaningFor(): number | undefined {
-    return this.signalledAt === undefined ? undefined : uptime() - this.signalledAt
+    return this.signalledAt === undefined ? undefined : now() - this.signalledAt
   }
 
   /** Somebody is about to look at what hangs below it. */
@@ -159,6 +195,12 @@ export class Cell {
   listen(_listener: Listener): () => void {
     return nothing
   }
+}
+
+// No method: each object pays for those that are private to it.
+const lead = (parent: Cell | undefined, first: Cell | undefined): void => {
+  if (parent === undefined) firstRoot = first
+  else parent.first = first
 }
 
 /**

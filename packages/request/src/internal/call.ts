@@ -37,9 +37,9 @@ import { CurrentRequest } from "../RequestContext.ts"
 import { answerTo } from "./answer.ts"
 import { CurrentCall, droppedTotal } from "./currentCall.ts"
 import { deadlineReason, until } from "./deadline.ts"
-import type { Peer } from "./peer.ts"
+import type { Ear, Peer } from "./peer.ts"
 
-export class CallState<A, E> implements Call {
+export class CallState<A, E> implements Call, Ear {
   readonly method: string
   readonly kind: CallInfo["kind"]
   readonly transport: CallInfo["transport"]
@@ -104,6 +104,14 @@ export class CallState<A, E> implements Call {
     if (deadline !== undefined) cell.deadline = deadline
     const own =
       this.policy === "detach" ? Effect.scoped(handler as Effect.Effect<A, E, Scope.Scope>) : handler
+    // Its peer may leave in the first steps of the handler. Mostly nobody else hears the signal, and no function is needed.
+    const { peer } = this
+    if (peer.ear === undefined) peer.ear = this
+    else
+      this.#undo.push(
+        peer.goneOnce.listen(() => this.peerGone()),
+        peer.stopOnce.listen((reason) => this.stopped(reason))
+      )
     this.#fiber = Child.startUnder(Context.add(context, CurrentCall, this), cell, own, this)
     // A handler that has ended at once needs no timer, no place in the owner, and nobody to stop it.
     if (this.#fiber.pollUnsafe() !== undefined) {
@@ -121,10 +129,8 @@ export class CallState<A, E> implements Call {
     this.#hear()
   }
 
-  /** From here on the call hears what happens to it. What has happened in the first steps of its handler it hears now. */
+  /** From here on the call hears of cancels. Of those in the first steps of its handler it hears now. */
   #hear(): void {
-    const cell = this.#cell
-    const { goneOnce, stopReason } = this.peer
     if (!startsApartUnsafe(this.#waiter)) {
       const outer = this.#waiter.getRef(CurrentCell)
       // A cancel that says nothing comes as an interrupt as well; `abandon` asks what it means.
@@ -132,13 +138,8 @@ export class CallState<A, E> implements Call {
       if (outer?.reason !== undefined) told(outer.reason)
       else if (outer !== undefined) this.#undo.push(outer.listen(told))
     }
-    if (stopReason !== undefined) cell.cancel(stopReason)
-    this.#undo.push(
-      cell.listen(() => this.#notify()),
-      goneOnce.listen(() => this.#onGone()),
-      this.peer.stopOnce.listen((reason) => cell.cancel(reason))
-    )
-    if (this.#gone !== undefined) this.#onGone()
+    this.#undo.push(this.#cell.listen(() => this.#notify()))
+    if (this.#gone !== undefined) this.peerGone()
   }
 
   #arm(deadline: number): () => void {
@@ -151,7 +152,11 @@ export class CallState<A, E> implements Call {
       : timer(deadline, fire)
   }
 
-  #onGone(): void {
+  stopped(reason: CancelReason): void {
+    this.#cell.cancel(reason)
+  }
+
+  peerGone(): void {
     if (this.policy === "cancel") this.#cell.cancel(this.#gone as CancelReason)
     else if (typeof this.policy === "object") this.#armGrace()
     else this.#notify()
@@ -223,6 +228,7 @@ export class CallState<A, E> implements Call {
   #end(): void {
     this.#ended = true
     this.#cell.unlink()
+    if (this.peer.ear === this) this.peer.ear = undefined
     this.#stopGrace()
     for (const undo of this.#undo) undo()
     this.#notify()

@@ -59,12 +59,13 @@ export class TaskSet implements Keeper {
   #size = 0
   /** How many of the tasks are no daemons. */
   #working = 0
-  readonly #observers = new Set<() => void>()
-  /** Places that nothing has filled; made with the first, since most sets have none. */
-  #places: Places | undefined
+  // Made with the first of each, since most sets have none.
+  #observers: Set<() => void> | undefined = undefined
+  /** Places that nothing has filled. */
+  #places: Places | undefined = undefined
   #open = true
   /** What failed under `failFast`. */
-  readonly failures = new Failures()
+  failures: Failures | undefined = undefined
 
   constructor(options: {
     readonly name: string | undefined
@@ -93,7 +94,7 @@ export class TaskSet implements Keeper {
 
   /** How many waits have not been answered, or were for its end. */
   get waits(): number {
-    return this.#observers.size
+    return this.#observers?.size ?? 0
   }
 
   close(): void {
@@ -258,7 +259,7 @@ export class TaskSet implements Keeper {
   }
 
   givenBack(place: Place): void {
-    if (this.#places?.delete(place) === true && this.#observers.size > 0) this.#notify()
+    if (this.#places?.delete(place) === true) this.#notify()
   }
 
   /** Runs a report with the receiver that was given to this scope, if any. */
@@ -295,12 +296,18 @@ export class TaskSet implements Keeper {
 
   /** Records a failure under `failFast`: the first one cancels, the others are kept beside it. */
   fail(cause: Cause.Cause<unknown>, name: string | undefined): void {
+    this.failures ??= new Failures()
     if (this.failures.add(cause, name)) this.#onFirstFailure?.(cause)
+  }
+
+  #observe(observer: () => void): void {
+    this.#observers ??= new Set()
+    this.#observers.add(observer)
   }
 
   #notify(): void {
     // Nobody waits for less than that: with ten thousand who drain, asking each at each end would be a square.
-    if (this.#working > 0 || this.#observers.size === 0) return
+    if (this.#working > 0 || this.#observers === undefined) return
     for (const observer of [...this.#observers]) observer()
   }
 
@@ -334,7 +341,7 @@ export class TaskSet implements Keeper {
           left = true
           forget?.()
           disarm?.()
-          this.#observers.delete(observer)
+          this.#observers?.delete(observer)
         }
         const observer = () => {
           if (left || !idle()) return
@@ -342,7 +349,7 @@ export class TaskSet implements Keeper {
           child.resumeWith(waiter, resume, Effect.succeed(true))
         }
         const forget = orCancelled ? this.cell.listen(observer) : undefined
-        this.#observers.add(observer)
+        this.#observe(observer)
         if (within !== Number.POSITIVE_INFINITY) {
           disarm = armUnsafe(waiter.context, waiter.getRef(Clock.Clock), within, () => {
             if (left) return
@@ -369,7 +376,7 @@ export class TaskSet implements Keeper {
           if (this.size === 0) ended(Effect.void)
         }
         // It stays until the set itself goes: nothing is waited for in it after this.
-        this.#observers.add(observer)
+        this.#observe(observer)
         observer()
       },
       (startedAt) => Effect.forEach(this.#abandon(startedAt), logStuck, { discard: true })

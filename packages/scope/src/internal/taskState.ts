@@ -133,11 +133,15 @@ export class TaskState<A, E> implements Task<A, E>, Body<A, E> {
 
   // Functions of their own, so that they can be handed on as callbacks; made when somebody asks.
   get cancelUnsafe(): (reason?: CancelReason) => boolean {
-    return (reason = requested) => this.fiber.pollUnsafe() === undefined && this.cell.cancel(reason)
+    return (reason = requested) => this.cancelNow(reason)
   }
 
   get cancel(): (reason?: CancelReason) => Effect.Effect<boolean> {
-    return (reason) => Effect.sync(() => this.cancelUnsafe(reason))
+    return (reason = requested) => Effect.sync(() => this.cancelNow(reason))
+  }
+
+  cancelNow(reason: CancelReason): boolean {
+    return this.fiber.pollUnsafe() === undefined && this.cell.cancel(reason)
   }
 
   get status(): Effect.Effect<TaskStatus> {

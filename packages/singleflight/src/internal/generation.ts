@@ -23,11 +23,13 @@ import * as Child from "@curfew/scope/Child"
 import { enterUnsafe } from "@curfew/scope/Stuck"
 import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import { SharedCancelled } from "../SharedCancelled.ts"
 import { SharedStuck } from "../SharedStuck.ts"
@@ -203,9 +205,11 @@ export class Generation<K, A, E> implements Run {
     const { context, counts, owner } = this.#settings
     this.phase = "running"
     const { name } = this.#place
-    const work = this.#work(name)
-    const task = TaskScope.spawnUnsafe(owner, context, work, { name, kind: "shared", observed: always })
-    const fiber = task === undefined ? this.#attach(work, name) : task.fiber
+    const scope = Scope.makeUnsafe()
+    const own = Context.add(context, Scope.Scope, scope)
+    const work = this.#work(name, scope)
+    const task = TaskScope.spawnUnsafe(owner, own, work, { name, kind: "shared", observed: always })
+    const fiber = task === undefined ? this.#attach(work, own, name) : task.fiber
     if (fiber === undefined) {
       this.#drop(CancelReason.Shutdown({ phase: "drain" }))
       return
@@ -216,18 +220,20 @@ export class Generation<K, A, E> implements Run {
   }
 
   /** The owner is closed: the run belongs to one of its observers, if there is any. */
-  #attach(work: Effect.Effect<A, E>, name: string): Fiber.Fiber<A, E> | undefined {
+  #attach(
+    work: Effect.Effect<A, E>,
+    context: Context.Context<never>,
+    name: string
+  ): Fiber.Fiber<A, E> | undefined {
     const host = this.#observers.first
     if (host === undefined) return undefined
     this.#host = host
     ownerClosedTotal.updateUnsafe(1, host.fiber.context)
     const cell = new CancelCell("shared", { name })
-    const fiber = Child.forkUnsafe(this.#settings.context, cell, work)
-    fiber.addObserver(() => cell.unlink())
-    return fiber
+    return Child.forkUnsafe(context, cell, work)
   }
 
-  #work(name: string): Effect.Effect<A, E> {
+  #work(name: string, scope: Scope.Closeable): Effect.Effect<A, E> {
     const { linked, lookup } = this.#settings
     const entered = Effect.withFiber<A, E>((fiber) => {
       this.#cell = fiber.getRef(CurrentCell) as CancelCell | undefined
@@ -237,10 +243,12 @@ export class Generation<K, A, E> implements Run {
         this.#span = fiber.cache.span
         for (let one = this.#observers.first; one !== undefined; one = one.next) link(this.#span, one.fiber)
       }
-      return Effect.onExitPrimitive(
-        Effect.scoped(Effect.suspend(() => lookup(this.#place.key))),
-        (exit: Exit.Exit<A, E>) => this.#seal(exit, name)
+      // The context has the scope, and so the work needs none.
+      const scoped = Effect.onExitPrimitive(
+        Effect.suspend(() => lookup(this.#place.key) as Effect.Effect<A, E>),
+        (exit) => Scope.closeUnsafe(scope, exit)
       )
+      return Effect.onExitPrimitive(scoped, (exit) => this.#seal(exit, name))
     })
     return linked ? Effect.withSpan(entered, name, { root: true }) : entered
   }

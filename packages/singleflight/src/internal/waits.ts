@@ -22,8 +22,6 @@ export interface Run {
   readonly awaitsNoMore: (run: Run) => void
 }
 
-const runs = /* @__PURE__ */ new WeakMap<Cell, Run>()
-
 /** Set in the context of every run, and inherited by whatever comes from there. */
 export const InRun: Context.Reference<boolean> = /* @__PURE__ */ Context.Reference(
   "@curfew/singleflight/InRun",
@@ -31,7 +29,7 @@ export const InRun: Context.Reference<boolean> = /* @__PURE__ */ Context.Referen
 )
 
 export const enterRun = (cell: Cell, run: Run): void => {
-  runs.set(cell, run)
+  cell.stands = run
 }
 
 /** The runs that the fiber is inside, the innermost first. */
@@ -43,8 +41,7 @@ export const runsAround = (fiber: Fiber.Fiber<unknown, unknown>): ReadonlyArray<
   for (let cell = open.pop(); cell !== undefined; cell = open.pop()) {
     if (seen.has(cell)) continue
     seen.add(cell)
-    const run = cell.kind === "shared" ? runs.get(cell) : undefined
-    if (run !== undefined) around.push(run)
+    if (cell.kind === "shared" && cell.stands !== undefined) around.push(cell.stands as Run)
     if (cell.outer !== undefined) open.push(cell.outer)
     if (cell.parent !== undefined) open.push(cell.parent)
   }

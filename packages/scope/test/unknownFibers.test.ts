@@ -1,0 +1,96 @@
+/** What holds where Effect's fibers do not look as expected, and everything goes by public calls. */
+import { CancelReason, fromCause } from "@curfew/reason"
+import { rootsUnsafe } from "@curfew/reason/CancelCell"
+import { bounded, CancelScope, moveOnAfter, TaskScope } from "@curfew/scope"
+import { describe, expect, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scheduler from "effect/Scheduler"
+import { TestClock } from "effect/testing"
+import { vi } from "vitest"
+import { exitOf, receiver, recorder, started } from "../../../test/support/recorder.ts"
+
+vi.mock("../../reason/src/internal/delivery.ts", async (original) => ({
+  ...(await original<typeof import("../../reason/src/internal/delivery.ts")>()),
+  startKnown: () => undefined,
+  inline: (_: unknown, effect: unknown) => effect,
+  saysInterrupts: () => undefined
+}))
+
+const reason = CancelReason.Superseded()
+
+describe("fibers that nobody knows", () => {
+  it.effect("L3, L7: a scope ends by its value, its cancel and its deadline", () =>
+    Effect.gen(function* () {
+      expect(yield* CancelScope.run(() => Effect.succeed(1))).toMatchObject({ _tag: "Done", value: 1 })
+      const own = CancelScope.run((scope) => Effect.andThen(scope.cancel(reason), Effect.never))
+      expect(yield* own).toEqual({ _tag: "Cancelled", reason })
+      const late = yield* started(moveOnAfter(Effect.never, "1 second"))
+      yield* TestClock.adjust("1 second")
+      expect(yield* exitOf(Effect.suspend(() => late.pollUnsafe() ?? Effect.die("no end")))).toEqual(
+        Exit.succeed(Option.none())
+      )
+    })
+  )
+
+  it.effect("L26, L28: a task's failure is told once, and a cancel waits for the clean-up", () =>
+    Effect.gen(function* () {
+      const { around, seen } = receiver()
+      const { add, events } = recorder()
+      const gate = yield* Deferred.make<void>()
+      yield* around(
+        Effect.gen(function* () {
+          const tasks = yield* TaskScope.make()
+          const failing = yield* tasks.spawn(Effect.fail("no route") as Effect.Effect<never>)
+          expect((yield* failing.exit)._tag).toBe("Failure")
+          const task = yield* tasks.spawn(
+            Effect.onExit(Effect.never, () => Effect.andThen(Deferred.await(gate), add("cleaned")))
+          )
+          const cancelling = yield* started(tasks.cancel(reason))
+          expect(cancelling.pollUnsafe()).toBeUndefined()
+          yield* Deferred.succeed(gate, undefined)
+          const exit = yield* task.exit
+          expect(exit._tag === "Failure" && fromCause(exit.cause)).toEqual(Option.some(reason))
+          expect(events).toEqual(["cleaned"])
+        })
+      )
+      expect(seen.map(({ cause }) => Cause.squash(cause))).toEqual(["no route"])
+    })
+  )
+
+  it.effect("L27: what is cancelled while a scheduler holds it up runs what runs in its place", () =>
+    Effect.gen(function* () {
+      const { add, events } = recorder()
+      const real = yield* Scheduler.Scheduler
+      const known = new Set<unknown>()
+      const scheduler: Scheduler.Scheduler = {
+        executionMode: real.executionMode,
+        makeDispatcher: () => real.makeDispatcher(),
+        shouldYield: (fiber) => known.size < known.add(fiber).size
+      }
+      const tasks = yield* TaskScope.make()
+      const spawn = yield* Effect.provideService(TaskScope.makeRuntime(tasks), Scheduler.Scheduler, scheduler)
+      const task = spawn(add("ran"), { onNeverStarted: add("never started") })
+      expect(task?.cancelUnsafe(reason)).toBe(true)
+      expect(yield* tasks.drain()).toBe(true)
+      expect(events).toEqual(["never started"])
+    })
+  )
+
+  it.effect("L18: clean-up runs masked, and leaves nothing behind", () =>
+    Effect.gen(function* () {
+      const before = rootsUnsafe().length
+      const interrupting = Effect.withFiber((own) =>
+        Effect.andThen(
+          Effect.sync(() => own.interruptUnsafe()),
+          Effect.succeed("to its end")
+        )
+      )
+      expect(yield* bounded(interrupting)).toEqual(Option.some("to its end"))
+      expect(rootsUnsafe().length).toBe(before)
+    })
+  )
+})
