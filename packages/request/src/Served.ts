@@ -47,14 +47,16 @@ export interface ServedOptions<A, E> extends CallInfo {
   readonly context: Context.Context<never>
   /** The remote deadline. */
   readonly deadline?: Instant.Instant | undefined
+  /** The transport stops the call at the deadline, until its peer has gone: no timer is needed before that. */
+  readonly deadlineKept?: boolean | undefined
   readonly request?: RequestContext | undefined
   /** Whose the deadline is. Default: `remote`. */
   readonly deadlineOrigin?: "local" | "remote" | undefined
   /**
-   * Takes in what the handler acquires, and is the edge's to close. Default: a scope of the call's own, which closes before
-   * the edge is told.
+   * Takes in what the handler acquires: it closes with a handler that was interrupted, and is the edge's to close after any
+   * other. Default: a scope of the call's own, which closes before the edge is told.
    */
-  readonly scope?: Scope.Scope | undefined
+  readonly scope?: Scope.Closeable | undefined
   /** Where the handler finds out what becomes of its edge, which does not reach it. */
   readonly outer?: CancelCell | undefined
 }

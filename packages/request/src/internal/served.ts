@@ -10,8 +10,8 @@
  * 2. An exit that the edge no longer takes, or that nobody is there for, goes to `dropped`.
  * 3. The peer's leaving reaches the handler by the policy alone; every other cancel is a cancel of its cell.
  * 4. After a cancel the edge waits for the handler within the clean-up budget; what overruns it is stuck, and named.
- * 5. The handler's scope closes before the edge is told. Timers and the hold on the request end with the handler. A fiber that was interrupted before its first operation
- *    has run no handler, and its edge is told that.
+ * 5. The handler's scope closes before the edge is told. Timers and the hold on the request end with the handler. A fiber
+ *    that was interrupted before its first operation has run no handler, and its edge is told that.
  * 6. What the edge gives back is run masked, in the handler's fiber or in one that the owner waits for.
  */
 import type { CancelReason } from "@curfew/reason"
@@ -70,12 +70,13 @@ export class ServedCall<A, E> implements Call, Ear {
   readonly #context: Context.Context<never>
   readonly #clock: Clock.Clock
   readonly #request: RequestState | undefined
-  /** The handler's own, where its edge gave none. It closes before the edge is told. */
-  readonly #scope: Scope.Closeable | undefined
+  /** The handler's. It closes before the edge is told; one that its edge gave, only where the handler was interrupted. */
+  readonly #scope: Scope.Closeable
+  readonly #scopeKept: boolean
   readonly #outer: CancelCell | undefined
   readonly #deadlineOrigin: "local" | "remote" | undefined
-  readonly #inside: Context.Context<never>
   readonly #deadline: number
+  readonly #deadlineKept: boolean
   #holder: Holder | undefined
   #cell: CancelCell | undefined
   #fiber: Fiber.Fiber<unknown, unknown> | undefined
@@ -103,6 +104,7 @@ export class ServedCall<A, E> implements Call, Ear {
     this.#request = request
     this.#clock = Context.get(options.context, Clock.Clock)
     this.#deadline = options.deadline ?? Number.POSITIVE_INFINITY
+    this.#deadlineKept = options.deadlineKept === true
     let context = options.context as Context.Context<never>
     if (request !== undefined) {
       context = Context.addUnsafe(context, requestKeys.request, request)
@@ -110,9 +112,8 @@ export class ServedCall<A, E> implements Call, Ear {
     }
     context = Context.add(context, CurrentCall, this)
     this.#context = context
-    this.#scope = options.scope === undefined ? Scope.makeUnsafe() : undefined
-    const scope = options.scope ?? (this.#scope as Scope.Closeable)
-    this.#inside = Context.add(context, Scope.Scope, scope) as Context.Context<never>
+    this.#scope = options.scope ?? Scope.makeUnsafe()
+    this.#scopeKept = options.scope !== undefined
     this.#outer = options.outer
     this.#deadlineOrigin = options.deadlineOrigin
     this.#peer.ear = this
@@ -137,15 +138,11 @@ export class ServedCall<A, E> implements Call, Ear {
   start(handler: Effect.Effect<A, E>): boolean {
     const work = Effect.onExitPrimitive(
       Effect.withFiber((fiber: Fiber.Fiber<unknown, unknown>) => this.#begin(fiber, handler)),
-      (exit) => {
-        const scope = this.#scope
-        return scope === undefined || scope.state._tag === "Empty"
-          ? this.#settle(exit)
-          : this.#closed(scope, exit)
-      }
+      (exit) => (this.#keeps(exit) ? this.#settle(exit) : this.#closed(exit))
     )
     const { method: name } = this
-    const task = TaskScope.spawnUnsafe(this.#owner, this.#inside, work, {
+    const inside = Context.add(this.#context, Scope.Scope, this.#scope) as Context.Context<never>
+    const task = TaskScope.spawnUnsafe(this.#owner, inside, work, {
       kind: "call",
       name,
       observed: always,
@@ -177,7 +174,9 @@ export class ServedCall<A, E> implements Call, Ear {
 
   #arm(): void {
     const at = this.#deadline
-    if (at === Number.POSITIVE_INFINITY || this.#over !== undefined) return
+    if (at === Number.POSITIVE_INFINITY || this.#over !== undefined || this.#disarm !== undefined) return
+    // A transport whose peer has gone has done with the call, which may go on.
+    if (this.#deadlineKept && this.#gone === undefined) return
     const fire = (): void => {
       this.#cell?.cancel(this.#deadlineReason)
     }
@@ -214,6 +213,7 @@ export class ServedCall<A, E> implements Call, Ear {
 
   peerGone(reason: CancelReason): void {
     if (this.#cell === undefined || this.#ended) return
+    if (this.#deadlineKept && this.policy !== "cancel") this.#arm()
     if (this.policy === "cancel") this.#cell.cancel(reason)
     else if (typeof this.policy === "object") this.#armGrace()
     else if (this.policy === "detach") this.#early()
@@ -303,10 +303,16 @@ export class ServedCall<A, E> implements Call, Ear {
 
   // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** There is nothing in the scope, or its edge closes it. */
+  #keeps(exit: Exit.Exit<A, E>): boolean {
+    if (this.#scope.state._tag === "Empty") return true
+    return this.#scopeKept && (exit._tag === "Success" || !Cause.hasInterruptsOnly(exit.cause))
+  }
+
   /** The scope's finalizers run first; what they fail with belongs to the handler's exit. */
-  #closed(scope: Scope.Closeable, exit: Exit.Exit<A, E>): Effect.Effect<void> {
+  #closed(exit: Exit.Exit<A, E>): Effect.Effect<void> {
     return Effect.flatMap(
-      Effect.exit(Scope.close(scope, exit)),
+      Effect.exit(Scope.close(this.#scope, exit)),
       (closed) => this.#settle(withFailure(exit, closed)) ?? Effect.void
     )
   }

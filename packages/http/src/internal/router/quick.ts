@@ -24,7 +24,7 @@ import { type Answer, answersDropped } from "@curfew/request/Endpoint"
 import * as Serving from "@curfew/request/Served"
 import { Instant } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
-import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -36,6 +36,7 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import { promised } from "../body.ts"
+import type { Limited } from "../deadlines.ts"
 import { isHttp2, isOver, type NodeRequest, type NodeResponse } from "../peer.ts"
 import { afterTurn, type Turned } from "../turn.ts"
 import { classify, dropped, type Response, respond, streamed } from "./answering.ts"
@@ -53,6 +54,7 @@ export interface Quick {
   readonly response: NodeResponse
   readonly length: number
   readonly policy: OnDisconnect
+  readonly now: Instant.Instant
   readonly local: Deadline
   readonly client: Deadline
 }
@@ -74,10 +76,13 @@ export const quickly = (
   if (cancelledAboveUnsafe(fiber) !== undefined) return undefined
   const length = promised(source)
   if (length > settings.watch.bodyBytes && length !== Number.POSITIVE_INFINITY) return undefined
-  const deadlines = deadlineOf(settings, request, Instant.nowUnsafe(fiber))
+  const now = Instant.nowUnsafe(fiber)
+  const deadlines = deadlineOf(settings, request, now)
   if (deadlines === "invalid") return undefined
   const policy = settings.policy ?? defaultPolicy(fiber, name, http2 ? "http2" : "http1")
-  return policy === undefined ? undefined : { source, response, length, policy, ...deadlines }
+  return policy === undefined
+    ? undefined
+    : { source, response, length, policy, now, local: deadlines.local, client: deadlines.client }
 }
 
 /** A function of the program's. Where it throws, the edge that waits says so. */
@@ -93,11 +98,17 @@ const defaultPolicy = (
   }
 }
 
-export class QuickCall implements Serving.Edge<Response, unknown>, Serving.StateOptions, Holder, Turned {
+export class QuickCall
+  implements Serving.Edge<Response, unknown>, Serving.StateOptions, Holder, Limited, Turned
+{
   readonly id: string
   readonly name: string
   readonly afterEnd: Serving.StateOptions["afterEnd"]
   readonly onEnd: Serving.StateOptions["onEnd"]
+  row: Limited["row"] = undefined
+  readonly limit: number
+  readonly at: number
+  readonly #origin: Deadline["origin"]
   readonly #served: Served
   readonly #fiber: Waiter
   readonly #outside: Context.Context<never>
@@ -127,6 +138,10 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
     this.name = name
     this.afterEnd = options.afterEnd
     this.onEnd = recorded(options) ? (base) => this.#recorded(base) : undefined
+    const { at, origin } = earlier(quick.local, quick.client)
+    this.at = at
+    this.limit = Math.ceil(at - quick.now)
+    this.#origin = origin
     this.#served = served
     this.#fiber = fiber
     this.#outside = fiber.context
@@ -180,11 +195,11 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
   }
 
   #start(): Effect.Effect<Response, unknown> {
-    const { name, owner } = this.#served
-    const { client, local, policy } = this.#quick
+    const { app, name, owner } = this.#served
+    const { policy } = this.#quick
+    const { at } = this
     const fiber = this.#fiber
-    const { at, origin } = earlier(local, client)
-    const started = Serving.startUnsafe(this.#handler(), {
+    const started = Serving.startUnsafe(app, {
       method: name,
       kind: "request",
       transport: this.#client.transport,
@@ -194,8 +209,9 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
       owner,
       context: this.#inside(),
       request: this.#request,
-      ...(at !== Number.POSITIVE_INFINITY && { deadline: at }),
-      deadlineOrigin: origin,
+      deadline: at === Number.POSITIVE_INFINITY ? undefined : (at as Instant.Instant),
+      deadlineKept: true,
+      deadlineOrigin: this.#origin,
       scope: this.#scope,
       outer: fiber.getRef(CurrentCell)
     })
@@ -216,18 +232,6 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
     }) as Context.Context<never>
   }
 
-  #handler(): Effect.Effect<Response, unknown> {
-    const { app } = this.#served
-    const scope = this.#scope
-    if (scope === undefined) return app
-    // Guards ask the fiber that closes their scope, and the request's own was not cancelled.
-    return Effect.onExitPrimitive(app, (exit) =>
-      exit._tag === "Failure" && scope.state._tag !== "Empty" && Cause.hasInterruptsOnly(exit.cause)
-        ? Scope.close(scope, exit)
-        : undefined
-    )
-  }
-
   /** The owner is closed, and takes nothing: nothing has run. */
   #attached(): Effect.Effect<Response, unknown> {
     void this.#client.watch
@@ -242,6 +246,7 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
 
   answer(told: Told): undefined {
     this.#told = told
+    this.#served.deadlines.leave(this)
     const resume = this.#resume
     if (resume === undefined) return
     this.#resume = undefined
@@ -253,6 +258,13 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
   }
 
   cancelled(): void {}
+
+  /** Its time is over. */
+  expire(): void {
+    const clock = this.#fiber.getRef(Clock.Clock)
+    const at = Math.round(clock.currentTimeMillisUnsafe() + (this.at - Instant.nowOf(clock)))
+    this.stop(CancelReason.Deadline({ at, origin: this.#origin, scope: this.name }))
+  }
 
   dropped(exit: Exit.Exit<Response, unknown>): Effect.Effect<void> {
     return dropped(this.#exchange, exit)
@@ -346,6 +358,8 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
     if (!this.#answered || !client.complete) {
       this.#exchange.begin()
       const { onOver } = client.watch
+      if (this.#told === undefined && this.row === undefined && this.limit !== Number.POSITIVE_INFINITY)
+        this.#served.deadlines.enter(this)
       if (this.#answered) onOver(() => this.#finish())
     } else this.#finish()
   }
