@@ -12,14 +12,9 @@
  *    which is asked for when the turn is over, and listened for by those that outlive it.
  * 4. What the owner does not take runs attached to the request.
  */
-import { CancelReason, currentReason, fromCause } from "@curfew/reason"
-import {
-  CurrentCell,
-  cancelledAboveUnsafe,
-  interruptsOfUnsafe,
-  startsApartUnsafe
-} from "@curfew/reason/CancelCell"
-import type { OnDisconnect, RequestContext } from "@curfew/request"
+import { CancelReason } from "@curfew/reason"
+import { CurrentCell, interruptsOfUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import type { RequestContext } from "@curfew/request"
 import { type Answer, answersDropped } from "@curfew/request/Endpoint"
 import * as Serving from "@curfew/request/Served"
 import { Instant } from "@curfew/scope"
@@ -32,71 +27,21 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Metric from "effect/Metric"
-import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
-import { promised } from "../body.ts"
 import type { Limited } from "../deadlines.ts"
-import { isHttp2, isOver, type NodeRequest, type NodeResponse } from "../peer.ts"
 import { afterTurn, type Turned } from "../turn.ts"
-import { classify, dropped, type Response, respond, streamed } from "./answering.ts"
+import { dropped, meantBy, type Response, respond, streamed } from "./answering.ts"
 import { attached } from "./attached.ts"
-import { type Deadline, deadlineOf, earlier } from "./deadline.ts"
+import { type Deadline, earlier } from "./deadline.ts"
 import { Exchange, shutdown } from "./exchange.ts"
 import { type Holder, hold, release } from "./places.ts"
 import { QuickClient } from "./quickClient.ts"
+import type { Quick } from "./quickly.ts"
 import { abandoned, begun, over, recorded, type Served, tellRecord } from "./requests.ts"
-import { isNodeRequest, type NodeParts } from "./watching.ts"
-
-/** What is known of a request that can go the quick way. */
-export interface Quick {
-  readonly source: NodeRequest
-  readonly response: NodeResponse
-  readonly length: number
-  readonly policy: OnDisconnect
-  readonly now: Instant.Instant
-  readonly local: Deadline
-  readonly client: Deadline
-}
 
 type Waiter = Fiber.Fiber<unknown, unknown>
 type Told = Answer<Response, unknown>
-
-/** Nothing when something stands against the request from the beginning, or has to go on beside it. */
-export const quickly = (
-  { name, settings }: Served,
-  fiber: Waiter,
-  request: HttpServerRequest.HttpServerRequest
-): Quick | undefined => {
-  const { response, source } = request as NodeParts
-  if (!isNodeRequest(source) || typeof response !== "object" || settings.watch.heartbeat !== undefined)
-    return undefined
-  const http2 = isHttp2(source)
-  if (isOver(response) || (!http2 && source.socket.readableEnded)) return undefined
-  if (cancelledAboveUnsafe(fiber) !== undefined) return undefined
-  const length = promised(source)
-  if (length > settings.watch.bodyBytes && length !== Number.POSITIVE_INFINITY) return undefined
-  const now = Instant.nowUnsafe(fiber)
-  const deadlines = deadlineOf(settings, request, now)
-  if (deadlines === "invalid") return undefined
-  const policy = settings.policy ?? defaultPolicy(fiber, name, http2 ? "http2" : "http1")
-  return policy === undefined
-    ? undefined
-    : { source, response, length, policy, now, local: deadlines.local, client: deadlines.client }
-}
-
-/** A function of the program's. Where it throws, the edge that waits says so. */
-const defaultPolicy = (
-  { context }: Waiter,
-  method: string,
-  transport: "http1" | "http2"
-): OnDisconnect | undefined => {
-  try {
-    return Serving.policyUnsafe(undefined, context, { method, kind: "request", transport })
-  } catch {
-    return undefined
-  }
-}
 
 export class QuickCall
   implements Serving.Edge<Response, unknown>, Serving.StateOptions, Holder, Limited, Turned
@@ -125,6 +70,8 @@ export class QuickCall
   /** Its answer has been given to the server, or nobody waits for it any more. */
   #answered = false
   #ended = false
+  /** It is looked at when the turn is over. */
+  #due = false
 
   constructor(
     served: Served,
@@ -168,7 +115,7 @@ export class QuickCall
     const { options } = this.#served
     const records = this.onEnd !== undefined
     if (records) this.#exchange.begin()
-    afterTurn(this)
+    this.#atTurn()
     if (!records && naming === Effect.void && options.onStart === undefined) return this.#start()
     const first = Effect.andThen(naming, begun(options, this.#exchange))
     const start = Effect.andThen(
@@ -301,12 +248,8 @@ export class QuickCall
   /** Nobody takes the answer: the client has left, or the server ends. Masked. */
   get #interrupted(): Effect.Effect<void> {
     const exchange = this.#exchange
-    return Effect.flatMap(currentReason, (above) => {
-      const cause = interruptsOfUnsafe(this.#fiber)
-      const told = cause === undefined ? above : Option.orElse(fromCause(cause), () => above)
-      const says = Option.getOrUndefined(Option.filter(told, ({ _tag }) => _tag !== "Unknown"))
-      const meant = says ?? (cause === undefined ? undefined : classify(exchange, cause))
-      this.#means(meant ?? CancelReason.Unknown())
+    return Effect.flatMap(meantBy(this.#fiber, exchange), (reason) => {
+      this.#means(reason)
       return Effect.flatMap(this.#awaitTold, (answer) => {
         if (!exchange.gone) exchange.cancelled(shutdown)
         this.#note(answer)
@@ -349,10 +292,17 @@ export class QuickCall
     if (this.#answered || this.#finalized) return
     this.#answered = true
     // Written now, it is out with this turn or is listened for from then on.
+    this.#atTurn()
+  }
+
+  #atTurn(): void {
+    if (this.#due) return
+    this.#due = true
     afterTurn(this)
   }
 
   turned(): void {
+    this.#due = false
     if (this.#ended) return
     const client = this.#client
     if (!this.#answered || !client.complete) {
@@ -372,6 +322,8 @@ export class QuickCall
     const ending = this.#request.finishUnsafe()
     // Without a receiver of its record a request has nothing to run at its end.
     if (ending !== undefined) Child.startUnsafe(this.#outside, ending)
+    // Somebody holds it beyond its answer.
+    if (!this.#ended) this.#exchange.begin()
   }
 
   /** Told by the request, when it has ended and nobody holds it: the end of one that nobody is given the record of. */
