@@ -3,7 +3,14 @@
  * way to leave that, at each point of a request, and that it is counted all the same.
  */
 import { currentReason } from "@curfew/reason"
-import { awaitPeerGone, cancellable, completed, isActive, onDisconnect, RequestContext } from "@curfew/request"
+import {
+  awaitPeerGone,
+  cancellable,
+  completed,
+  isActive,
+  onDisconnect,
+  RequestContext
+} from "@curfew/request"
 import { inspect } from "@curfew/scope"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -15,7 +22,16 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { EdgeMetrics } from "../src/index.ts"
-import { ask, counted, fetched, run, type ServingOptions, serving, text, wire } from "./support/effectServer.ts"
+import {
+  ask,
+  counted,
+  fetched,
+  run,
+  type ServingOptions,
+  serving,
+  text,
+  wire
+} from "./support/effectServer.ts"
 
 type Response = HttpServerResponse.HttpServerResponse
 type Handler = Effect.Effect<Response, unknown, HttpServerRequest.HttpServerRequest>
@@ -119,7 +135,8 @@ describe.each(servers)("a request that nobody is given the record of, on %s", (_
             return text("late")
           })
           const server = yield* alone(
-            () => onDisconnect(policy)(Effect.onInterrupt(waits, () => Effect.map(tag, (it) => log.push(it)))),
+            () =>
+              onDisconnect(policy)(Effect.onInterrupt(waits, () => Effect.map(tag, (it) => log.push(it)))),
             kind
           )
           const client = yield* wire(server.port, ask(server.path))
@@ -251,7 +268,8 @@ describe.each(servers)("a request that nobody is given the record of, on %s", (_
         yield* server.ended("gone", 499)
         expect(log).toEqual(["finalized"])
         const whole = yield* alone(
-          () => Effect.as(Effect.yieldNow, HttpServerResponse.stream(Stream.encodeText(Stream.make("a", "b")))),
+          () =>
+            Effect.as(Effect.yieldNow, HttpServerResponse.stream(Stream.encodeText(Stream.make("a", "b")))),
           kind
         )
         expect((yield* fetched(whole.port, whole.path)).body).toBe("ab")
