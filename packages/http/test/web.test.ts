@@ -11,7 +11,7 @@ import { fromAbort } from "@curfew/reason"
 import { cancellable } from "@curfew/request"
 import { createAdaptorServer } from "@hono/node-server"
 import { describe, expect, test } from "vitest"
-import { aborted, gate, get, listen, raw, recording, type Told } from "./support/client.ts"
+import { aborted, gate, get, listen, raw, recording, Told } from "./support/client.ts"
 
 type Work = (request: Request, scope: CancelScope) => Response | Promise<Response>
 type Options = Parameters<typeof fetchHandler>[2]
@@ -259,6 +259,29 @@ describe("on a server that hands over node's objects", () => {
     await client.closed
     expect(client.text).not.toContain("\r\n0\r\n")
     expect((await records.until(1))[0]).toMatchObject({ outcome: "cancelled", reason: { _tag: "Deadline" } })
+  })
+
+  test("its promise ends when the edge has answered, although its handler does not", async () => {
+    const { edge } = recording({ deadline: "10 millis" })
+    await using _edge = edge
+    const proceed = gate()
+    const handle = fetchHandler(edge, async (_request: Request) => {
+      await proceed.promise
+      return new Response("late")
+    })
+    const given = new Told<Response>()
+    const server = createAdaptorServer({
+      fetch: (request: Request, environment: unknown) => {
+        const answer = handle(request, environment)
+        void answer.then(given.add)
+        return answer
+      }
+    }) as Server
+    edge.attach(server)
+    const url = `http://127.0.0.1:${await listen(server)}`
+    expect((await fetch(url)).status).toBe(504)
+    await given.until(1)
+    proceed.open()
   })
 
   test("a stream of HTTP/2 that its client resets is its client's leaving", async () => {

@@ -53,10 +53,10 @@ export interface ServedOptions<A, E> extends CallInfo {
   /** Whose the deadline is. Default: `remote`. */
   readonly deadlineOrigin?: "local" | "remote" | undefined
   /**
-   * Takes in what the handler acquires, and is the edge's to close. Default: a scope of the call's own, which closes before
-   * the edge is told.
+   * Takes in what the handler acquires: it closes with a handler that was interrupted, and is the edge's to close after any
+   * other. Default: a scope of the call's own, which closes before the edge is told.
    */
-  readonly scope?: Scope.Scope | undefined
+  readonly scope?: Scope.Closeable | undefined
   /** Where the handler finds out what becomes of its edge, which does not reach it. */
   readonly outer?: Cell | undefined
 }

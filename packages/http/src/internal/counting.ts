@@ -3,13 +3,15 @@
  *
  * Invariants
  * 1. A request is counted once as started and once as ended, and is in flight between the two.
- * 2. A series is made once, as a metric of its own with the name of the public one: the registry knows them as the same,
+ * 2. What was over in its turn is counted with the end of that turn, all of one series together.
+ * 3. A series is made once, as a metric of its own with the name of the public one: the registry knows them as the same,
  *    and neither a context nor a key is made for each request.
  */
 import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 import * as Metrics from "../EdgeMetrics.ts"
 import type { EdgeRecord, EdgeRequest, Outcome } from "../EdgeRecord.ts"
+import { afterLooks, type Turned } from "./turn.ts"
 
 const counterOf = (metric: Metric.Counter<number>, attributes: Metric.Metric.AttributeSet) =>
   Metric.counter(metric.id, { description: metric.description, incremental: true, attributes })
@@ -17,7 +19,7 @@ const counterOf = (metric: Metric.Counter<number>, attributes: Metric.Metric.Att
 type Counter = ReturnType<typeof counterOf>
 
 /** The series of one route on one transport. */
-export class Series {
+export class Series implements Turned {
   /** `GET /orders/:id`, or a method alone. */
   readonly route: string
   readonly transport: EdgeRequest["transport"]
@@ -27,6 +29,10 @@ export class Series {
   readonly #ended = new Map<string, Counter>()
   readonly #cancelled = new Map<string, Counter>()
   #outlived: Counter | undefined
+  /** Requests with this status that were over in the turn that ends, and are not counted yet. */
+  #quick = 0
+  #quickStatus = 0
+  #services: Context.Context<never> | undefined
 
   constructor(route: string, transport: EdgeRequest["transport"]) {
     this.route = route
@@ -41,10 +47,29 @@ export class Series {
     this.#inFlight.modifyUnsafe(1, services)
   }
 
-  /** The whole life of a request that nobody could have seen in flight. */
+  /** The whole life of a request that nobody could have seen in flight. Those of a turn are counted together. */
   quick(status: number, services: Context.Context<never>): void {
-    this.#started.updateUnsafe(1, services)
-    this.#endedBy(status).updateUnsafe(1, services)
+    if (this.#quick > 0 && (status !== this.#quickStatus || services !== this.#services)) this.turned()
+    this.#quick++
+    if (this.#quick > 1) return
+    this.#quickStatus = status
+    this.#services = services
+    afterLooks(this)
+  }
+
+  turned(): void {
+    const count = this.#quick
+    const services = this.#services
+    if (count === 0 || services === undefined) return
+    this.#quick = 0
+    this.#services = undefined
+    this.whole(this.#quickStatus, services, count)
+  }
+
+  /** The same at once, where each request brings services of its own. */
+  whole(status: number, services: Context.Context<never>, count = 1): void {
+    this.#started.updateUnsafe(count, services)
+    this.#endedBy(status).updateUnsafe(count, services)
   }
 
   /** The end that nearly all requests have. */

@@ -5,6 +5,7 @@
  * Invariants
  * 1. What is put here is looked at once: after the turn, or earlier by who counts what is under way.
  * 2. What one throws keeps no other from its look.
+ * 3. What the looks have gathered comes after the last of them, in the same turn.
  */
 import * as Scheduler from "effect/Scheduler"
 
@@ -16,12 +17,32 @@ export interface Turned {
 let fresh: Array<Turned> = []
 let dispatcher: Scheduler.SchedulerDispatcher | undefined
 
+let gathered: Array<Turned> = []
+let looking = 0
+
 /** Looks at what has been put here. */
 export const endTurn = (): void => {
   const due = fresh
   if (due.length === 0) return
   fresh = []
-  let thrown: { readonly error: unknown } | undefined
+  looking++
+  let thrown = lookAt(due, undefined)
+  looking--
+  if (looking === 0 && gathered.length > 0) {
+    const last = gathered
+    gathered = []
+    thrown = lookAt(last, thrown)
+  }
+  if (thrown !== undefined) throw thrown.error
+}
+
+interface Thrown {
+  readonly error: unknown
+}
+
+/** Gives the first that was thrown. */
+const lookAt = (due: ReadonlyArray<Turned>, before: Thrown | undefined): Thrown | undefined => {
+  let thrown = before
   for (const each of due) {
     try {
       each.turned()
@@ -29,7 +50,13 @@ export const endTurn = (): void => {
       thrown ??= { error }
     }
   }
-  if (thrown !== undefined) throw thrown.error
+  return thrown
+}
+
+/** For what many looks of one turn have in common. */
+export const afterLooks = (each: Turned): void => {
+  if (looking > 0) gathered.push(each)
+  else afterTurn(each)
 }
 
 export const afterTurn = (each: Turned): void => {

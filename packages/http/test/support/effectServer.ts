@@ -41,6 +41,8 @@ export interface ServingOptions extends HttpEdge.EdgeOptions {
   readonly server?: () => Server
   /** A server that stops in stages, and not Effect's own. */
   readonly staged?: EdgeServerOptions
+  /** Nobody is given the records. */
+  readonly unrecorded?: boolean
   /** Whether Effect's own logger is there, too. */
   readonly doubled?: boolean
   /** Of Effect's own server. */
@@ -61,6 +63,7 @@ export const serving = <A, E, R>(
       staged,
       drain = "20 seconds",
       doubled = false,
+      unrecorded = false,
       ...edge
     } = options
     const owner = yield* TaskScope.make({ name: "server" })
@@ -72,11 +75,13 @@ export const serving = <A, E, R>(
     const app = HttpEdge.edge({
       accessLog: false,
       ...edge,
-      onRecord: (record) =>
-        Effect.sync(() => {
-          records.push(record)
-          for (const tell of [...told]) tell()
-        })
+      ...(!unrecorded && {
+        onRecord: (record: EdgeRecord) =>
+          Effect.sync(() => {
+            records.push(record)
+            for (const tell of [...told]) tell()
+          })
+      })
     })(routes)
     const server = make()
     const sockets = new Set<Socket>()

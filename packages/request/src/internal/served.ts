@@ -70,9 +70,9 @@ export class ServedCall<A, E> implements Call, Ear {
   readonly #context: Context.Context<never>
   readonly #clock: Clock.Clock
   readonly #request: RequestState | undefined
-  /** The handler's own, where its edge gave none. It closes before the edge is told. */
-  readonly #scope: Scope.Closeable | undefined
-  readonly #given: Scope.Scope | undefined
+  /** The handler's. It closes before the edge is told; one that its edge gave, only where the handler was interrupted. */
+  readonly #scope: Scope.Closeable
+  readonly #scopeKept: boolean
   readonly #outer: Cell | undefined
   readonly #deadlineOrigin: "local" | "remote" | undefined
   readonly #deadline: number
@@ -112,8 +112,8 @@ export class ServedCall<A, E> implements Call, Ear {
     }
     context = Context.add(context, CurrentCall, this)
     this.#context = context
-    this.#given = options.scope
-    this.#scope = options.scope === undefined ? Scope.makeUnsafe() : undefined
+    this.#scope = options.scope ?? Scope.makeUnsafe()
+    this.#scopeKept = options.scope !== undefined
     this.#outer = options.outer
     this.#deadlineOrigin = options.deadlineOrigin
     this.#peer.ear = this
@@ -138,16 +138,10 @@ export class ServedCall<A, E> implements Call, Ear {
   start(handler: Effect.Effect<A, E>): boolean {
     const work = Effect.onExitPrimitive(
       Effect.withFiber((fiber: Fiber.Fiber<unknown, unknown>) => this.#begin(fiber, handler)),
-      (exit) => {
-        const scope = this.#scope
-        return scope === undefined || scope.state._tag === "Empty"
-          ? this.#settle(exit)
-          : this.#closed(scope, exit)
-      }
+      (exit) => (this.#keeps(exit) ? this.#settle(exit) : this.#closed(exit))
     )
     const { method: name } = this
-    const scope = this.#given ?? (this.#scope as Scope.Closeable)
-    const inside = Context.add(this.#context, Scope.Scope, scope) as Context.Context<never>
+    const inside = Context.add(this.#context, Scope.Scope, this.#scope) as Context.Context<never>
     const task = TaskScope.spawnUnsafe(this.#owner, inside, work, {
       kind: "call",
       name,
@@ -309,10 +303,16 @@ export class ServedCall<A, E> implements Call, Ear {
 
   // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** There is nothing in the scope, or its edge closes it. */
+  #keeps(exit: Exit.Exit<A, E>): boolean {
+    if (this.#scope.state._tag === "Empty") return true
+    return this.#scopeKept && (exit._tag === "Success" || !Cause.hasInterruptsOnly(exit.cause))
+  }
+
   /** The scope's finalizers run first; what they fail with belongs to the handler's exit. */
-  #closed(scope: Scope.Closeable, exit: Exit.Exit<A, E>): Effect.Effect<void> {
+  #closed(exit: Exit.Exit<A, E>): Effect.Effect<void> {
     return Effect.flatMap(
-      Effect.exit(Scope.close(scope, exit)),
+      Effect.exit(Scope.close(this.#scope, exit)),
       (closed) => this.#settle(withFailure(exit, closed)) ?? Effect.void
     )
   }

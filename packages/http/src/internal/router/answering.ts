@@ -5,15 +5,18 @@
  * 1. What was cancelled is answered with its reason; what nobody is there for is put away.
  * 2. Nothing that a client does by leaving is logged above debug.
  */
-import { type CancelReason, describe } from "@curfew/reason"
+import { CancelReason, currentReason, describe, fromCause } from "@curfew/reason"
+import { interruptsOfUnsafe } from "@curfew/reason/CancelCell"
 import { type RequestContext, statusOf, statusOfAnswer } from "@curfew/request"
 import type * as Endpoint from "@curfew/request/Endpoint"
 import { failureOf, reportUnhandled } from "@curfew/scope"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Option from "effect/Option"
 import { httpStatus } from "../answers.ts"
 import type { Deadline } from "./deadline.ts"
 import { type Exchange, shutdown } from "./exchange.ts"
@@ -31,6 +34,18 @@ export const classify = (exchange: Exchange, cause: Cause.Cause<never>): CancelR
   if (!byClient) return shutdown
   return exchange.client.left()
 }
+
+/** The same of an interrupt that has come to the request's fiber: what it says itself, or its server does. */
+export const meantBy = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  exchange: Exchange
+): Effect.Effect<CancelReason> =>
+  Effect.map(currentReason, (above) => {
+    const cause = interruptsOfUnsafe(fiber)
+    const told = cause === undefined ? above : Option.orElse(fromCause(cause), () => above)
+    const says = Option.getOrUndefined(Option.filter(told, ({ _tag }) => _tag !== "Unknown"))
+    return says ?? (cause === undefined ? CancelReason.Unknown() : classify(exchange, cause))
+  })
 
 export const answered = (exchange: Exchange, response: Response): Effect.Effect<Response> => {
   exchange.answering(response, "answered")

@@ -12,19 +12,14 @@
  *    which is asked for when the turn is over, and listened for by those that outlive it.
  * 4. What the owner does not take runs attached to the request.
  */
-import { CancelReason, currentReason, fromCause } from "@curfew/reason"
-import {
-  CurrentCell,
-  cancelledAboveUnsafe,
-  interruptsOfUnsafe,
-  startsApartUnsafe
-} from "@curfew/reason/CancelCell"
-import type { OnDisconnect, RequestContext } from "@curfew/request"
+import { CancelReason } from "@curfew/reason"
+import { CurrentCell, interruptsOfUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import type { RequestContext } from "@curfew/request"
 import { type Answer, answersDropped } from "@curfew/request/Endpoint"
 import * as Serving from "@curfew/request/Served"
 import { Instant } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
-import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -32,72 +27,33 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Metric from "effect/Metric"
-import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
-import { promised } from "../body.ts"
-import { isHttp2, isOver, type NodeRequest, type NodeResponse } from "../peer.ts"
+import type { Limited } from "../deadlines.ts"
 import { afterTurn, type Turned } from "../turn.ts"
-import { classify, dropped, type Response, respond, streamed } from "./answering.ts"
+import { dropped, meantBy, type Response, respond, streamed } from "./answering.ts"
 import { attached } from "./attached.ts"
-import { type Deadline, deadlineOf, earlier } from "./deadline.ts"
+import { type Deadline, earlier } from "./deadline.ts"
 import { Exchange, shutdown } from "./exchange.ts"
 import { type Holder, hold, release } from "./places.ts"
 import { QuickClient } from "./quickClient.ts"
+import type { Quick } from "./quickly.ts"
 import { abandoned, begun, over, recorded, type Served, tellRecord } from "./requests.ts"
-import { isNodeRequest, type NodeParts } from "./watching.ts"
-
-/** What is known of a request that can go the quick way. */
-export interface Quick {
-  readonly source: NodeRequest
-  readonly response: NodeResponse
-  readonly length: number
-  readonly policy: OnDisconnect
-  readonly local: Deadline
-  readonly client: Deadline
-}
 
 type Waiter = Fiber.Fiber<unknown, unknown>
 type Told = Answer<Response, unknown>
 
-/** Nothing when something stands against the request from the beginning, or has to go on beside it. */
-export const quickly = (
-  { name, settings }: Served,
-  fiber: Waiter,
-  request: HttpServerRequest.HttpServerRequest
-): Quick | undefined => {
-  const { response, source } = request as NodeParts
-  if (!isNodeRequest(source) || typeof response !== "object" || settings.watch.heartbeat !== undefined)
-    return undefined
-  const http2 = isHttp2(source)
-  if (isOver(response) || (!http2 && source.socket.readableEnded)) return undefined
-  if (cancelledAboveUnsafe(fiber) !== undefined) return undefined
-  const length = promised(source)
-  if (length > settings.watch.bodyBytes && length !== Number.POSITIVE_INFINITY) return undefined
-  const deadlines = deadlineOf(settings, request, Instant.nowUnsafe(fiber))
-  if (deadlines === "invalid") return undefined
-  const policy = settings.policy ?? defaultPolicy(fiber, name, http2 ? "http2" : "http1")
-  return policy === undefined ? undefined : { source, response, length, policy, ...deadlines }
-}
-
-/** A function of the program's. Where it throws, the edge that waits says so. */
-const defaultPolicy = (
-  { context }: Waiter,
-  method: string,
-  transport: "http1" | "http2"
-): OnDisconnect | undefined => {
-  try {
-    return Serving.policyUnsafe(undefined, context, { method, kind: "request", transport })
-  } catch {
-    return undefined
-  }
-}
-
-export class QuickCall implements Serving.Edge<Response, unknown>, Serving.StateOptions, Holder, Turned {
+export class QuickCall
+  implements Serving.Edge<Response, unknown>, Serving.StateOptions, Holder, Limited, Turned
+{
   readonly id: string
   readonly name: string
   readonly afterEnd: Serving.StateOptions["afterEnd"]
   readonly onEnd: Serving.StateOptions["onEnd"]
+  row: Limited["row"] = undefined
+  readonly limit: number
+  readonly at: number
+  readonly #origin: Deadline["origin"]
   readonly #served: Served
   readonly #fiber: Waiter
   readonly #outside: Context.Context<never>
@@ -114,6 +70,8 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
   /** Its answer has been given to the server, or nobody waits for it any more. */
   #answered = false
   #ended = false
+  /** It is looked at when the turn is over. */
+  #due = false
 
   constructor(
     served: Served,
@@ -127,6 +85,10 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
     this.name = name
     this.afterEnd = options.afterEnd
     this.onEnd = recorded(options) ? (base) => this.#recorded(base) : undefined
+    const { at, origin } = earlier(quick.local, quick.client)
+    this.at = at
+    this.limit = Math.ceil(at - quick.now)
+    this.#origin = origin
     this.#served = served
     this.#fiber = fiber
     this.#outside = fiber.context
@@ -153,7 +115,7 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
     const { options } = this.#served
     const records = this.onEnd !== undefined
     if (records) this.#exchange.begin()
-    afterTurn(this)
+    this.#atTurn()
     if (!records && naming === Effect.void && options.onStart === undefined) return this.#start()
     const first = Effect.andThen(naming, begun(options, this.#exchange))
     const start = Effect.andThen(
@@ -180,11 +142,11 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
   }
 
   #start(): Effect.Effect<Response, unknown> {
-    const { name, owner } = this.#served
-    const { client, local, policy } = this.#quick
+    const { app, name, owner } = this.#served
+    const { policy } = this.#quick
+    const { at } = this
     const fiber = this.#fiber
-    const { at, origin } = earlier(local, client)
-    const started = Serving.startUnsafe(this.#handler(), {
+    const started = Serving.startUnsafe(app, {
       method: name,
       kind: "request",
       transport: this.#client.transport,
@@ -194,8 +156,9 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
       owner,
       context: this.#inside(),
       request: this.#request,
-      ...(at !== Number.POSITIVE_INFINITY && { deadline: at }),
-      deadlineOrigin: origin,
+      deadline: at === Number.POSITIVE_INFINITY ? undefined : (at as Instant.Instant),
+      deadlineKept: true,
+      deadlineOrigin: this.#origin,
       scope: this.#scope,
       outer: fiber.getRef(CurrentCell)
     })
@@ -216,18 +179,6 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
     }) as Context.Context<never>
   }
 
-  #handler(): Effect.Effect<Response, unknown> {
-    const { app } = this.#served
-    const scope = this.#scope
-    if (scope === undefined) return app
-    // Guards ask the fiber that closes their scope, and the request's own was not cancelled.
-    return Effect.onExitPrimitive(app, (exit) =>
-      exit._tag === "Failure" && scope.state._tag !== "Empty" && Cause.hasInterruptsOnly(exit.cause)
-        ? Scope.close(scope, exit)
-        : undefined
-    )
-  }
-
   /** The owner is closed, and takes nothing: nothing has run. */
   #attached(): Effect.Effect<Response, unknown> {
     void this.#client.watch
@@ -242,6 +193,7 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
 
   answer(told: Told): undefined {
     this.#told = told
+    this.#served.deadlines.leave(this)
     const resume = this.#resume
     if (resume === undefined) return
     this.#resume = undefined
@@ -253,6 +205,13 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
   }
 
   cancelled(): void {}
+
+  /** Its time is over. */
+  expire(): void {
+    const clock = this.#fiber.getRef(Clock.Clock)
+    const at = Math.round(clock.currentTimeMillisUnsafe() + (this.at - Instant.nowOf(clock)))
+    this.stop(CancelReason.Deadline({ at, origin: this.#origin, scope: this.name }))
+  }
 
   dropped(exit: Exit.Exit<Response, unknown>): Effect.Effect<void> {
     return dropped(this.#exchange, exit)
@@ -289,12 +248,8 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
   /** Nobody takes the answer: the client has left, or the server ends. Masked. */
   get #interrupted(): Effect.Effect<void> {
     const exchange = this.#exchange
-    return Effect.flatMap(currentReason, (above) => {
-      const cause = interruptsOfUnsafe(this.#fiber)
-      const told = cause === undefined ? above : Option.orElse(fromCause(cause), () => above)
-      const says = Option.getOrUndefined(Option.filter(told, ({ _tag }) => _tag !== "Unknown"))
-      const meant = says ?? (cause === undefined ? undefined : classify(exchange, cause))
-      this.#means(meant ?? CancelReason.Unknown())
+    return Effect.flatMap(meantBy(this.#fiber, exchange), (reason) => {
+      this.#means(reason)
       return Effect.flatMap(this.#awaitTold, (answer) => {
         if (!exchange.gone) exchange.cancelled(shutdown)
         this.#note(answer)
@@ -337,15 +292,24 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
     if (this.#answered || this.#finalized) return
     this.#answered = true
     // Written now, it is out with this turn or is listened for from then on.
+    this.#atTurn()
+  }
+
+  #atTurn(): void {
+    if (this.#due) return
+    this.#due = true
     afterTurn(this)
   }
 
   turned(): void {
+    this.#due = false
     if (this.#ended) return
     const client = this.#client
     if (!this.#answered || !client.complete) {
       this.#exchange.begin()
       const { onOver } = client.watch
+      if (this.#told === undefined && this.row === undefined && this.limit !== Number.POSITIVE_INFINITY)
+        this.#served.deadlines.enter(this)
       if (this.#answered) onOver(() => this.#finish())
     } else this.#finish()
   }
@@ -358,6 +322,8 @@ export class QuickCall implements Serving.Edge<Response, unknown>, Serving.State
     const ending = this.#request.finishUnsafe()
     // Without a receiver of its record a request has nothing to run at its end.
     if (ending !== undefined) Child.startUnsafe(this.#outside, ending)
+    // Somebody holds it beyond its answer.
+    if (!this.#ended) this.#exchange.begin()
   }
 
   /** Told by the request, when it has ended and nobody holds it: the end of one that nobody is given the record of. */
