@@ -1,26 +1,16 @@
 /** Where calls are made, a process of its own: over grpc-js itself, and in a tunnel with stubs and with Curfew's client. */
 import { Client } from "@curfew/grpc"
 import { type ConnectOptions, openForward } from "@curfew/tunnel"
-import {
-  type ClientDuplexStream,
-  type ClientOptions,
-  type ClientUnaryCall,
-  credentials,
-  status
-} from "@grpc/grpc-js"
-import * as Cause from "effect/Cause"
+import { type ClientUnaryCall, credentials, status } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { answer } from "../harness/child.ts"
 import { definition, entries, hello, type Kind, limit, metadata, Stub } from "./service.ts"
+import { type Echo, EffectStream, FrameStream, type OpenStream, StubStream } from "./streams.ts"
 
 interface Stubs {
-  readonly Echo: (
-    metadata: unknown,
-    options: { readonly deadline: number }
-  ) => ClientDuplexStream<Buffer, Buffer>
+  readonly Echo: Echo
   readonly Wait: (
     request: Buffer,
     metadata: unknown,
@@ -29,20 +19,15 @@ interface Stubs {
   ) => ClientUnaryCall
 }
 
-/** What ends a stream; kept for each, so it is no more than it has to be. */
-type Opened = (() => Promise<void>) | Frames
-
-interface Link {
-  /** Opens a stream that stays open, waits for its echo, and gives what ends it. */
-  readonly stream: () => Promise<Opened>
+interface Calls {
   /** Starts a call that is never answered, cancels it after so many turns, and waits for its end. */
   readonly cancelled: (turns: number) => Promise<void>
 }
 
-/** Who opens the streams, and who take turns at the calls that are cancelled. */
+/** What opens a stream, and who take turns at the calls that are cancelled. */
 interface Links {
-  readonly streams: Pick<Link, "stream">
-  readonly calls: ReadonlyArray<Link>
+  readonly stream: (opened: (stream: OpenStream) => void) => OpenStream
+  readonly calls: ReadonlyArray<Calls>
 }
 
 const wrong = (what: string): never => {
@@ -51,23 +36,7 @@ const wrong = (what: string): never => {
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-const overStubs = (stubs: Stubs): Link => ({
-  stream: () =>
-    new Promise((resolve, reject) => {
-      const call = stubs.Echo(metadata(), { deadline: Date.now() + limit })
-      const ended = new Promise<number>((settle) => {
-        call.once("status", ({ code }: { readonly code: number }) => settle(code))
-      })
-      call.on("error", reject)
-      call.on("data", (message: Buffer) => {
-        if (!message.equals(hello)) reject(new Error("A wrong result: another echo."))
-        resolve(async () => {
-          call.cancel()
-          if ((await ended) !== status.CANCELLED) wrong("a stream that was not cancelled")
-        })
-      })
-      call.write(hello)
-    }),
+const overStubs = (stubs: Stubs): Calls => ({
   cancelled: (turns) =>
     new Promise((resolve, reject) => {
       const call = stubs.Wait(hello, metadata(), { deadline: Date.now() + limit }, (error) =>
@@ -83,79 +52,9 @@ const overStubs = (stubs: Stubs): Link => ({
     })
 })
 
-type Channel = NonNullable<ClientOptions["channelOverride"]>
-type Call = ReturnType<Channel["createCall"]>
-
-/** A stream of a tunnel's channel as it is told of it: no stub, and no stream of Node. */
-class Frames {
-  readonly #call: Call
-  #opened: ((stream: Frames) => void) | undefined
-  #ended: ((code: number) => void) | undefined
-
-  constructor(call: Call, opened: (stream: Frames) => void) {
-    this.#call = call
-    this.#opened = opened
-    call.start(metadata(), this)
-    call.startRead()
-    call.sendMessageWithContext({}, hello)
-  }
-
-  onReceiveMetadata(): void {}
-
-  onReceiveMessage(message: Buffer): void {
-    if (!message.equals(hello)) wrong("another echo")
-    this.#call.startRead()
-    this.#opened?.(this)
-    this.#opened = undefined
-  }
-
-  onReceiveStatus({ code }: { readonly code: number }): void {
-    if (this.#ended === undefined) wrong("a stream that ended")
-    this.#ended?.(code)
-  }
-
-  close(): Promise<void> {
-    return new Promise<number>((resolve) => {
-      this.#ended = resolve
-      this.#call.cancelWithStatus(status.CANCELLED, "closed")
-    }).then((code) => (code === status.CANCELLED ? undefined : wrong("a stream that was not cancelled")))
-  }
-}
-
-const overFrames = (channel: Channel): Pick<Link, "stream"> => ({
-  stream: () =>
-    new Promise((resolve) => {
-      const { path } = definition.Echo
-      new Frames(channel.createCall(path, Date.now() + limit, null, null, undefined), resolve)
-    })
-})
-
-/** One message, and no end. */
-const requests = Stream.concat(Stream.make(hello), Stream.never)
-
-const overEffect = (client: Client.Client<typeof definition>): Link => {
+const overEffect = (client: Client.Client<typeof definition>): Calls => {
   const options = { metadata: entries, timeout: limit } as const
   return {
-    // What is held beside the stream is one closure: a promise or a fiber that waits would be measured with it.
-    stream: () =>
-      new Promise((resolve, reject) => {
-        const fiber: Fiber.Fiber<void, unknown> = Effect.runFork(
-          Stream.runForEach(client.Echo(requests, options), (message) =>
-            Effect.sync(() =>
-              message.equals(hello)
-                ? resolve(() => Effect.runPromise(Fiber.interrupt(fiber)))
-                : wrong("another echo")
-            )
-          )
-        )
-        fiber.addObserver((exit) =>
-          reject(
-            new Error(
-              `A wrong result: a stream that ended: ${exit._tag === "Failure" ? Cause.pretty(exit.cause) : exit._tag}.`
-            )
-          )
-        )
-      }),
     cancelled: async (turns) => {
       const fiber = Effect.runFork(client.Wait(hello, options))
       for (let i = 0; i < turns; i++) await turn()
@@ -166,6 +65,13 @@ const overEffect = (client: Client.Client<typeof definition>): Link => {
   }
 }
 
+type Opened = (stream: OpenStream) => void
+
+const ofStub =
+  (stubs: Stubs): Links["stream"] =>
+  (opened) =>
+    new StubStream((...given) => stubs.Echo(...given), opened)
+
 const many = { maxStreams: 1 << 20, maxHandlers: 1 << 20 } satisfies ConnectOptions
 const lasting = Scope.makeUnsafe()
 
@@ -173,15 +79,19 @@ const connect = (kind: Kind, port: number): Promise<Links> => {
   const address = `127.0.0.1:${port}`
   const insecure = credentials.createInsecure()
   if (kind === "direct") {
-    const link = overStubs(new Stub(address, insecure) as unknown as Stubs)
-    return Promise.resolve({ streams: link, calls: [link] })
+    const stubs = new Stub(address, insecure) as unknown as Stubs
+    return Promise.resolve({ stream: ofStub(stubs), calls: [overStubs(stubs)] })
   }
   const opening = Effect.gen(function* () {
     const tunnel = yield* openForward({ address, credentials: insecure }, many)
-    const stubs = overStubs(tunnel.client(Stub) as unknown as Stubs)
-    const effects = overEffect(yield* Client.make(definition, { channel: tunnel.grpc }))
-    const streams = { stubs, frames: overFrames(tunnel.grpc), effect: effects }[kind]
-    return { streams, calls: [stubs, effects] }
+    const stubs = tunnel.client(Stub) as unknown as Stubs
+    const client = yield* Client.make(definition, { channel: tunnel.grpc })
+    const stream: Links["stream"] = {
+      stubs: ofStub(stubs),
+      frames: (opened: Opened) => new FrameStream(tunnel.grpc, opened),
+      effect: (opened: Opened) => new EffectStream(client, opened)
+    }[kind]
+    return { stream, calls: [overStubs(stubs), overEffect(client)] }
   })
   return Effect.runPromise(Scope.provide(opening, lasting))
 }
@@ -189,7 +99,7 @@ const connect = (kind: Kind, port: number): Promise<Links> => {
 let links: Links | undefined
 const linked = (): Links => links ?? wrong("nothing is connected")
 
-const open: Array<Opened> = []
+const open: Array<OpenStream> = []
 /** So many calls wait for their echo, or for their end, at the same time. */
 const atOnce = 64
 
@@ -209,19 +119,18 @@ answer({
   },
   open: (count: number) =>
     abreast(count, async () => {
-      open.push(await linked().streams.stream())
+      open.push(await new Promise<OpenStream>((resolve) => linked().stream(resolve)))
     }),
   close: async () => {
     const all = open.splice(0)
-    await abreast(all.length, (index) => {
-      const opened = all[index] as Opened
-      return opened instanceof Frames ? opened.close() : opened()
+    await abreast(all.length, async (index) => {
+      await all[index]?.close()
     })
   },
   /** Some before they are sent, some while they are under way, some once their handlers run. */
   cancelled: (count: number) =>
     abreast(count, (index) => {
       const { calls } = linked()
-      return (calls[index % calls.length] as Link).cancelled((index >> 1) % 4)
+      return (calls[index % calls.length] as Calls).cancelled((index >> 1) % 4)
     })
 })

@@ -1,5 +1,5 @@
 /** What an open stream holds at both ends while nothing happens on it. */
-import type { Memory } from "../harness/child.ts"
+import { Child, type Memory } from "../harness/child.ts"
 import { compare } from "../harness/compare.ts"
 import { type Options, wanted } from "../harness/options.ts"
 import { progress } from "../harness/progress.ts"
@@ -30,6 +30,12 @@ const measure = async (kind: Kind): Promise<Held> => {
   return { heap: each(({ external, heapUsed }) => heapUsed + external), rss: each(({ rss }) => rss) }
 }
 
+/** What the streams of an Effect client and handler cost in raw Effect, without a call. */
+const raw = async (): Promise<number> => {
+  await using child = await Child.start(new URL("./rawEnd.ts", import.meta.url))
+  return await child.ask<number>("heap", streams)
+}
+
 const levels = [
   { kind: "frames", name: "frame level", target: 10 },
   { kind: "stubs", name: "stubs and handlers", target: 3 },
@@ -51,6 +57,9 @@ export const idleRows = async (options: Options): Promise<ReadonlyArray<Row>> =>
       progress(`${streams} idle streams, ${kind}: round ${round + 1} of ${rounds}`)
       seen[kind].push(await measure(kind))
     }
+  const effects = asked.some(({ kind }) => kind === "effect")
+    ? `; in raw Effect its three streams alone hold ${Math.round(await raw())} B of heap`
+    : ""
   const rows: Array<Row> = []
   for (const { kind, name, target } of asked)
     for (const [what, of] of [
@@ -80,7 +89,7 @@ export const idleRows = async (options: Options): Promise<ReadonlyArray<Row>> =>
           rounds,
           ours: { name: "Curfew", measure: taken(kind) },
           peers: [{ name: "idle grpc-js stream", measure: taken("direct") }],
-          note: `client + server, last round: ${last(kind)}, grpc-js ${last("direct")}; ${streams} streams`
+          note: `client + server, last round: ${last(kind)}, grpc-js ${last("direct")}; ${streams} streams${kind === "effect" ? effects : ""}`
         }))
       )
     }

@@ -103,7 +103,10 @@ export interface ServerCall {
   /** Sets what goes out with the status. A second call replaces the first. */
   readonly setTrailers: (trailers: MetadataInput) => Effect.Effect<void, GrpcError>
   readonly budget: WorkBudget
-  /** The call object of grpc-js or of the tunnel, for what is not here. */
+  /**
+   * The call object of grpc-js or of the tunnel, for what is not here. That of a tunnel has the events and the methods
+   * that all call objects share, and neither stream: those are the handler's.
+   */
   readonly raw: object
 }
 

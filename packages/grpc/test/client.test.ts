@@ -3,6 +3,7 @@ import { CancelScope, CleanupBudget, Instant, stuck } from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -386,6 +387,30 @@ describe("waiting for the end", () => {
         yield* Fiber.interrupt(fiber)
         expect(statuses.splice(0)).toEqual(["CANCELLED"])
       }
+    })
+  )
+
+  it.live("L24: a request stream that does not end is left behind after the budget, by name", () =>
+    Effect.gen(function* () {
+      const { handlers, started } = watched()
+      const channel = yield* tunnelTo(handlers)
+      const echo = yield* Client.make(definition, { channel })
+      const release = yield* Deferred.make<void>()
+      const requests = Stream.concat(
+        Stream.make("a"),
+        Stream.fromEffect(Effect.uninterruptible(Effect.as(Deferred.await(release), "b")))
+      )
+      const fiber = yield* Effect.forkChild(
+        Effect.provideService(Stream.runDrain(echo.Bidi(requests)), CleanupBudget, Duration.millis(10)),
+        { startImmediately: true }
+      )
+      yield* started.heard
+      yield* Fiber.interrupt(fiber)
+      expect((yield* stuck).map(({ kind, name }) => [kind, name])).toEqual([
+        ["task", "requests of curfew.test.Echo/Bidi"]
+      ])
+      yield* Deferred.succeed(release, undefined)
+      yield* until(() => Effect.runSync(stuck).length === 0)
     })
   )
 

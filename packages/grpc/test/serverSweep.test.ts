@@ -9,15 +9,34 @@ import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { Server, ServerCalls } from "../src/index.ts"
 import { FakeCall } from "./support/fakeCall.ts"
+import { FakeHost } from "./support/fakeHost.ts"
 import { definition, echo, type Kind, kinds, run, watching } from "./support/serving.ts"
 
 const policies: ReadonlyArray<OnDisconnect> = ["cancel", "shield", { grace: "1 second" }, "detach"]
 
+type Way = "a call object" | "a plain call"
+
+const ways: ReadonlyArray<Way> = ["a call object", "a plain call"]
+
+/** A call of a service, by either of its ways in. */
+const calling = (way: Way, handler: unknown, kind: Kind, done: (outcome: string) => void) => {
+  const requests = ["a", "b", "c"]
+  if (way === "a plain call") {
+    const host = new FakeHost(requests, done)
+    host.enter(handler, kind === "ClientStream" || kind === "Bidi")
+    return host
+  }
+  const call = new FakeCall(requests, done)
+  ;(handler as (call: FakeCall, respond: FakeCall["respond"]) => void)(call, call.respond)
+  return call
+}
+
 /** One call in memory, to its end: what its client got, and that nothing of it is left. */
 const subject = (
+  way: Way,
   kind: Kind,
   policy: OnDisconnect,
-  onCall: (call: FakeCall, calls: ServerCalls.ServerCalls) => void
+  onCall: (call: FakeCall | FakeHost, calls: ServerCalls.ServerCalls) => void
 ) => ({
   name: `${kind} under ${typeof policy === "string" ? policy : "grace"}`,
   setup: Effect.gen(function* () {
@@ -48,15 +67,10 @@ const subject = (
     return Effect.gen(function* () {
       const done = Deferred.makeUnsafe<string>()
       yield* answers.acquire
-      const call = new FakeCall(["a", "b", "c"], (outcome) =>
+      const call = calling(way, service.implementation[kind], kind, (outcome) =>
         Deferred.doneUnsafe(done, Effect.succeed(outcome))
       )
       onCall(call, calls)
-      const run = service.implementation[kind] as unknown as (
-        call: FakeCall,
-        respond: FakeCall["respond"]
-      ) => void
-      run(call, call.respond)
       const outcome = yield* Deferred.await(done)
       yield* calls.drain()
       yield* answers.release
@@ -86,14 +100,14 @@ test("L41 a drain that comes before the wait for it is seen", () =>
     })
   ))
 
-describe.each(kinds)("%s", (kind) => {
+describe.each(kinds.flatMap((kind) => ways.map((way) => [kind, way] as const)))("%s by %s", (kind, way) => {
   test.each(policies)(
     "L39 under %j: whatever step its client leaves at, the call ends once and leaves nothing",
     async (policy) => {
-      let current: FakeCall | undefined
+      let current: FakeCall | FakeHost | undefined
       const report = await Effect.runPromise(
         sweep(
-          subject(kind, policy, (call) => {
+          subject(way, kind, policy, (call) => {
             current = call
           }),
           { modes: ["root"], cancel: () => current?.leave() }
@@ -111,7 +125,7 @@ describe.each(kinds)("%s", (kind) => {
       let stop = (): void => undefined
       const report = await Effect.runPromise(
         sweep(
-          subject(kind, policy, (call, calls) => {
+          subject(way, kind, policy, (call, calls) => {
             stop = () => {
               Effect.runSync(calls.cancel(CancelReason.Shutdown({ phase: "force" })))
               queueMicrotask(() => seen.add(call.outcome ?? "open"))

@@ -20,6 +20,7 @@ const policies: ReadonlyArray<OnDisconnect> = ["cancel", "shield", grace, "detac
 interface Options {
   readonly policy?: OnDisconnect
   readonly deadline?: number
+  readonly deadlineKept?: boolean
   readonly owner?: TaskScope.TaskScope
 }
 
@@ -61,6 +62,7 @@ const serve = <A, E>(
       owner,
       context,
       deadline: options.deadline as Instant.Instant | undefined,
+      deadlineKept: options.deadlineKept,
       request
     })
     return { started, log, owner, peer, request }
@@ -259,6 +261,24 @@ describe("a served call", () => {
         expect(log.slice(2)).toEqual(["request ended"])
         expect(yield* stuck).toEqual([])
       })
+  )
+
+  it.effect("leaves its deadline to a transport that keeps it, until its peer has gone", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      for (const policy of ["shield", { grace: "1 day" }, "detach"] as const) {
+        const deadline = Number(clock.monotonicTimeNanosUnsafe()) / 1e6 + 5_000
+        const kept = yield* serve(Effect.never, { policy, deadline, deadlineKept: true })
+        const left = yield* serve(Effect.never, { policy, deadline, deadlineKept: true })
+        left.peer.goneUnsafe(gone)
+        left.log.length = 0
+        yield* TestClock.adjust("1 minute")
+        expect([policy, kept.log]).toEqual([policy, []])
+        yield* left.owner.drain()
+        expect([policy, left.log[0]]).toEqual([policy, "cancelled Deadline"])
+        yield* kept.owner.cancel(limit)
+      }
+    })
   )
 
   it.effect("is cancelled by its deadline and by its owner, with their reasons", () =>
