@@ -3,7 +3,6 @@ import { takePosition } from "@curfew/scope/Stuck"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { cleanUp } from "./internal/cleanUp.ts"
 
@@ -73,50 +72,24 @@ export const guard = <R>(
     const context = fiber.context as Context.Context<R | Scope.Scope>
     // A `Scope` of its own for the one finalizer, because that is what can leave a `Scope` before its end.
     const scope = Scope.forkUnsafe(Context.get(context, Scope.Scope))
-    const armed = new Armed(cleanup, fiber, scope, source)
-    return Effect.as(
-      Scope.addFinalizerExit(scope, (exit) => armed.run(exit)),
-      armed
-    )
+    let armed = true
+    const finalizer = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
+      exit._tag === "Success"
+        ? Effect.void
+        : Effect.flatMap(ownCancellation(exit, fiber), (own) => {
+            if (own._tag === "None" || !armed) return Effect.void
+            armed = false
+            return Effect.provideContext(
+              cleanUp(cleanup, own.value, exit.cause, { name: "guard", source }),
+              context
+            )
+          })
+    return Effect.as(Scope.addFinalizerExit(scope, finalizer), {
+      disarm: Effect.suspend(() => {
+        if (!armed) return Effect.succeed(false)
+        armed = false
+        return Effect.as(Scope.close(scope, Exit.void), true)
+      })
+    })
   })
-}
-
-class Armed<R> implements CancelGuard {
-  readonly #cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R>
-  readonly #fiber: Fiber.Fiber<unknown, unknown>
-  readonly #context: Context.Context<R>
-  readonly #scope: Scope.Closeable
-  readonly #source: () => string | undefined
-  #armed = true
-
-  constructor(
-    cleanup: (reason: CancelReason) => Effect.Effect<unknown, never, R>,
-    fiber: Fiber.Fiber<unknown, unknown>,
-    scope: Scope.Closeable,
-    source: () => string | undefined
-  ) {
-    this.#cleanup = cleanup
-    this.#fiber = fiber
-    this.#context = fiber.context as Context.Context<R>
-    this.#scope = scope
-    this.#source = source
-  }
-
-  run(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
-    if (exit._tag === "Success" || !this.#armed) return Effect.void
-    return Effect.flatMap(ownCancellation(exit, this.#fiber), (own) => {
-      if (own._tag === "None" || !this.#armed) return Effect.void
-      this.#armed = false
-      const bounds = { name: "guard", source: this.#source }
-      return Effect.provideContext(cleanUp(this.#cleanup, own.value, exit.cause, bounds), this.#context)
-    })
-  }
-
-  get disarm(): Effect.Effect<boolean> {
-    return Effect.suspend(() => {
-      if (!this.#armed) return Effect.succeed(false)
-      this.#armed = false
-      return Effect.as(Scope.closeUnsafe(this.#scope, Exit.void) ?? Effect.void, true)
-    })
-  }
 }

@@ -124,17 +124,18 @@ type MakeTelling = new (
 let Made: MakeFiber | undefined
 let Telling: MakeTelling | undefined
 
-const ending = (exit: Exit.Exit<unknown, unknown>, more: Effect.Effect<void>) =>
-  Effect.onExitPrimitive(exit, () => more)
-
-const unmaskingAfter = (
-  rest: Effect.Effect<unknown, unknown>,
-  fiber: { interruptible?: boolean | undefined }
-): Effect.Effect<unknown, unknown> =>
-  Effect.onExitPrimitive(rest, () => {
-    fiber.interruptible = true
-    return undefined
-  })
+/** What is left to run for the end of a body, with its exit. */
+const settled = (
+  body: Body<unknown, unknown>,
+  exit: Exit.Exit<unknown, unknown>
+): Effect.Effect<unknown, unknown> | undefined => {
+  try {
+    const more = body.settle(exit)
+    return more && Effect.onExitPrimitive(exit, () => more)
+  } catch (defect) {
+    return Effect.onExitPrimitive(exit, () => Effect.die(defect))
+  }
+}
 
 /** Learns from any fiber how fibers are made. */
 export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
@@ -160,19 +161,19 @@ export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
       const internals = this as { interruptible?: boolean | undefined }
       const { interruptible } = internals
       internals.interruptible = false
-      let more: Effect.Effect<void> | undefined
-      try {
-        more = body.settle(exit)
-      } catch (defect) {
-        more = Effect.die(defect)
-      }
+      const more = settled(body, exit)
       if (more === undefined) {
         internals.interruptible = interruptible
         return exit
       }
       // Masked from its first operation on: what is to be run for the end of a body is run.
-      const rest = ending(exit, more)
-      return runLoop.call(this, interruptible === true ? unmaskingAfter(rest, internals) : rest)
+      return runLoop.call(
+        this,
+        Effect.onExitPrimitive(more, () => {
+          internals.interruptible = interruptible
+          return undefined
+        })
+      )
     }
   }
 }
