@@ -33,7 +33,7 @@ import type { Limited } from "../deadlines.ts"
 import { afterTurn, type Turned } from "../turn.ts"
 import { dropped, meantBy, type Response, respond, streamed } from "./answering.ts"
 import { attached } from "./attached.ts"
-import { type Deadline, earlier } from "./deadline.ts"
+import { type Deadline, deadlineOf, earlier } from "./deadline.ts"
 import { Exchange, shutdown } from "./exchange.ts"
 import { type Holder, hold, release } from "./places.ts"
 import { QuickClient } from "./quickClient.ts"
@@ -43,6 +43,8 @@ import { abandoned, begun, over, recorded, type Served, tellRecord } from "./req
 type Waiter = Fiber.Fiber<unknown, unknown>
 type Told = Answer<Response, unknown>
 
+const none: Deadline = { at: Instant.never, origin: "remote" }
+
 export class QuickCall
   implements Serving.Edge<Response, unknown>, Serving.StateOptions, Holder, Limited, Turned
 {
@@ -51,9 +53,9 @@ export class QuickCall
   readonly afterEnd: Serving.StateOptions["afterEnd"]
   readonly onEnd: Serving.StateOptions["onEnd"]
   row: Limited["row"] = undefined
-  readonly limit: number
-  readonly at: number
-  readonly #origin: Deadline["origin"]
+  limit = Number.POSITIVE_INFINITY
+  at = Number.POSITIVE_INFINITY
+  #deadlines: { readonly local: Deadline; readonly client: Deadline } = { local: none, client: none }
   readonly #served: Served
   readonly #fiber: Waiter
   readonly #outside: Context.Context<never>
@@ -85,10 +87,6 @@ export class QuickCall
     this.name = name
     this.afterEnd = options.afterEnd
     this.onEnd = recorded(options) ? (base) => this.#recorded(base) : undefined
-    const { at, origin } = earlier(quick.local, quick.client)
-    this.at = at
-    this.limit = Math.ceil(at - quick.now)
-    this.#origin = origin
     this.#served = served
     this.#fiber = fiber
     this.#outside = fiber.context
@@ -144,8 +142,9 @@ export class QuickCall
   #start(): Effect.Effect<Response, unknown> {
     const { app, name, owner } = this.#served
     const { policy } = this.#quick
-    const { at } = this
     const fiber = this.#fiber
+    const origin = this.#limited()
+    const { at } = this
     const started = Serving.startUnsafe(app, {
       method: name,
       kind: "request",
@@ -158,7 +157,7 @@ export class QuickCall
       request: this.#request,
       deadline: at === Number.POSITIVE_INFINITY ? undefined : (at as Instant.Instant),
       deadlineKept: true,
-      deadlineOrigin: this.#origin,
+      deadlineOrigin: origin,
       scope: this.#scope,
       outer: fiber.getRef(CurrentCell)
     })
@@ -166,6 +165,21 @@ export class QuickCall
     // An interrupt that the handler sent to the request's fiber comes before its answer.
     if (this.#told !== undefined && interruptsOfUnsafe(fiber) === undefined) return this.#respond(this.#told)
     return this.#wait()
+  }
+
+  /** Its time begins; says whose it is. */
+  #limited(): Deadline["origin"] {
+    const { settings } = this.#served
+    if (settings.deadline === Number.POSITIVE_INFINITY && settings.clientDeadline === undefined)
+      return "local"
+    const now = Instant.nowUnsafe(this.#fiber)
+    const deadlines = deadlineOf(settings, this.#exchange.request, now)
+    if (deadlines === "invalid") return "local"
+    this.#deadlines = deadlines
+    const { at, origin } = earlier(deadlines.local, deadlines.client)
+    this.at = at
+    this.limit = Math.ceil(at - now)
+    return origin
   }
 
   /** Its log lines and its span say which request it is. */
@@ -210,7 +224,8 @@ export class QuickCall
   expire(): void {
     const clock = this.#fiber.getRef(Clock.Clock)
     const at = Math.round(clock.currentTimeMillisUnsafe() + (this.at - Instant.nowOf(clock)))
-    this.stop(CancelReason.Deadline({ at, origin: this.#origin, scope: this.name }))
+    const { client, local } = this.#deadlines
+    this.stop(CancelReason.Deadline({ at, origin: earlier(local, client).origin, scope: this.name }))
   }
 
   dropped(exit: Exit.Exit<Response, unknown>): Effect.Effect<void> {
@@ -272,7 +287,7 @@ export class QuickCall
   }
 
   #respond(told: Told): Effect.Effect<Response, unknown> {
-    const { client } = this.#quick
+    const { client } = this.#deadlines
     const exchange = this.#exchange
     const answer = respond(exchange, told, (response) =>
       streamed(this.#served, exchange, this.#request, client, response)

@@ -13,7 +13,7 @@ import type * as Fiber from "effect/Fiber"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import { promised } from "../body.ts"
 import { isHttp2, isOver, type NodeRequest, type NodeResponse } from "../peer.ts"
-import { type Deadline, deadlineOf } from "./deadline.ts"
+import { deadlineOf } from "./deadline.ts"
 import type { Served } from "./requests.ts"
 import { isNodeRequest, type NodeParts } from "./watching.ts"
 
@@ -23,9 +23,6 @@ export interface Quick {
   readonly response: NodeResponse
   readonly length: number
   readonly policy: OnDisconnect
-  readonly now: Instant.Instant
-  readonly local: Deadline
-  readonly client: Deadline
 }
 
 /** Nothing when something stands against the request from the beginning, or has to go on beside it. */
@@ -42,13 +39,14 @@ export const quickly = (
   if (cancelledAboveUnsafe(fiber) !== undefined) return undefined
   const length = promised(source)
   if (length > settings.watch.bodyBytes && length !== Number.POSITIVE_INFINITY) return undefined
-  const now = Instant.nowUnsafe(fiber)
-  const deadlines = deadlineOf(settings, request, now)
-  if (deadlines === "invalid") return undefined
+  // Only what a client says can be none.
+  if (
+    settings.clientDeadline !== undefined &&
+    deadlineOf(settings, request, Instant.nowUnsafe(fiber)) === "invalid"
+  )
+    return undefined
   const policy = settings.policy ?? defaultPolicy(fiber, name, http2 ? "http2" : "http1")
-  return policy === undefined
-    ? undefined
-    : { source, response, length, policy, now, local: deadlines.local, client: deadlines.client }
+  return policy === undefined ? undefined : { source, response, length, policy }
 }
 
 /** A function of the program's. Where it throws, the edge that waits says so. */
