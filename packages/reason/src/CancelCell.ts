@@ -2,7 +2,19 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { CancelReason } from "./CancelReason.ts"
-import { Cell, type CellKind, childrenOf, type Listener, liveOf, nothing, now, own } from "./internal/cell.ts"
+import {
+  Cell,
+  type CellKind,
+  childrenOf,
+  daemon,
+  draining,
+  type Listener,
+  liveOf,
+  nothing,
+  now,
+  own,
+  stuck
+} from "./internal/cell.ts"
 import * as delivery from "./internal/delivery.ts"
 import { inline } from "./internal/inline.ts"
 import { CurrentCell, Interruption } from "./internal/keys.ts"
@@ -10,7 +22,19 @@ import { isMaskedUnsafe } from "./internal/peek.ts"
 import { type Attempt, takeTurn } from "./internal/turn.ts"
 import { witness } from "./internal/witness.ts"
 
-export { Cell, type CellKind, childrenOf, liveOf, rootsUnsafe } from "./internal/cell.ts"
+export {
+  ageOf,
+  Cell,
+  type CellKind,
+  childrenOf,
+  daemon,
+  draining,
+  has,
+  liveOf,
+  rootsUnsafe,
+  stuck,
+  untaken
+} from "./internal/cell.ts"
 export { fieldsOf } from "./internal/fields.ts"
 export { CurrentCell, Interruption } from "./internal/keys.ts"
 export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./internal/peek.ts"
@@ -45,11 +69,40 @@ export class CancelCell extends Cell {
   // Few cells have a listener, and of those most have one.
   #listeners: Listener | Set<Listener> | undefined = undefined
 
-  override get deadline(): number | undefined {
+  /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
+  get own(): boolean {
+    return (this.flags & own) !== 0
+  }
+
+  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
+  get draining(): boolean {
+    return (this.flags & draining) !== 0
+  }
+
+  set draining(is: boolean) {
+    this.flags = is ? this.flags | draining : this.flags & ~draining
+  }
+
+  /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
+  get daemon(): boolean {
+    return (this.flags & daemon) !== 0
+  }
+
+  set daemon(is: boolean) {
+    this.flags = is ? this.flags | daemon : this.flags & ~daemon
+  }
+
+  /** Set when the work was left behind after its clean-up budget. */
+  get stuck(): boolean {
+    return (this.flags & stuck) !== 0
+  }
+
+  /** Monotonic milliseconds at which the cell cancels itself, if ever. */
+  get deadline(): number | undefined {
     return this.#limit?.deadline
   }
 
-  override set deadline(at: number | undefined) {
+  set deadline(at: number | undefined) {
     CancelCell.#limitOf(this).deadline = at
   }
 
@@ -180,6 +233,14 @@ export class CancelCell extends Cell {
     cell.#listeners = undefined
   }
 }
+
+/**
+ * Monotonic milliseconds at which the cell cancels itself, if ever: clean-up does not.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const deadlineOf = (cell: Cell): number | undefined => (cell as CancelCell).deadline
 
 /** What few cells have. */
 interface Limit {

@@ -5,8 +5,9 @@
  * @since 0.1.0
  */
 
+import type { CancelCell } from "./CancelCell.ts"
 import type { CancelReason } from "./CancelReason.ts"
-import type { Cell } from "./internal/cell.ts"
+import { type Cell, has, own } from "./internal/cell.ts"
 
 /** The cells from this one upwards, on both roads, the cell itself first. */
 function* upwards(cell: Cell): Generator<Cell> {
@@ -80,7 +81,7 @@ export const listenOuter = (cell: Cell, listener: (reason: CancelReason) => void
  */
 export const cancelledBy = (cell: Cell): string | undefined => {
   let by: Cell | undefined = cell
-  while (by !== undefined && !by.own) by = by.parent
+  while (by !== undefined && !has(by, own)) by = by.parent
   return by?.name
 }
 
@@ -93,7 +94,8 @@ export const cancelledBy = (cell: Cell): string | undefined => {
 export const effectiveDeadlineOf = (cell: Cell): number => {
   let earliest = Number.POSITIVE_INFINITY
   for (let above: Cell | undefined = cell; above !== undefined; above = above.parent) {
-    if (above.deadline !== undefined && above.deadline < earliest) earliest = above.deadline
+    const { deadline } = above as CancelCell
+    if (deadline !== undefined && deadline < earliest) earliest = deadline
   }
   return earliest
 }

@@ -1,5 +1,5 @@
 import type { CancelReason } from "@curfew/reason"
-import { type Cell, CurrentCell } from "@curfew/reason/CancelCell"
+import { type Cell, CurrentCell, has, untaken } from "@curfew/reason/CancelCell"
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -105,13 +105,11 @@ export const reportUnhandled = (
   })
 }
 
-const untaken = /* @__PURE__ */ new WeakSet<Cell>()
-
 const mark = (cell: Cell | undefined): void => {
   let work = cell
   // A receiver runs as clean-up of the work whose exit it is given.
   while (work?.kind === "cleanup") work = work.outer
-  if (work !== undefined) untaken.add(work)
+  if (work !== undefined) work.flags |= untaken
 }
 
 /**
@@ -120,4 +118,4 @@ const mark = (cell: Cell | undefined): void => {
  * @stability internal
  * @since 0.1.0
  */
-export const isUnhandledUnsafe = (cell: Cell): boolean => untaken.has(cell)
+export const isUnhandledUnsafe = (cell: Cell): boolean => has(cell, untaken)

@@ -1,5 +1,16 @@
 import type { CancelReason } from "@curfew/reason"
-import { type Cell, type CellKind, childrenOf, rootsUnsafe } from "@curfew/reason/CancelCell"
+import {
+  ageOf,
+  type Cell,
+  type CellKind,
+  childrenOf,
+  daemon,
+  deadlineOf,
+  draining,
+  has,
+  rootsUnsafe,
+  stuck
+} from "@curfew/reason/CancelCell"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -120,7 +131,7 @@ const snapshot = (now: number): ReadonlyArray<LiveNode> => {
   for (const cell of rootsUnsafe()) {
     const node = drafts.get(cell) as Draft
     // What a shield or a mask holds apart is shown where it was started; what was left behind stands by itself.
-    const beside = cell.stuck || cell.outer === undefined ? undefined : drafts.get(cell.outer)
+    const beside = has(cell, stuck) || cell.outer === undefined ? undefined : drafts.get(cell.outer)
     if (beside === undefined) roots.push(node)
     else beside.children.push(node)
   }
@@ -131,21 +142,23 @@ const toNode = (cell: Cell, now: number): Draft => ({
   kind: cell.kind,
   name: cell.name,
   state: stateOf(cell),
-  age: Duration.millis(cell.age),
+  age: Duration.millis(ageOf(cell)),
   cleaningUp: cell.cleaningFor === undefined ? undefined : Duration.millis(cell.cleaningFor),
-  daemon: cell.daemon,
-  deadline:
-    cell.deadline === undefined || cell.deadline === Number.POSITIVE_INFINITY
-      ? undefined
-      : Duration.millis(cell.deadline - now),
+  daemon: has(cell, daemon),
+  deadline: leftUntil(deadlineOf(cell), now),
   reason: cell.reason,
   children: []
 })
 
+const leftUntil = (deadline: number | undefined, now: number): Duration.Duration | undefined =>
+  deadline === undefined || deadline === Number.POSITIVE_INFINITY
+    ? undefined
+    : Duration.millis(deadline - now)
+
 const stateOf = (cell: Cell): LiveState => {
-  if (cell.stuck) return "stuck"
+  if (has(cell, stuck)) return "stuck"
   if (cell.reason !== undefined || cell.kind === "cleanup") return "cleaning up"
-  return cell.draining ? "draining" : "running"
+  return has(cell, draining) ? "draining" : "running"
 }
 
 const awaited: ReadonlySet<CellKind> = /* @__PURE__ */ new Set<CellKind>([

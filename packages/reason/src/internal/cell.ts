@@ -5,7 +5,7 @@
  * 1. Nothing is cancelled here: who only stands in the tree, as clean-up does, carries nothing of what cancels. That is
  *    `CancelCell`, of which all are that a cancel can reach.
  * 2. What hangs below one cell is a ring of cells: a set would cost more than they do.
- * 3. `first`, `next`, `previous`, `flags`, `signalledAt`, `enter` and `leave` are for cells alone.
+ * 3. `first`, `next`, `previous`, `flags`, `bornAt`, `signalledAt`, `enter` and `leave` are for cells alone.
  * 4. There may be a million: what few cells have is no field of all, what is true or not is a bit, and times are whole
  *    milliseconds, which unlike fractions need no object of their own.
  */
@@ -29,10 +29,13 @@ export const nothing = (): void => {}
 let firstRoot: Cell | undefined
 
 const ended = 1
+/** Flags of those that can be cancelled. */
 export const own = 2
-const draining = 4
-const daemon = 8
-const stuck = 16
+export const draining = 4
+export const daemon = 8
+export const stuck = 16
+/** Set by who reports failures: one of this work was handed to the receiver of those that nobody waits for. */
+export const untaken = 32
 
 /** The time, for cells. */
 export const now = (): number => Math.trunc(uptime())
@@ -56,7 +59,7 @@ export class Cell {
   previous: Cell = this
   /** What is true of it or not. */
   flags = 0
-  readonly #bornAt: number
+  readonly bornAt: number
   /** When a cancel reached it; of clean-up, when it began. */
   signalledAt: number | undefined
   /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
@@ -64,7 +67,7 @@ export class Cell {
   /** The fiber that a cancel of this cell interrupts. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   /** What those who made it know it by, where that is more than its kind. */
-  stands: unknown = undefined
+  declare stands: unknown
 
   constructor(
     kind: CellKind,
@@ -77,52 +80,19 @@ export class Cell {
     }
   ) {
     const { age, parent } = options
-    this.#bornAt = age === undefined ? now() : now() - Math.trunc(age)
+    this.bornAt = age === undefined ? now() : now() - Math.trunc(age)
     this.kind = kind
     this.name = options.name
     this.outer = options.outer
     this.parent = parent
     this.reason = parent?.reason
-    this.signalledAt = kind === "cleanup" ? this.#bornAt : age === undefined ? undefined : parent?.signalledAt
+    this.signalledAt = kind === "cleanup" ? this.bornAt : age === undefined ? undefined : parent?.signalledAt
     this.enter()
   }
 
   /** Set once what the cell stands for has ended. */
   get ended(): boolean {
     return (this.flags & ended) !== 0
-  }
-
-  /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
-  get own(): boolean {
-    return (this.flags & own) !== 0
-  }
-
-  /** Set by a task scope that takes no new work, and by a shutdown: what is in it runs to its end. */
-  get draining(): boolean {
-    return (this.flags & draining) !== 0
-  }
-
-  set draining(is: boolean) {
-    this.flags = is ? this.flags | draining : this.flags & ~draining
-  }
-
-  /** Set by a task scope: it does not wait for this work, which is cancelled when the other work has ended. */
-  get daemon(): boolean {
-    return (this.flags & daemon) !== 0
-  }
-
-  set daemon(is: boolean) {
-    this.flags = is ? this.flags | daemon : this.flags & ~daemon
-  }
-
-  /** Set when the work was left behind after its clean-up budget. */
-  get stuck(): boolean {
-    return (this.flags & stuck) !== 0
-  }
-
-  /** Monotonic milliseconds at which the cell cancels itself, if ever. */
-  get deadline(): number | undefined {
-    return undefined
   }
 
   /** Enters the ring of the parent, or of the roots, as the last one. */
@@ -178,18 +148,13 @@ export class Cell {
     this.enter()
   }
 
-  /** Milliseconds since the cell was made. */
-  get age(): number {
-    return now() - this.#bornAt
-  }
-
   /** Milliseconds since a cancel reached it, or since it began when it is clean-up; `undefined` while it works. */
   get cleaningFor(): number | undefined {
     return this.signalledAt === undefined ? undefined : now() - this.signalledAt
   }
 
   /** Somebody is about to look at what hangs below it. */
-  reveal(): void {}
+  reveal?(): void
 
   /** No cancel reaches it, so there is nothing to hear. */
   listen(_listener: Listener): () => void {
@@ -216,13 +181,29 @@ export const liveOf = (cell: Cell | undefined): Cell | undefined => {
 }
 
 /**
+ * Milliseconds since the cell was made.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const ageOf = (cell: Cell): number => now() - cell.bornAt
+
+/**
+ * Tells whether the cell has this flag: {@link draining}, {@link daemon}, {@link stuck} or `own`.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const has = (cell: Cell, flag: number): boolean => (cell.flags & flag) !== 0
+
+/**
  * What hangs directly below the cell, at this moment.
  *
  * @stability internal
  * @since 0.1.0
  */
 export const childrenOf = (cell: Cell): ReadonlyArray<Cell> => {
-  cell.reveal()
+  cell.reveal?.()
   return ringOf(cell.first)
 }
 
