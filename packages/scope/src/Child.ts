@@ -5,5 +5,13 @@
  * @stability internal
  * @since 0.1.0
  */
-export { awaitEnd, forkUnsafe, resumeWith, startAndAwait, startUnder, startUnsafe } from "./internal/child.ts"
+export {
+  awaitEnd,
+  forkUnsafe,
+  keptCell,
+  resumeWith,
+  startAndAwait,
+  startUnder,
+  startUnsafe
+} from "./internal/child.ts"
 export { armUnsafe } from "./internal/timer.ts"
