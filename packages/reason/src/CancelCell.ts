@@ -300,6 +300,15 @@ export const startKnownUnsafe = <A, E>(
   ) as Fiber.Fiber<A, E> | undefined
 
 /**
+ * Keeps one object of a class for good. While none of them is alive a collection forgets what they look like, and with that the
+ * code that was made for them: work that comes and goes keeps one of each class that it makes. It must hold nothing.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const keepUnsafe = (one: unknown): void => delivery.keep(one)
+
+/**
  * Learns from any fiber how fibers are made.
  *
  * @stability internal

@@ -6,5 +6,13 @@
  * @since 0.1.0
  */
 export { awaitCancelled } from "./internal/awaitChild.ts"
-export { awaitEnd, forkUnsafe, resumeWith, startAndAwait, startUnder, startUnsafe } from "./internal/child.ts"
+export {
+  awaitEnd,
+  forkUnsafe,
+  keptCell,
+  resumeWith,
+  startAndAwait,
+  startUnder,
+  startUnsafe
+} from "./internal/child.ts"
 export { armUnsafe } from "./internal/timer.ts"

@@ -3,6 +3,7 @@ import {
   CancelCell,
   cancelledAboveUnsafe,
   forkCellUnsafe,
+  keepUnsafe,
   startsApartUnsafe
 } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
@@ -287,22 +288,32 @@ interface Group {
   ended: boolean
 }
 
+let keeps = false
+
 const startGroup = (
   whole: CancelCell,
   options: (UseOptions & { readonly policy?: "failFast" | "supervise" | undefined }) | undefined
-): Group => ({
-  whole,
-  body: undefined,
-  failure: undefined,
-  ended: false,
-  set: new TaskSet({
-    name: options?.name,
-    policy: options?.policy ?? "failFast",
-    cell: new CancelCell("tasks", { name: options?.name, parent: whole }),
-    onFirstFailure: (cause) => whole.cancel(CancelReason.SiblingFailed({ cause })),
-    onUnhandled: options?.onUnhandled
-  })
-})
+): Group => {
+  if (!keeps) {
+    keeps = true
+    keepUnsafe(
+      new TaskScopeImpl(new TaskSet({ name: undefined, policy: "failFast", cell: child.keptCell() }))
+    )
+  }
+  return {
+    whole,
+    body: undefined,
+    failure: undefined,
+    ended: false,
+    set: new TaskSet({
+      name: options?.name,
+      policy: options?.policy ?? "failFast",
+      cell: new CancelCell("tasks", { name: options?.name, parent: whole }),
+      onFirstFailure: (cause) => whole.cancel(CancelReason.SiblingFailed({ cause })),
+      onUnhandled: options?.onUnhandled
+    })
+  }
+}
 
 const startBody = <A, E, R, TE>(
   fiber: Fiber.Fiber<unknown, unknown>,

@@ -17,7 +17,8 @@ import {
   CancelCell,
   cancelledAboveUnsafe,
   forkCellUnsafe,
-  inlineUnsafe
+  inlineUnsafe,
+  keepUnsafe
 } from "@curfew/reason/CancelCell"
 import { failureOf, ownerClosedTotal, reportUnhandled, SiblingFailures } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
@@ -63,6 +64,8 @@ class Running implements Body<unknown, unknown> {
     return exit._tag === "Success" ? undefined : this.#gathering.itemFailed(this, exit.cause)
   }
 }
+
+let keeps = false
 
 class Gathering {
   readonly #fiber: Fiber.Fiber<unknown, unknown>
@@ -134,6 +137,10 @@ class Gathering {
       return
     }
     const cell = new CancelCell("task", { name: `gather[${index}]`, parent: this.#whole })
+    if (!keeps) {
+      keeps = true
+      keepUnsafe(new Running(undefined as never, Child.keptCell(), 0, 0))
+    }
     const running = new Running(this, cell, position, index)
     this.#enter(running)
     const fiber = Child.startUnder(this.#fiber.context as Context.Context<unknown>, cell, work, running)

@@ -123,6 +123,12 @@ type MakeTelling = new (
 
 let Made: MakeFiber | undefined
 let Telling: MakeTelling | undefined
+const kept: Array<unknown> = []
+
+/** Keeps one of a class for good: while none is alive a collection forgets what they look like, and the code made for them. */
+export const keep = (one: unknown): void => {
+  kept.push(one)
+}
 
 /** What is left to run for the end of a body, with its exit. */
 const settled = (
@@ -176,6 +182,7 @@ export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
       )
     }
   }
+  keep(new Telling(Context.empty(), true, { settle: () => undefined }))
 }
 
 /**

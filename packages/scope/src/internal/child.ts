@@ -13,7 +13,7 @@
  */
 import {
   type Body,
-  type CancelCell,
+  CancelCell,
   CurrentCell,
   Interruption,
   inlineUnsafe,
@@ -66,6 +66,7 @@ export const startUnder = <A, E, R>(
   const started = (isDeep() ? Effect.andThen(Effect.yieldNow, work) : work) as Effect.Effect<A, E>
   if (!learned) {
     learned = true
+    keptCell()
     learnUnsafe(startUnsafe(Context.empty(), Effect.void))
   }
   nested++
@@ -79,6 +80,16 @@ export const startUnder = <A, E, R>(
 }
 
 let learned = false
+let kept: CancelCell | undefined
+
+/** A cell that stands for nothing, for what is kept by `keepUnsafe`. */
+export const keptCell = (): CancelCell => {
+  if (kept === undefined) {
+    kept = new CancelCell("task", {})
+    kept.unlink()
+  }
+  return kept
+}
 
 /** The same by Effect's public calls alone: masked up to the work, so that nothing comes before `body` can be told. */
 const startUnknown = <A, E>(
@@ -104,7 +115,7 @@ const startUnknown = <A, E>(
 }
 
 /** Whether a start would come too deep on the stack to run its work at once. */
-export const isDeep = (): boolean => nested >= maxNested
+const isDeep = (): boolean => nested >= maxNested
 
 /** Starts an effect at once in a fiber of its own that nothing interrupts: for clean-up and for timers. */
 export const startUnsafe = <A, E, R>(

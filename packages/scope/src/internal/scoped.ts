@@ -18,6 +18,7 @@ import {
   forkCellUnsafe,
   Interruption,
   inlineUnsafe,
+  keepUnsafe,
   startsApartUnsafe
 } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
@@ -126,6 +127,8 @@ export class ScopeState<A = unknown, E = unknown> implements Body<A, E> {
   }
 }
 
+let keeps = false
+
 export interface Limits {
   readonly name?: string | undefined
   readonly deadline?: number | undefined
@@ -169,6 +172,10 @@ export const runBody = <A, E, R, B, E2, R2>(
     }
     const cell = forkCellUnsafe(fiber, "scope", limits.name, apart)
     const context = fiber.context as Context.Context<R>
+    if (!keeps) {
+      keeps = true
+      keepUnsafe(new ScopeState(child.keptCell(), Context.empty()))
+    }
     const state = new ScopeState<A, E>(cell, context as Context.Context<never>)
     if (deadline !== undefined) {
       cell.deadline = deadline

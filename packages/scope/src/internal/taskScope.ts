@@ -10,7 +10,7 @@
  *    stuck registry until it ends after all.
  * 5. All waiting is by observers of the set; a wait that is interrupted takes its observer with it.
  */
-import { CancelCell, type Cell, type CellKind } from "@curfew/reason/CancelCell"
+import { CancelCell, type Cell, type CellKind, keepUnsafe } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -45,6 +45,8 @@ export interface SpawnOptions {
 
 /** What is taken over is told its failures by the giver. */
 const always = (): boolean => true
+
+let keeps = false
 
 export class TaskSet implements Keeper {
   readonly name: string | undefined
@@ -126,6 +128,10 @@ export class TaskSet implements Keeper {
     work: Effect.Effect<A, E, R>,
     options?: SpawnOptions
   ): TaskState<A, E> {
+    if (!keeps) {
+      keeps = true
+      keepUnsafe(new TaskState<never, never>({ bodyFailed: () => undefined }, child.keptCell(), undefined))
+    }
     const task = new TaskState<A, E>(this, cell, options?.observed)
     const own = task as unknown as AnyTask
     this.#enter(own)

@@ -11,7 +11,7 @@
  * 5. The slot tells its holder when it has become idle: no generation, no run, no exit.
  */
 import type { CancelReason } from "@curfew/reason"
-import { inlineUnsafe } from "@curfew/reason/CancelCell"
+import { inlineUnsafe, keepUnsafe } from "@curfew/reason/CancelCell"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -193,6 +193,8 @@ export const observe = <K, A, E>(slots: Slots<K, A, E>, key: K): Effect.Effect<A
     return inlineUnsafe(fiber, held ?? waiting(fiber, slots, key))
   })
 
+let keeps = false
+
 const waiting = <K, A, E>(
   fiber: Fiber.Fiber<unknown, unknown>,
   slots: Slots<K, A, E>,
@@ -205,6 +207,11 @@ const waiting = <K, A, E>(
     if (selfWait !== undefined) {
       resume(Effect.die(selfWait))
       return
+    }
+    if (!keeps) {
+      keeps = true
+      keepUnsafe(new Observer(undefined as never, undefined as never, inside))
+      keepUnsafe(new Generation(undefined as never, undefined as never))
     }
     const observer = new Observer<A, E>(fiber, resume, inside)
     const generation = slot.join(observer)
