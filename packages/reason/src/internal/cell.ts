@@ -5,7 +5,7 @@
  * 1. Nothing is cancelled here: who only stands in the tree, as clean-up does, carries nothing of what cancels. That is
  *    `CancelCell`, of which all are that a cancel can reach.
  * 2. What hangs below one cell is a ring of cells: a set would cost more than they do.
- * 3. `first`, `next`, `previous`, `flags`, `bornAt`, `signalledAt`, `enter` and `leave` are for cells alone.
+ * 3. `first`, `next`, `previous`, `flags`, `born`, `signalledAt`, `enter` and `leave` are for cells alone.
  * 4. There may be a million: what few cells have is no field of all, what is true or not is a bit, and times are whole
  *    milliseconds, which unlike fractions need no object of their own.
  */
@@ -59,7 +59,8 @@ export class Cell {
   previous: Cell = this
   /** What is true of it or not. */
   flags = 0
-  readonly bornAt: number
+  /** When it was made. */
+  readonly born: number
   /** When a cancel reached it; of clean-up, when it began. */
   signalledAt: number | undefined
   /** The first reason that reached this cell, from its own `cancel` or from an ancestor. */
@@ -80,13 +81,13 @@ export class Cell {
     }
   ) {
     const { age, parent } = options
-    this.bornAt = age === undefined ? now() : now() - Math.trunc(age)
+    this.born = age === undefined ? now() : now() - Math.trunc(age)
     this.kind = kind
     this.name = options.name
     this.outer = options.outer
     this.parent = parent
     this.reason = parent?.reason
-    this.signalledAt = kind === "cleanup" ? this.bornAt : age === undefined ? undefined : parent?.signalledAt
+    this.signalledAt = kind === "cleanup" ? this.born : age === undefined ? undefined : parent?.signalledAt
     this.enter()
   }
 
@@ -186,7 +187,7 @@ export const liveOf = (cell: Cell | undefined): Cell | undefined => {
  * @stability internal
  * @since 0.1.0
  */
-export const ageOf = (cell: Cell): number => now() - cell.bornAt
+export const ageOf = (cell: Cell): number => now() - cell.born
 
 /**
  * Tells whether the cell has this flag: {@link draining}, {@link daemon}, {@link stuck} or `own`.

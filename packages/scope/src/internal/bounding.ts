@@ -52,11 +52,11 @@ const limited = <A, E, R>(
   reason: CancelReason | undefined,
   tell: Tell | undefined
 ): Effect.Effect<Option.Option<A>, E> => {
-  let overrun = false
+  /** Takes it out of the stuck registry; set when it overran. */
   let leave: (() => void) | undefined
   const work = Effect.onExitPrimitive(loggingWhy(finalizer, reason), (exit) => {
     leave?.()
-    return overrun && exit._tag === "Failure" ? tell?.(exit.cause, reason) : undefined
+    return leave && exit._tag === "Failure" ? tell?.(exit.cause, reason) : undefined
   })
   // A cell of its own: the clean-up stands in the live tree, and it can ask for the reason although its fiber is a
   // new one, which nobody interrupts.
@@ -79,7 +79,6 @@ const limited = <A, E, R>(
     budget ?? waiter.getRef(CleanupBudget),
     (told) => running.addObserver((exit) => told(Exit.map(exit, Option.some))),
     (startedAt) => {
-      overrun = true
       cell.abandon()
       const record = {
         kind: "finalizer",

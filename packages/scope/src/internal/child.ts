@@ -115,7 +115,7 @@ const startUnknown = <A, E>(
 }
 
 /** Whether a start would come too deep on the stack to run its work at once. */
-const isDeep = (): boolean => nested >= maxNested
+export const isDeep = (): boolean => nested >= maxNested
 
 /** Starts an effect at once in a fiber of its own that nothing interrupts: for clean-up and for timers. */
 export const startUnsafe = <A, E, R>(
