@@ -99,7 +99,7 @@ export const reportUnhandled = (
     // What goes wrong in the receiver is caught inside the limit: reported, it would come back to the receiver.
     const received = Effect.catchCause(
       Effect.suspend(() => receive({ origin, name, cause: failure, reason })),
-      (broken) => Effect.logError("The receiver of failures failed itself.", broken)
+      (broken) => Effect.logError("The receiver of failures failed.", broken)
     )
     return Effect.asVoid(bounding(received, { name: `OnUnhandled for ${named(origin, name)}` }))
   })
