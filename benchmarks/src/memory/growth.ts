@@ -5,9 +5,9 @@
 import { Child } from "../harness/child.ts"
 import { compare } from "../harness/compare.ts"
 import { type Options, wanted } from "../harness/options.ts"
-import type { Row } from "../harness/row.ts"
+import { median, type Row } from "../harness/row.ts"
 import { figure } from "../harness/table.ts"
-import type { Thing } from "./growthEnd.ts"
+import type { Thing, Time } from "./growthEnd.ts"
 import { Pair } from "./pair.ts"
 
 const many = 100_000
@@ -41,6 +41,19 @@ const compared = ({ measure, rounds, row, times, unit }: Growth): Promise<Readon
     peers: [{ name: "1,000 open", measure: () => measure({ open: few, times }) }]
   })
 
+/** The median of the time that was the collector's, and what remains without it. */
+const withoutPauses = (taken: ReadonlyArray<Time & Sizes>): string => {
+  const of = (open: number) => {
+    const these = taken.filter((one) => one.open === open)
+    return {
+      pauses: median(these.map(({ pauses }) => pauses)),
+      rest: median(these.map(({ all, pauses }) => all - pauses))
+    }
+  }
+  const [full, empty] = [of(many), of(few)]
+  return `the collector's pauses in it: ${figure(full.pauses)} and ${figure(empty.pauses)} µs; without them ${figure(full.rest)} and ${figure(empty.rest)}, ratio ${figure(empty.rest / full.rest)}`
+}
+
 /** The same of one kind of thing, in a process of its own. */
 const grown = async (
   thing: Thing,
@@ -49,15 +62,22 @@ const grown = async (
   rounds: number
 ): Promise<ReadonlyArray<Row>> => {
   await using child = await Child.start(new URL("./growthEnd.ts", import.meta.url))
-  const measure = (sizes: Sizes) => child.ask<number>(what, { thing, ...sizes })
+  const taken: Array<Time & Sizes> = []
+  const measure = async (sizes: Sizes): Promise<number> => {
+    if (what === "heap") return await child.ask<number>("heap", { thing, ...sizes })
+    const time = await child.ask<Time>("time", { thing, ...sizes })
+    taken.push({ ...time, ...sizes })
+    return time.all
+  }
   const times = what === "heap" ? 1 : many / few
   // Until the code is compiled and the heap has taken its size.
   for (let i = 0; i < 2; i++) {
     await measure({ open: few, times })
     await measure({ open: many, times: 1 })
   }
-  // Awaited here: the process is stopped when this function returns.
-  return await compared({ row, unit: what === "heap" ? "B" : "µs", rounds, times, measure })
+  taken.length = 0
+  const rows = await compared({ row, unit: what === "heap" ? "B" : "µs", rounds, times, measure })
+  return what === "heap" ? rows : rows.map((one) => ({ ...one, note: withoutPauses(taken) }))
 }
 
 const local = async (options: Options, rounds: number): Promise<ReadonlyArray<Row>> => {
@@ -73,7 +93,7 @@ const local = async (options: Options, rounds: number): Promise<ReadonlyArray<Ro
       for (const one of await grown(thing, what, row, rounds))
         rows.push({
           ...one,
-          note: `fibers of raw Effect beside it: ${figure(raw?.ours ?? 0)} and ${figure(raw?.peer ?? 0)} ${one.unit}, ratio ${figure(raw?.ratio ?? 0)}`
+          note: `${one.note === undefined ? "" : `${one.note}; `}fibers of raw Effect beside it: ${figure(raw?.ours ?? 0)} and ${figure(raw?.peer ?? 0)} ${one.unit}, ratio ${figure(raw?.ratio ?? 0)}`
         })
   }
   return rows

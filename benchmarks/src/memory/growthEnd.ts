@@ -1,4 +1,6 @@
 /** Many of a thing at once, in a process of its own: tasks, waiters, scopes, and fibers of raw Effect as a yardstick. */
+
+import { PerformanceObserver } from "node:perf_hooks"
 import { CancelScope, Owner, TaskScope } from "@curfew/scope"
 import { SharedMap } from "@curfew/singleflight"
 import * as Effect from "effect/Effect"
@@ -117,13 +119,39 @@ interface Asked {
   readonly times: number
 }
 
+export interface Time {
+  /** Microseconds of processor, of all threads. */
+  readonly all: number
+  /** Microseconds in which the program stood still for the collector. */
+  readonly pauses: number
+}
+
+let paused = 0
+const collector = new PerformanceObserver((list) => count(list.getEntries()))
+collector.observe({ entryTypes: ["gc"] })
+
+const count = (entries: ReadonlyArray<{ readonly duration: number }>) => {
+  for (const { duration } of entries) paused += duration * 1_000
+}
+
+/** Microseconds of pauses since this process began. */
+const pauses = async (): Promise<number> => {
+  // The collector's entries are queued a turn after it.
+  await new Promise((resolve) => setImmediate(resolve))
+  count(collector.takeRecords())
+  return paused
+}
+
 answer({
-  /** Microseconds of processor to open one and to end it again, so many of them open together. */
-  time: async ({ open, thing, times }: Asked): Promise<number> => {
+  /** What it takes to open one and to end it again, so many of them open together. */
+  time: async ({ open, thing, times }: Asked): Promise<Time> => {
     await collect()
-    const before = cpuMicros()
+    const before = { all: cpuMicros(), pauses: await pauses() }
     for (let i = 0; i < times; i++) await (await things[thing](open))()
-    return (cpuMicros() - before) / (times * open)
+    return {
+      all: (cpuMicros() - before.all) / (times * open),
+      pauses: ((await pauses()) - before.pauses) / (times * open)
+    }
   },
   /** Bytes of heap that each holds. */
   heap: async ({ open, thing, times }: Asked): Promise<number> => {

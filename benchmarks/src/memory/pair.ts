@@ -5,6 +5,7 @@ import type { Kind } from "./service.ts"
 export class Pair {
   readonly client: Child
   readonly server: Child
+  #open = 0
 
   private constructor(client: Child, server: Child) {
     this.client = client
@@ -39,16 +40,19 @@ export class Pair {
     return client + server
   }
 
-  /** Opens streams, and sees that each has a handler. */
+  /** Opens streams beside those that are open, and sees that each has a handler. */
   async open(count: number): Promise<void> {
     await this.client.ask("open", count)
+    this.#open += count
     const { open } = await this.server.ask<{ readonly open: number }>("handlers")
-    if (open !== count) throw new Error(`A wrong result: ${open} handlers run for ${count} streams.`)
+    if (open !== this.#open)
+      throw new Error(`A wrong result: ${open} handlers run for ${this.#open} streams.`)
   }
 
   /** Closes all streams, and waits until no handler is left. */
   async close(): Promise<void> {
     await this.client.ask("close")
+    this.#open = 0
     await this.settled()
   }
 

@@ -1,5 +1,5 @@
 import { join } from "node:path"
-import { bundledBytes } from "../../../scripts/bundle.ts"
+import { type Bundle, bundled } from "../../../scripts/bundle.ts"
 
 /** The packages whose exports are primitives; what belongs to a protocol or a program is not held to their budget. */
 const packages: Readonly<Record<string, () => Promise<object>>> = {
@@ -18,6 +18,23 @@ export interface PrimitiveSize {
   /** As in `@curfew/guard: onCancel`. */
   readonly name: string
   readonly bytes: number
+  /** Where they come from: each package's part of the minified bytes, taken of the compressed ones; the largest first. */
+  readonly parts: ReadonlyArray<{ readonly from: string; readonly bytes: number }>
+}
+
+/** `packages/<name>/src/...`; what is not in a package is the entry itself. */
+const packageOf = (file: string): string | undefined => /^packages\/([^/]+)\//.exec(file)?.[1]
+
+const partsOf = ({ bytes, files }: Bundle): PrimitiveSize["parts"] => {
+  const minified = new Map<string, number>()
+  for (const [file, size] of files) {
+    const from = packageOf(file)
+    if (from !== undefined && size > 0) minified.set(from, (minified.get(from) ?? 0) + size)
+  }
+  const all = [...minified.values()].reduce((sum, size) => sum + size, 0)
+  return [...minified]
+    .map(([from, size]) => ({ from: `@curfew/${from}`, bytes: (bytes * size) / all }))
+    .sort((a, b) => b.bytes - a.bytes)
 }
 
 /** Each thing that exists at run time among the exports of a package, alone in a bundle with all of Curfew it needs. */
@@ -35,12 +52,12 @@ export const primitiveSizes = async (
     exported
       .flat()
       .filter(({ name }) => keep(name))
-      .map(async ({ from, name, what }) => ({
-        name,
-        bytes: await bundledBytes({
+      .map(async ({ from, name, what }) => {
+        const bundle = await bundled({
           code: `export { ${what} } from "${from}"`,
           dir: join(import.meta.dirname, "../..")
         })
-      }))
+        return { name, bytes: bundle.bytes, parts: partsOf(bundle) }
+      })
   )
 }
