@@ -1,4 +1,5 @@
 import { type CancelReason, ownCancellation } from "@curfew/reason"
+import { inlineUnsafe } from "@curfew/reason/CancelCell"
 import { takePosition } from "@curfew/scope/Stuck"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -72,24 +73,45 @@ export const guard = <R>(
     const context = fiber.context as Context.Context<R | Scope.Scope>
     // A `Scope` of its own for the one finalizer, because that is what can leave a `Scope` before its end.
     const scope = Scope.forkUnsafe(Context.get(context, Scope.Scope))
-    let armed = true
-    const finalizer = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
-      exit._tag === "Success"
-        ? Effect.void
-        : Effect.flatMap(ownCancellation(exit, fiber), (own) => {
-            if (own._tag === "None" || !armed) return Effect.void
-            armed = false
-            return Effect.provideContext(
-              cleanUp(cleanup, own.value, exit.cause, { name: "guard", source }),
-              context
+    const set = new Guard(scope)
+    const added = inlineUnsafe(
+      fiber,
+      Scope.addFinalizerExit(scope, (exit) =>
+        exit._tag === "Success"
+          ? Effect.void
+          : Effect.flatMap(ownCancellation(exit, fiber), (own) =>
+              own._tag === "Some" && set.take()
+                ? Effect.provideContext(
+                    cleanUp(cleanup, own.value, exit.cause, { name: "guard", source }),
+                    context
+                  )
+                : Effect.void
             )
-          })
-    return Effect.as(Scope.addFinalizerExit(scope, finalizer), {
-      disarm: Effect.suspend(() => {
-        if (!armed) return Effect.succeed(false)
-        armed = false
-        return Effect.as(Scope.close(scope, Exit.void), true)
-      })
-    })
+      )
+    )
+    // What is given back otherwise is the finalizer of a `Scope` that is closed already.
+    return Exit.isExit(added) ? Effect.succeed(set) : Effect.as(added, set)
   })
+}
+
+class Guard implements CancelGuard {
+  readonly #scope: Scope.Closeable
+  #armed = true
+
+  constructor(scope: Scope.Closeable) {
+    this.#scope = scope
+  }
+
+  /** True once: from then on it is not armed. */
+  take(): boolean {
+    const was = this.#armed
+    this.#armed = false
+    return was
+  }
+
+  get disarm(): Effect.Effect<boolean> {
+    return Effect.suspend(() =>
+      this.take() ? Effect.as(Scope.close(this.#scope, Exit.void), true) : Effect.succeed(false)
+    )
+  }
 }

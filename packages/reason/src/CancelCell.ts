@@ -3,25 +3,25 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { CancelReason } from "./CancelReason.ts"
 import {
-  Cell,
+  type Cell,
   type CellKind,
   childrenOf,
   daemon,
   draining,
-  type Listener,
   liveOf,
-  nothing,
   now,
   own,
   stuck
 } from "./internal/cell.ts"
 import * as delivery from "./internal/delivery.ts"
+import { Ear } from "./internal/ear.ts"
 import { inline } from "./internal/inline.ts"
 import { CurrentCell, Interruption } from "./internal/keys.ts"
 import { isMaskedUnsafe } from "./internal/peek.ts"
-import { type Attempt, takeTurn } from "./internal/turn.ts"
+import { takeTurn } from "./internal/turn.ts"
 import { witness } from "./internal/witness.ts"
 
+export { uptime } from "./internal/age.ts"
 export {
   ageOf,
   Cell,
@@ -35,6 +35,7 @@ export {
   stuck,
   untaken
 } from "./internal/cell.ts"
+export { Ear } from "./internal/ear.ts"
 export { fieldsOf } from "./internal/fields.ts"
 export { CurrentCell, Interruption } from "./internal/keys.ts"
 export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./internal/peek.ts"
@@ -62,12 +63,10 @@ export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./intern
  * @stability internal
  * @since 0.1.0
  */
-export class CancelCell extends Cell {
+export class CancelCell extends Ear {
   /** Set by work that runs without a fiber: called before a cancel reaches it, to make the one that is interrupted. */
   wake: (() => void) | undefined = undefined
   #limit: Limit | undefined = undefined
-  // Few cells have a listener, and of those most have one.
-  #listeners: Listener | Set<Listener> | undefined = undefined
 
   /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
   get own(): boolean {
@@ -138,24 +137,8 @@ export class CancelCell extends Cell {
 
   /** How many callbacks wait for this cell's cancel. */
   get listenerCount(): number {
-    const listeners = this.#listeners
+    const { listeners } = this
     return listeners instanceof Set ? listeners.size : listeners === undefined ? 0 : 1
-  }
-
-  /**
-   * Calls back once, in the turn of the cancel, after all interrupts are pending. A cell that is cancelled already
-   * never calls back: look at `reason` first. Returns the removal.
-   */
-  override listen(listener: Listener): () => void {
-    if (this.reason !== undefined) return nothing
-    const listeners = this.#listeners
-    if (listeners === undefined) this.#listeners = listener
-    else if (listeners instanceof Set) listeners.add(listener)
-    else this.#listeners = new Set([listeners, listener])
-    return () => {
-      if (this.#listeners === listener) this.#listeners = undefined
-      else if (this.#listeners instanceof Set) this.#listeners.delete(listener)
-    }
   }
 
   /** Cancels this cell and everything below it. True iff this call was the first to. */
@@ -176,7 +159,7 @@ export class CancelCell extends Cell {
     const at = now()
     from.reason = reason
     // Nobody to tell, as in a task scope at its end.
-    if (from.fiber === undefined && from.first === undefined && from.#listeners === undefined) {
+    if (from.fiber === undefined && from.first === undefined && from.listeners === undefined) {
       from.signalledAt = at
       return
     }
@@ -188,7 +171,7 @@ export class CancelCell extends Cell {
     for (let i = 0; i < reached.length; i++) {
       const cell = reached[i] as CancelCell
       cell.signalledAt = at
-      if (cell.#listeners !== undefined) {
+      if (cell.listeners !== undefined) {
         if (heard === undefined) heard = [cell]
         else heard.push(cell)
       }
@@ -219,18 +202,9 @@ export class CancelCell extends Cell {
     takeTurn((attempt) => {
       const seen = witness.current?.cancel(reason, from)
       if (seen !== undefined) for (const { fiber, kind } of reached) if (fiber) attempt(seen, kind, fiber)
-      if (heard !== undefined) for (const cell of heard) CancelCell.#tell(cell, reason, attempt)
+      if (heard !== undefined) for (const cell of heard) cell.tell(reason, attempt)
       for (const fiber of fibers) attempt(delivery.deliver, fiber, notice)
     })
-  }
-
-  static #tell(cell: CancelCell, reason: CancelReason, attempt: Attempt): void {
-    const listeners = cell.#listeners
-    if (listeners === undefined) return
-    // One that is removed meanwhile is not called; one that comes meanwhile was not taken in.
-    if (listeners instanceof Set) for (const listener of listeners) attempt(listener, reason, undefined)
-    else attempt(listeners, reason, undefined)
-    cell.#listeners = undefined
   }
 }
 
@@ -362,9 +336,23 @@ export const forkCellUnsafe = <Cell extends CancelCell = CancelCell>(
   name?: string | undefined,
   masked: boolean = startsApartUnsafe(fiber),
   Cell: new (...made: ConstructorParameters<typeof CancelCell>) => Cell = CancelCell as never
-): Cell => {
+): Cell => cellUnsafe(fiber, kind, name, masked, Cell)
+
+/**
+ * The same, of a class that need not be one that can be cancelled by itself.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const cellUnsafe = <Made extends Cell>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  kind: CellKind,
+  name: string | undefined,
+  masked: boolean,
+  Class: new (...made: ConstructorParameters<typeof Cell>) => Made
+): Made => {
   const nearest = fiber.getRef(CurrentCell)
   const current = liveOf(nearest)
-  if (current === undefined) return new Cell(kind, { name, outer: nearest })
-  return masked ? new Cell(kind, { name, outer: current }) : new Cell(kind, { name, parent: current })
+  if (current === undefined) return new Class(kind, { name, outer: nearest })
+  return masked ? new Class(kind, { name, outer: current }) : new Class(kind, { name, parent: current })
 }

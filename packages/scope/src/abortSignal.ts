@@ -1,9 +1,10 @@
 import { ownCancellation } from "@curfew/reason"
-import { type CancelCell, forkCellUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { cellUnsafe, Ear, inlineUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 
 /**
  * The current cancellation as an `AbortSignal`, for `fetch`, a driver, anything that takes one.
@@ -55,25 +56,30 @@ import type * as Scope from "effect/Scope"
  */
 export const currentSignal: Effect.Effect<AbortSignal, never, Scope.Scope> = /* @__PURE__ */ Effect.withFiber(
   (fiber) => {
-    const apart = startsApartUnsafe(fiber)
-    return Effect.map(
-      Effect.acquireRelease(
-        Effect.sync(() => start(fiber, apart)),
-        (signalling, exit) => end(signalling, exit) ?? Effect.void
-      ),
-      ({ controller }) => controller.signal
+    const context = fiber.context as Context.Context<Scope.Scope>
+    const signalling = start(fiber)
+    // Within this operation: between the two an interrupt would leave the cell in the tree.
+    const added = inlineUnsafe(
+      fiber,
+      Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => {
+        const more = end(signalling, exit)
+        return more === undefined ? Effect.void : Effect.provideContext(more, context)
+      })
     )
+    const { signal } = signalling.controller
+    // The finalizer of a `Scope` that is closed already.
+    return Exit.isExit(added) ? Effect.succeed(signal) : Effect.as(Effect.uninterruptible(added), signal)
   }
 )
 
 interface Signalling {
-  readonly cell: CancelCell
+  readonly cell: Ear
   readonly controller: AbortController
 }
 
-const start = (fiber: Fiber.Fiber<unknown, unknown>, apart: boolean): Signalling => {
+const start = (fiber: Fiber.Fiber<unknown, unknown>): Signalling => {
   const controller = new AbortController()
-  const cell = forkCellUnsafe(fiber, "scope", "signal", apart)
+  const cell = cellUnsafe(fiber, "scope", "signal", startsApartUnsafe(fiber), Ear)
   if (cell.reason !== undefined) controller.abort(cell.reason)
   else cell.listen((reason) => controller.abort(reason))
   return { cell, controller }
@@ -121,14 +127,14 @@ const end = (
 export const withSignal = <A, E, R>(
   use: (signal: AbortSignal) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.suspend(() => {
-    // Made within the region that ends it: between the two an interrupt would leave the cell in the tree.
-    let signalling: Signalling | undefined
-    return Effect.onExitPrimitive(
-      Effect.withFiber((fiber) => {
-        signalling = start(fiber, startsApartUnsafe(fiber))
-        return use(signalling.controller.signal)
-      }),
-      (exit) => signalling && end(signalling, exit)
+  Effect.withFiber((fiber) => {
+    const signalling = start(fiber)
+    // Its end is entered within this operation: between the two an interrupt would leave the cell in the tree.
+    return inlineUnsafe(
+      fiber,
+      Effect.onExitPrimitive(
+        Effect.suspend(() => use(signalling.controller.signal)),
+        (exit) => end(signalling, exit)
+      )
     )
   })
