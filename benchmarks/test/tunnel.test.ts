@@ -4,7 +4,7 @@ import { Metadata } from "@grpc/grpc-js"
 import { describe, expect, test } from "vitest"
 import { Child } from "../src/harness/child.ts"
 import type { Driver } from "../src/tunnel/driver.ts"
-import { closedLoop, openLoop, percentile } from "../src/tunnel/load.ts"
+import { closedLoop, openLoop, percentile, type Time } from "../src/tunnel/load.ts"
 import { Pair } from "../src/tunnel/pair.ts"
 import { inRounds, rowOf } from "../src/tunnel/rounds.ts"
 import {
@@ -25,6 +25,31 @@ const none = () => {
 
 const driverOf = (issue: Driver["issue"]): Driver => ({ issue, loop: none, download: none, upload: none })
 
+/** Time that passes when nothing else is left to do. */
+const ownTime = (): Time => {
+  let now = 0
+  const due: Array<{ readonly at: number; readonly then: () => void }> = []
+  const pass = (): void => {
+    const next = due.sort((one, other) => one.at - other.at).shift()
+    if (next === undefined) return
+    now = next.at
+    next.then()
+    setImmediate(pass)
+  }
+  setImmediate(pass)
+  return {
+    now: () => now,
+    after: (millis, then) => {
+      const entry = { at: now + millis, then }
+      due.push(entry)
+      return () => {
+        const place = due.indexOf(entry)
+        if (place >= 0) due.splice(place, 1)
+      }
+    }
+  }
+}
+
 const open = { rate: 1_000, millis: 50, cap: 1_000, patience: 10_000 }
 
 describe("an open loop", () => {
@@ -35,7 +60,8 @@ describe("an open loop", () => {
         numbers.add(number)
         setImmediate(done)
       }),
-      open
+      open,
+      ownTime()
     )
     expect(result).toMatchObject({ offered: 50, completed: 50, dropped: 0 })
     expect(numbers.size).toBe(50)
@@ -49,43 +75,44 @@ describe("an open loop", () => {
         waiting.push(done)
         if (waiting.length === 50) for (const answer of waiting) answer()
       }),
-      { ...open, spin: true }
+      open,
+      ownTime()
     )
     // The first was due 49 ms before the last, with which all were answered.
-    expect(result.p99).toBeGreaterThanOrEqual(48)
-    expect(result.p50).toBeLessThan(result.p99)
+    expect([result.p50, result.p99]).toEqual([25, 49])
   })
 
   test("makes no more calls than may be outstanding, and takes the others for as slow as there was time", async () => {
     let outstanding = 0
+    const time = ownTime()
     const result = await openLoop(
       driverOf((_, done) => {
         expect(++outstanding).toBeLessThanOrEqual(5)
-        setTimeout(() => {
+        time.after(20, () => {
           outstanding--
           done()
-        }, 60)
+        })
       }),
-      { ...open, cap: 5 }
+      { ...open, cap: 5 },
+      time
     )
-    expect(result.completed).toBeLessThan(50)
-    expect(result.dropped).toBe(50 - result.completed)
+    // Five every twenty milliseconds.
+    expect(result).toMatchObject({ completed: 15, dropped: 35, p99: 20 })
     expect(result.p99AtMost).toBe(open.millis + open.patience)
-    expect(result.p99).toBeLessThan(open.millis + open.patience)
   })
 
   test("ends when its patience does, with what is outstanding as slow as it has been", async () => {
     const result = await openLoop(
       driverOf(() => undefined),
-      { ...open, patience: 20 }
+      { ...open, patience: 20 },
+      ownTime()
     )
-    expect(result).toMatchObject({ completed: 0, dropped: 0 })
-    expect(result.p99).toBeGreaterThanOrEqual(open.millis - 1)
+    expect(result).toMatchObject({ completed: 0, dropped: 0, p50: 46, p99: 70 })
   })
 
   test("fails with the first call that fails", async () => {
     const failing = driverOf((_, done) => done(new Error("a wrong answer")))
-    await expect(openLoop(failing, open)).rejects.toThrow("a wrong answer")
+    await expect(openLoop(failing, open, ownTime())).rejects.toThrow("a wrong answer")
   })
 })
 

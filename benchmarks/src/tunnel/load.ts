@@ -70,6 +70,21 @@ export interface OpenResult {
   readonly cpuMicros: number
 }
 
+/** What an open loop tells the time by. */
+export interface Time {
+  readonly now: () => number
+  /** Calls back after so many milliseconds; gives what takes that back. */
+  readonly after: (millis: number, then: () => void) => () => void
+}
+
+const processTime: Time = {
+  now: () => performance.now(),
+  after: (millis, then) => {
+    const timer = setTimeout(then, millis)
+    return () => clearTimeout(timer)
+  }
+}
+
 /** The value below which this share of all lies. */
 export const percentile = (values: ReadonlyArray<number> | Float64Array, share: number): number => {
   const sorted = Float64Array.from(values).sort()
@@ -80,19 +95,20 @@ const grace = 100
 
 export const openLoop = (
   driver: Driver,
-  { cap, millis, patience, rate, spin = false }: Open
+  { cap, millis, patience, rate, spin = false }: Open,
+  time: Time = processTime
 ): Promise<OpenResult> =>
   new Promise((resolve, reject) => {
     const offered = Math.round((rate * millis) / 1_000)
     const times = new Float64Array(offered)
-    const [cpu, begin, gap] = [cpuMicros(), performance.now(), 1_000 / rate]
+    const [cpu, begin, gap] = [cpuMicros(), time.now(), 1_000 / rate]
     let [due, outstanding, completed, inTime, dropped, over] = [0, 0, 0, 0, 0, false]
 
     const finish = (): void => {
       if (over) return
       over = true
-      clearTimeout(patient)
-      const now = performance.now()
+      impatient()
+      const now = time.now()
       // What is outstanding has taken this long already.
       for (let index = 0; index < offered; index++)
         if (times[index] === 0) times[index] = now - (begin + index * gap)
@@ -125,7 +141,7 @@ export const openLoop = (
           over = true
           return reject(error)
         }
-        const now = performance.now()
+        const now = time.now()
         times[index] = now - at
         completed++
         if (now <= begin + millis + grace) inTime++
@@ -135,15 +151,15 @@ export const openLoop = (
 
     const tick = (): void => {
       if (over) return
-      const now = performance.now()
+      const now = time.now()
       while (due < offered && begin + due * gap <= now) issue(due++)
       if (due === offered) {
         if (outstanding === 0) finish()
         return
       }
       if (spin) setImmediate(tick)
-      else setTimeout(tick, Math.max(0, begin + due * gap - performance.now()))
+      else time.after(Math.max(0, begin + due * gap - time.now()), tick)
     }
-    const patient = setTimeout(finish, millis + patience)
+    const impatient = time.after(millis + patience, finish)
     tick()
   })

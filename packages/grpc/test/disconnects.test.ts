@@ -144,6 +144,26 @@ describe("the matrix finds a planted fault", () => {
     ).toContain("the client got CANCELLED (The server is shutting down), not UNAVAILABLE")
   })
 
+  test("a machine that stops for a moment after the server knew is no fault", async () => {
+    const stopping = seeing((call) => ({
+      ...call,
+      peerGone: Effect.tap(call.peerGone, () =>
+        Effect.sync(() => {
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+        })
+      )
+    }))
+    const [outcome] = await Effect.runPromise(
+      Effect.forEach(
+        grpcDisconnectMatrix(drivers(stopping)[1] as ReturnType<typeof drivers>[number]).filter(
+          ({ column, departure, kind }) => departure === running && kind === "bidi" && column === "grace"
+        ),
+        ({ run }) => run
+      )
+    )
+    expect(outcome?.handler).toBe("after the grace: ClientGone")
+  })
+
   test("a wrong reason, a deaf handler, and what is left behind", async () => {
     const cell = { departure: running, kind: "unary", column: "cancellable" }
     expect(

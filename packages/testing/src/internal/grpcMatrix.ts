@@ -43,7 +43,15 @@ const atOnce = 5
 interface Moment {
   readonly turn: number
   readonly at: number
+  /** When that turn began: no later than anything that the server did in it before it told the handler. */
+  readonly since: number
 }
+
+/**
+ * Whether an end came after a grace that began when the server knew. Its timer is set before the handler is told, in the same
+ * turn, and a busy machine may stop the process between the two. Timers of the system may come one millisecond early.
+ */
+const outlasted = (end: Moment, knew: Moment): boolean => end.at - knew.since >= Duration.toMillis(grace) - 2
 
 /** What one handler saw. */
 interface Sighting {
@@ -95,8 +103,9 @@ const wordsOf = (
   if (Exit.isSuccess(ended.exit)) return knew === undefined ? "ends" : "runs on"
   // Where chance decides between two reasons, the table has the first.
   const reason = reasons.length > 1 && reasons.includes(ended.reason) ? reasons[0] : ended.reason
-  const late = knew !== undefined && ended.at - knew.at >= Duration.toMillis(grace) - 2
-  return late ? `after the grace: ${reason}` : `interrupted: ${reason}`
+  return knew !== undefined && outlasted(ended, knew)
+    ? `after the grace: ${reason}`
+    : `interrupted: ${reason}`
 }
 
 const stockEvents = ["cancelled", "end", "drain"]
@@ -146,17 +155,20 @@ const oneCell = <E>(
     }
 
     const scope = yield* Effect.scope
+    const clock = yield* Effect.clockWith(Effect.succeed)
+    const millis = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     let turn = 0
+    let since = millis()
     const counting = Effect.whileLoop({
       while: () => true,
       body: () => Effect.yieldNow,
       step: () => {
         turn++
+        since = millis()
       }
     })
     const counter = yield* Effect.forkIn(counting, scope)
-    const clock = yield* Effect.clockWith(Effect.succeed)
-    const moment = (): Moment => ({ turn, at: Number(clock.monotonicTimeNanosUnsafe()) / 1e6 })
+    const moment = (): Moment => ({ turn, at: millis(), since })
 
     const gate = Deferred.makeUnsafe<void>()
     const reached = Deferred.makeUnsafe<void>()
@@ -359,9 +371,8 @@ const oneCell = <E>(
               end.turn - knew.turn <= atOnce,
               `the handler was interrupted ${end.turn - knew.turn} turns after the server knew, not within ${atOnce}`
             )
-          // Timers of the system may come one millisecond early.
           if (ending === "graced" && knew !== undefined)
-            check(end.at - knew.at >= Duration.toMillis(grace) - 2, "the handler ended before the grace did")
+            check(outlasted(end, knew), "the handler ended before the grace did")
           const guarded = seen[0]?.guarded ?? []
           check(
             guarded.length === 1 && reasons.includes(guarded[0] ?? ""),
@@ -464,8 +475,8 @@ const oneCell = <E>(
     }
     counter.interruptUnsafe()
     const turnsTaken = knew === undefined || left === undefined ? undefined : knew.turn - left.turn
-    const millis = knew === undefined || left === undefined ? undefined : knew.at - left.at
-    return { departure: row.name, kind, column, handler, client, details, turns: turnsTaken, millis }
+    const took = knew === undefined || left === undefined ? undefined : knew.at - left.at
+    return { departure: row.name, kind, column, handler, client, details, turns: turnsTaken, millis: took }
   })
 
 const note = (list: Array<string>, what: string): Effect.Effect<void> =>
