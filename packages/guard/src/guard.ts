@@ -1,5 +1,4 @@
 import { type CancelReason, ownCancellation } from "@curfew/reason"
-import { inlineUnsafe } from "@curfew/reason/CancelCell"
 import { takePosition } from "@curfew/scope/Stuck"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -36,6 +35,9 @@ export interface CancelGuard {
  *
  * The fiber that closes the `Scope` has to be the one that was cancelled, as in `Effect.scoped`. A `Scope` that
  * somebody else closes by hand says nothing about a cancellation.
+ *
+ * Clean-up that gets stuck stands in the registry with the line that set it up, unless the process has asked for many such
+ * lines in that millisecond: taking one costs as much as the rest.
  *
  * Several finalizers of a parallel `Scope` run in fibers of their own. There a guard knows a Curfew cancel by its reason,
  * and a native interrupt by the fiber that set the guard up: one that has ended before, such as the body of a time limit
@@ -74,23 +76,21 @@ export const guard = <R>(
     // A `Scope` of its own for the one finalizer, because that is what can leave a `Scope` before its end.
     const scope = Scope.forkUnsafe(Context.get(context, Scope.Scope))
     const set = new Guard(scope)
-    const added = inlineUnsafe(
-      fiber,
-      Scope.addFinalizerExit(scope, (exit) =>
-        exit._tag === "Success"
-          ? Effect.void
-          : Effect.flatMap(ownCancellation(exit, fiber), (own) =>
-              own._tag === "Some" && set.take()
-                ? Effect.provideContext(
-                    cleanUp(cleanup, own.value, exit.cause, { name: "guard", source }),
-                    context
-                  )
-                : Effect.void
-            )
-      )
-    )
-    // What is given back otherwise is the finalizer of a `Scope` that is closed already.
-    return Exit.isExit(added) ? Effect.succeed(set) : Effect.as(added, set)
+    const finalizer = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
+      exit._tag === "Success"
+        ? Effect.void
+        : Effect.flatMap(ownCancellation(exit, fiber), (own) =>
+            own._tag === "Some" && set.take()
+              ? Effect.provideContext(
+                  cleanUp(cleanup, own.value, exit.cause, { name: "guard", source }),
+                  context
+                )
+              : Effect.void
+          )
+    if (scope.state._tag === "Closed") return Effect.as(finalizer(scope.state.exit), set)
+    // What `addFinalizerExit` comes to in a `Scope` that nobody else knows.
+    scope.state = { _tag: "Open", finalizerKey: set, finalizer, finalizers: undefined }
+    return Effect.succeed(set)
   })
 }
 
@@ -110,8 +110,11 @@ class Guard implements CancelGuard {
   }
 
   get disarm(): Effect.Effect<boolean> {
-    return Effect.suspend(() =>
-      this.take() ? Effect.as(Scope.close(this.#scope, Exit.void), true) : Effect.succeed(false)
-    )
+    return Effect.sync(() => {
+      const was = this.take()
+      // Nothing is left to run: at a success the finalizer does nothing.
+      if (was) Scope.closeUnsafe(this.#scope, Exit.void)
+      return was
+    })
   }
 }

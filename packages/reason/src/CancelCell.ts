@@ -3,22 +3,24 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { CancelReason } from "./CancelReason.ts"
 import {
-  type Cell,
+  Cell,
   type CellKind,
   childrenOf,
   daemon,
   draining,
+  type Hears,
+  type Listener,
   liveOf,
+  nothing,
   now,
   own,
   stuck
 } from "./internal/cell.ts"
 import * as delivery from "./internal/delivery.ts"
-import { Ear } from "./internal/ear.ts"
 import { inline } from "./internal/inline.ts"
 import { CurrentCell, Interruption } from "./internal/keys.ts"
 import { isMaskedUnsafe } from "./internal/peek.ts"
-import { takeTurn } from "./internal/turn.ts"
+import { type Attempt, takeTurn } from "./internal/turn.ts"
 import { witness } from "./internal/witness.ts"
 
 export { uptime } from "./internal/age.ts"
@@ -29,16 +31,17 @@ export {
   childrenOf,
   daemon,
   draining,
+  type Hears,
   has,
   liveOf,
   rootsUnsafe,
   stuck,
   untaken
 } from "./internal/cell.ts"
-export { Ear } from "./internal/ear.ts"
 export { fieldsOf } from "./internal/fields.ts"
 export { CurrentCell, Interruption } from "./internal/keys.ts"
 export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./internal/peek.ts"
+export type { Attempt } from "./internal/turn.ts"
 
 /**
  * A node of the cancellation tree, for those who write primitives of their own on top of Curfew's. Programs use
@@ -63,10 +66,12 @@ export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./intern
  * @stability internal
  * @since 0.1.0
  */
-export class CancelCell extends Ear {
+export class CancelCell extends Cell implements Hears {
   /** Set by work that runs without a fiber: called before a cancel reaches it, to make the one that is interrupted. */
   wake: (() => void) | undefined = undefined
   #limit: Limit | undefined = undefined
+  // Few cells have a listener, and of those most have one.
+  listeners: Listener | Set<Listener> | undefined = undefined
 
   /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
   get own(): boolean {
@@ -137,8 +142,24 @@ export class CancelCell extends Ear {
 
   /** How many callbacks wait for this cell's cancel. */
   get listenerCount(): number {
-    const { listeners } = this
+    const listeners = this.listeners
     return listeners instanceof Set ? listeners.size : listeners === undefined ? 0 : 1
+  }
+
+  /**
+   * Calls back once, in the turn of the cancel, after all interrupts are pending. A cell that is cancelled already
+   * never calls back: look at `reason` first. Returns the removal.
+   */
+  override listen(listener: Listener): () => void {
+    if (this.reason !== undefined) return nothing
+    const listeners = this.listeners
+    if (listeners === undefined) this.listeners = listener
+    else if (listeners instanceof Set) listeners.add(listener)
+    else this.listeners = new Set([listeners, listener])
+    return () => {
+      if (this.listeners === listener) this.listeners = undefined
+      else if (this.listeners instanceof Set) this.listeners.delete(listener)
+    }
   }
 
   /** Cancels this cell and everything below it. True iff this call was the first to. */
@@ -182,7 +203,7 @@ export class CancelCell extends Ear {
         else fibers.push(fiber)
       }
       const { first } = cell
-      // What hangs below a cell can be cancelled: clean-up, which cannot, hangs below nothing.
+      // What hangs below a cell can be cancelled, or hears of it: clean-up, which cannot, hangs below nothing.
       for (let child = first as CancelCell | undefined; child !== undefined; ) {
         // A child that was cancelled earlier keeps its reason, and so does everything below it.
         if (child.reason === undefined) {
@@ -205,6 +226,15 @@ export class CancelCell extends Ear {
       if (heard !== undefined) for (const cell of heard) cell.tell(reason, attempt)
       for (const fiber of fibers) attempt(delivery.deliver, fiber, notice)
     })
+  }
+
+  tell(reason: CancelReason, attempt: Attempt): void {
+    const { listeners } = this
+    if (listeners === undefined) return
+    // One that is removed meanwhile is not called; one that comes meanwhile was not taken in.
+    if (listeners instanceof Set) for (const listener of listeners) attempt(listener, reason, undefined)
+    else attempt(listeners, reason, undefined)
+    this.listeners = undefined
   }
 }
 

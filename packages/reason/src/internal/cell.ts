@@ -12,6 +12,7 @@
 import type * as Fiber from "effect/Fiber"
 import type { CancelReason } from "../CancelReason.ts"
 import { uptime } from "./age.ts"
+import type { Attempt } from "./turn.ts"
 import { witness } from "./witness.ts"
 
 /**
@@ -25,6 +26,20 @@ export type CellKind = "scope" | "tasks" | "task" | "call" | "shield" | "owner" 
 export type Listener = (reason: CancelReason) => void
 
 export const nothing = (): void => {}
+
+/**
+ * A cell that is told of cancels: one that can be cancelled, or one that only hears of it and so carries nothing of what a
+ * cancel does to fibers.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export interface Hears {
+  /** `undefined` where nobody listens. */
+  readonly listeners: unknown
+  /** Called in the turn of the cancel, after all interrupts are pending. */
+  readonly tell: (reason: CancelReason, attempt: Attempt) => void
+}
 
 let firstRoot: Cell | undefined
 
