@@ -2,11 +2,9 @@ import type { Owner, TaskScope } from "@curfew/scope"
 import { countUnsafe } from "@curfew/scope/Argument"
 import { ownerOfUnsafe } from "@curfew/scope/Owner"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import type { ChildCancelled } from "./ChildCancelled.ts"
 import type { ErrorOf, Gatherable, GatherableLike, Gathered, NoItem, ServicesOf } from "./Gatherable.ts"
-import { type Entry, runAll } from "./internal/runAll.ts"
+import { runAll } from "./internal/runAll.ts"
 
 /**
  * Runs items side by side and gives their results in the same shape, or the first failure, unwrapped.
@@ -30,7 +28,6 @@ import { type Entry, runAll } from "./internal/runAll.ts"
  *
  * ```ts
  * import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
  * import { gather } from "@curfew/gather"
  *
  * const both = gather({ user: Effect.succeed("ada"), avatar: undefined })
@@ -72,45 +69,15 @@ export const gather: {
     const limit = options?.concurrency ?? "unbounded"
     const concurrency =
       limit === "unbounded" ? Number.POSITIVE_INFINITY : countUnsafe("the concurrency of gather", limit, 1)
-    const { assemble, entries } = flatten(items as Gatherable)
+    const given = items as Gatherable
+    const list = Symbol.iterator in given
     const owner: TaskScope.TaskScope | undefined =
       options?.onFailure === "letFinish" ? ownerOfUnsafe(fiber.context) : undefined
-    return Effect.map(runAll(fiber, entries, concurrency, owner), assemble)
+    return runAll(
+      fiber,
+      list ? [...given] : Object.values(given),
+      list ? undefined : Object.keys(given),
+      concurrency,
+      owner
+    )
   }) as Effect.Effect<Gathered<G>, ErrorOf<G> | ChildCancelled, ServicesOf<G>>
-
-interface Flat {
-  readonly entries: ReadonlyArray<Entry>
-  readonly assemble: (results: ReadonlyArray<unknown>) => unknown
-}
-
-/** The work in the items, and how the results go back into their places. */
-const flatten = (items: Gatherable): Flat => {
-  const list = Symbol.iterator in items
-  const keys = list ? undefined : Object.keys(items)
-  const values: ReadonlyArray<unknown> = list ? [...items] : Object.values(items)
-  const entries: Array<Entry> = []
-  values.forEach((value, i) => {
-    const index = keys === undefined ? i : (keys[i] as string)
-    if (Effect.isEffect(value)) entries.push({ at: i, index, work: value as Entry["work"] })
-    else if (Option.isOption(value) && Option.isSome(value)) {
-      const { value: work } = value as Option.Some<Entry["work"]>
-      entries.push({
-        at: i,
-        index,
-        work: Exit.isExit(work) ? Exit.map(work, Option.some) : Effect.map(work, Option.some)
-      })
-    }
-  })
-  return {
-    entries,
-    assemble: (results) => {
-      // The usual list holds nothing but work.
-      if (keys === undefined && entries.length === values.length) return results
-      const placed = [...values]
-      entries.forEach(({ at }, i) => {
-        placed[at] = results[i]
-      })
-      return keys === undefined ? placed : Object.fromEntries(keys.map((key, i) => [key, placed[i]]))
-    }
-  }
-}

@@ -1,6 +1,6 @@
 import type { CancelReason } from "@curfew/reason"
 import type * as Duration from "effect/Duration"
-import { ScopeState } from "./internal/scopeState.ts"
+import { openScope } from "./internal/scopeState.ts"
 import type { OnUnhandled, Work, WorkOptions } from "./Options.ts"
 import type { Task } from "./Task.ts"
 
@@ -116,4 +116,4 @@ export interface CancelScopeOptions extends WorkOptions {
  * @stability unstable
  * @since 0.1.0
  */
-export const cancelScope = (options?: CancelScopeOptions): CancelScope => new ScopeState(options)
+export const cancelScope = (options?: CancelScopeOptions): CancelScope => openScope(options)

@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import type { CancelScope, CancelScopeOptions } from "./cancelScope.ts"
 import { rejected } from "./internal/bridge.ts"
 import { placeOfFiber, remember } from "./internal/place.ts"
-import { ScopeState } from "./internal/scopeState.ts"
+import { openScope, type ScopeState } from "./internal/scopeState.ts"
 import { settleRunning } from "./internal/settle.ts"
 
 /**
@@ -30,7 +30,7 @@ export const scopeAround = <A>(
   Effect.withFiber((fiber) => {
     const { signal } = new AbortController()
     remember(signal, placeOfFiber(fiber))
-    const scope = new ScopeState({ ...options, signal })
+    const scope = openScope({ ...options, signal })
     opened(scope)
     return settleRunning(around(scope, running), { name: options?.name })
   })

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import type { CancelScope, CancelScopeOptions } from "./cancelScope.ts"
 import { placeOfFiber, remember } from "./internal/place.ts"
-import { ScopeState } from "./internal/scopeState.ts"
+import { openScope } from "./internal/scopeState.ts"
 
 /**
  * A cancel scope for promise code as part of the running fiber, for those who write edges: it is cancelled with the fiber,
@@ -20,5 +20,5 @@ export const scopeHere = (
   Effect.withFiberSucceed((fiber) => {
     const { signal } = new AbortController()
     remember(signal, placeOfFiber(fiber))
-    return new ScopeState({ ...options, signal })
+    return openScope({ ...options, signal })
   })

@@ -1,6 +1,6 @@
 import type { CancelScope, CancelScopeOptions } from "./cancelScope.ts"
 import { rejected } from "./internal/bridge.ts"
-import { ScopeState } from "./internal/scopeState.ts"
+import { openScope } from "./internal/scopeState.ts"
 
 /**
  * Runs a body with a cancel scope, and settles when the body and everything it started have ended.
@@ -37,7 +37,7 @@ export const withCancelScope = <A>(
   options?: CancelScopeOptions
 ): Promise<A> => {
   try {
-    return new ScopeState(options).around(body)
+    return openScope(options).around(body)
   } catch (error) {
     return rejected(error)
   }

@@ -16,6 +16,7 @@ import {
   type Body,
   CancelCell,
   cancelledAboveUnsafe,
+  childrenOf,
   forkCellUnsafe,
   inlineUnsafe,
   keepUnsafe
@@ -31,77 +32,98 @@ import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { ChildCancelled } from "../ChildCancelled.ts"
 
-export interface Entry {
-  /** Its place among all items, those without work included. */
-  readonly at: number
-  readonly index: number | string
-  readonly work: Effect.Effect<unknown, unknown, unknown>
-}
-
-/** An entry that runs: one object, which its fiber tells how its work ended. */
-class Running implements Body<unknown, unknown> {
-  readonly #gathering: Gathering
-  readonly cell: CancelCell
+/** An item that runs: its cell, which its fiber tells how its work ended. */
+class Running extends CancelCell implements Body<unknown, unknown> {
+  readonly gathering: Gathering | undefined
   readonly position: number
-  readonly index: number | string
-  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  running: Fiber.Fiber<unknown, unknown> | undefined = undefined
   /** True once an owner answers for it. */
   given = false
   /** Set when the work has failed; its fiber may still wait for the clean-up of its own children. */
   failed: Cause.Cause<unknown> | undefined = undefined
-  /** The neighbours among those that run. */
-  next: Running | undefined = undefined
-  previous: Running | undefined = undefined
 
-  constructor(gathering: Gathering, cell: CancelCell, position: number, index: number | string) {
-    this.#gathering = gathering
-    this.cell = cell
+  constructor(gathering: Gathering | undefined, parent: CancelCell | undefined, position: number) {
+    super("task", { name: gathering?.nameOf(position), parent })
+    this.gathering = gathering
     this.position = position
-    this.index = index
   }
 
   settle(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    return exit._tag === "Success" ? undefined : this.#gathering.itemFailed(this, exit.cause)
+    return exit._tag === "Success" ? undefined : this.gathering?.itemFailed(this, exit.cause)
   }
 }
 
+const names: Array<string> = []
+
 let keeps = false
 
+/** Before the first is made. */
+const keep = (fiber: Fiber.Fiber<unknown, unknown>): void => {
+  keeps = true
+  const kept = new Running(undefined, undefined, 0)
+  kept.unlink()
+  keepUnsafe(kept)
+  keepUnsafe(new Gathering(fiber, kept, [], undefined, 1, undefined).forget())
+}
+
 class Gathering {
-  readonly #fiber: Fiber.Fiber<unknown, unknown>
-  readonly #entries: ReadonlyArray<Entry>
+  #fiber: Fiber.Fiber<unknown, unknown>
+  /** What was given, and once it has succeeded its result in its place. */
+  readonly #places: Array<unknown>
+  readonly #keys: ReadonlyArray<string> | undefined
   readonly #concurrency: number
   readonly #owner: TaskScope.TaskScope | undefined
   readonly #whole: CancelCell
-  #firstRunning: Running | undefined = undefined
   #running = 0
-  readonly #results: Array<unknown>
   #next = 0
   #starting = false
-  #succeeded = 0
+  /** One ended by a cancel alone. */
+  #cancelled = false
   #first: Cause.Cause<unknown> | undefined = undefined
-  readonly #siblings: Array<Cause.Cause<unknown>> = []
+  #siblings: Array<Cause.Cause<unknown>> | undefined = undefined
   /** What has to be reported and has not been yet. */
-  readonly #untold: Array<Cause.Cause<unknown>> = []
+  #untold: Array<Cause.Cause<unknown>> | undefined = undefined
   #idle: (() => void) | undefined = undefined
 
   constructor(
     fiber: Fiber.Fiber<unknown, unknown>,
-    entries: ReadonlyArray<Entry>,
+    whole: CancelCell,
+    places: Array<unknown>,
+    keys: ReadonlyArray<string> | undefined,
     concurrency: number,
     owner: TaskScope.TaskScope | undefined
   ) {
     this.#fiber = fiber
-    this.#entries = entries
+    this.#places = places
+    this.#keys = keys
     this.#concurrency = concurrency
     this.#owner = owner
-    this.#whole = forkCellUnsafe(fiber, "tasks", "gather")
-    this.#results = new Array(entries.length)
+    this.#whole = whole
+  }
+
+  /** Holds nothing any more. */
+  forget(): this {
+    this.#fiber = undefined as never
+    return this
+  }
+
+  #indexOf(position: number): number | string {
+    return this.#keys === undefined ? position : (this.#keys[position] as string)
+  }
+
+  nameOf(position: number): string {
+    if (this.#keys !== undefined || position > 99) return `gather[${this.#indexOf(position)}]`
+    names[position] ??= `gather[${position}]`
+    return names[position]
   }
 
   /** Starts what may start; true when all of it has ended by then. */
   start(): boolean {
     this.#startMore()
+    return this.#running === 0
+  }
+
+  get idle(): boolean {
     return this.#running === 0
   }
 
@@ -114,12 +136,14 @@ class Gathering {
     if (this.#starting) return
     this.#starting = true
     while (
-      this.#next < this.#entries.length &&
+      this.#next < this.#places.length &&
       this.#running < this.#concurrency &&
       this.#first === undefined &&
       this.#whole.reason === undefined
     ) {
-      this.#startOne(this.#next++)
+      const position = this.#next++
+      const work = workOf(this.#places[position])
+      if (work !== undefined) this.#startOne(position, work)
     }
     this.#starting = false
     if (this.#running > 0) return
@@ -129,95 +153,69 @@ class Gathering {
     idle?.()
   }
 
-  #startOne(position: number): void {
-    const { index, work } = this.#entries[position] as Entry
+  #startOne(position: number, work: Effect.Effect<unknown, unknown>): void {
     if (Exit.isExit(work)) {
       // What has ended already needs no fiber, and nobody could have cancelled it.
-      this.#take(position, index, work, undefined)
+      this.#take(position, work, undefined)
       return
     }
-    const cell = new CancelCell("task", { name: `gather[${index}]`, parent: this.#whole })
-    if (!keeps) {
-      keeps = true
-      keepUnsafe(new Running(undefined as never, Child.keptCell(), 0, 0))
-    }
-    const running = new Running(this, cell, position, index)
-    this.#enter(running)
-    const fiber = Child.startUnder(this.#fiber.context as Context.Context<unknown>, cell, work, running)
-    running.fiber = fiber
+    const item = new Running(this, this.#whole, position)
+    this.#running++
+    const fiber = Child.startUnder(this.#fiber.context as Context.Context<unknown>, item, work, item)
     const exit = fiber.pollUnsafe()
-    if (exit === undefined) this.#follow(running, fiber)
-    else this.#ended(running, exit)
+    if (exit === undefined) this.#follow(item, fiber)
+    else this.#ended(item, exit)
   }
 
-  #follow(running: Running, fiber: Fiber.Fiber<unknown, unknown>): void {
+  #follow(item: Running, fiber: Fiber.Fiber<unknown, unknown>): void {
+    item.running = fiber
     fiber.addObserver((exit) => {
-      this.#ended(running, exit)
+      this.#ended(item, exit)
       this.#startMore()
     })
   }
 
-  #enter(running: Running): void {
-    const first = this.#firstRunning
-    running.next = first
-    if (first !== undefined) first.previous = running
-    this.#firstRunning = running
-    this.#running++
-  }
-
-  #leave(running: Running): void {
-    const { next, previous } = running
-    if (previous === undefined) this.#firstRunning = next
-    else previous.next = next
-    if (next !== undefined) next.previous = previous
+  #ended(item: Running, exit: Exit.Exit<unknown, unknown>): void {
+    item.unlink()
+    if (item.given) return
     this.#running--
-  }
-
-  #ended(running: Running, exit: Exit.Exit<unknown, unknown>): void {
-    const { cell, given, index, position } = running
-    cell.unlink()
-    if (given) return
-    this.#leave(running)
-    this.#take(position, index, exit, cell.reason)
+    this.#take(item.position, exit, item.reason)
   }
 
   /** The work of an entry has failed. Where an owner may answer for it, or does, it matters before its children have ended. */
   itemFailed(running: Running, cause: Cause.Cause<unknown>): Effect.Effect<void> | undefined {
     if (this.#owner === undefined) return undefined
-    running.failed = this.#asFailure(running.cell.reason, running.index, cause)
+    running.failed = this.#asFailure(running.reason, running.position, cause)
     return running.given && running.failed
-      ? reportUnhandled("sibling", running.cell.name, running.failed)
+      ? reportUnhandled("sibling", running.name, running.failed)
       : undefined
   }
 
-  #take(
-    position: number,
-    index: number | string,
-    exit: Exit.Exit<unknown, unknown>,
-    cancelled: CancelReason | undefined
-  ): void {
-    if (exit._tag === "Success") {
-      this.#succeeded++
-      this.#results[position] = exit.value
-    } else this.#failed(this.#asFailure(cancelled, index, exit.cause))
+  #take(position: number, exit: Exit.Exit<unknown, unknown>, cancelled: CancelReason | undefined): void {
+    if (exit._tag === "Success") this.#places[position] = exit.value
+    else this.#failed(this.#asFailure(cancelled, position, exit.cause))
   }
 
   #asFailure(
     cancelled: CancelReason | undefined,
-    index: number | string,
+    position: number,
     cause: Cause.Cause<unknown>
   ): Cause.Cause<unknown> | undefined {
     const failure = failureOf(cause)
     if (failure !== undefined || cancelled !== undefined) return failure
-    return Cause.fail(
-      new ChildCancelled({ index, reason: Option.getOrElse(fromCause(cause), CancelReason.Unknown) })
-    )
+    const reason = Option.getOrElse(fromCause(cause), CancelReason.Unknown)
+    return Cause.fail(new ChildCancelled({ index: this.#indexOf(position), reason }))
   }
 
   #failed(failure: Cause.Cause<unknown> | undefined): void {
-    if (failure === undefined) return
+    if (failure === undefined) {
+      this.#cancelled = true
+      return
+    }
     if (this.#first !== undefined) {
+      this.#siblings ??= []
       this.#siblings.push(failure)
+      this.#untold ??= []
       this.#untold.push(failure)
       return
     }
@@ -229,9 +227,9 @@ class Gathering {
 
   /** Those that run, in the order of their start. */
   get #all(): ReadonlyArray<Running> {
-    const all: Array<Running> = []
-    for (let running = this.#firstRunning; running !== undefined; running = running.next) all.push(running)
-    return all.reverse()
+    return childrenOf(this.#whole).filter(
+      (cell) => cell instanceof Running && cell.gathering === this
+    ) as never
   }
 
   /** Hands what still runs to the owner; what a closed owner does not take is awaited instead. */
@@ -239,39 +237,49 @@ class Gathering {
     let refused = false
     for (const running of this.#all) {
       // The start of one that is in its first steps has not returned yet, but its cell knows the fiber.
-      const fiber = running.fiber ?? running.cell.fiber
+      const fiber = running.running ?? running.fiber
       if (fiber === undefined || fiber.pollUnsafe() !== undefined) continue
-      if (!TaskScope.adoptUnsafe(owner, running.cell, fiber)) {
+      if (!TaskScope.adoptUnsafe(owner, running, fiber)) {
         refused = true
         continue
       }
       running.given = true
-      this.#leave(running)
+      this.#running--
       this.#failed(running.failed)
     }
     if (refused) ownerClosedTotal.updateUnsafe(1, this.#fiber.context)
   }
 
+  /** The results, once nothing runs any more and all have succeeded. */
+  get results(): unknown {
+    if (this.#first !== undefined || this.#cancelled || this.#next < this.#places.length) return undefined
+    const places = this.#places
+    return this.#keys === undefined
+      ? places
+      : Object.fromEntries(this.#keys.map((key, i) => [key, places[i]]))
+  }
+
   /** What the waiter goes on with when nothing runs any more. */
-  get outcome(): Effect.Effect<ReadonlyArray<unknown>, unknown> {
+  get outcome(): Effect.Effect<unknown, unknown> {
+    const { results } = this
+    if (results !== undefined) return Effect.succeed(results)
     const first = this.#first
-    if (first === undefined) {
-      if (this.#succeeded === this.#entries.length) return Effect.succeed(this.#results)
-      // A cancel from above has ended the items and not yet reached the waiter, a native child of who was cancelled.
-      return Effect.failCause(toCause(this.#whole.reason ?? CancelReason.Unknown()))
-    }
-    if (this.#siblings.length === 0) return Effect.failCause(first)
+    // A cancel from above has ended the items and not yet reached the waiter, a native child of who was cancelled.
+    if (first === undefined) return Effect.failCause(toCause(this.#whole.reason ?? CancelReason.Unknown()))
+    if (this.#siblings === undefined) return Effect.failCause(first)
     const siblings = SiblingFailures.context([...this.#siblings])
     return Effect.andThen(this.#tell, Effect.failCause(Cause.annotate(first, siblings as never)))
   }
 
   get #tell(): Effect.Effect<void> {
     return Effect.uninterruptible(
-      Effect.suspend(() =>
-        Effect.forEach(this.#untold.splice(0), (cause) => reportUnhandled("sibling", "gather", cause), {
+      Effect.suspend(() => {
+        const untold = this.#untold ?? []
+        this.#untold = undefined
+        return Effect.forEach(untold, (cause) => reportUnhandled("sibling", "gather", cause), {
           discard: true
         })
-      )
+      })
     )
   }
 
@@ -279,12 +287,12 @@ class Gathering {
   get stop(): Effect.Effect<void> {
     return Effect.flatMap(currentReason, (reason) => {
       this.#whole.inherit(Option.getOrElse(reason, CancelReason.Unknown))
-      const fibers = this.#all.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
+      const fibers = this.#all.flatMap(({ running }) => (running === undefined ? [] : [running]))
       const ended = Effect.forEach(fibers, Child.awaitEnd, { discard: true })
       return Effect.andThen(
         ended,
         Effect.suspend(() => {
-          if (this.#first !== undefined) this.#untold.unshift(this.#first)
+          if (this.#first !== undefined) this.#untold = [this.#first, ...(this.#untold ?? [])]
           return this.#tell
         })
       )
@@ -292,37 +300,53 @@ class Gathering {
   }
 }
 
+/** The work at a place, if there is any. */
+const workOf = (item: unknown): Effect.Effect<unknown, unknown> | undefined => {
+  if (Effect.isEffect(item)) return item as Effect.Effect<unknown, unknown>
+  if (!Option.isOption(item) || Option.isNone(item)) return undefined
+  const work = item.value as Effect.Effect<unknown, unknown>
+  return Exit.isExit(work) ? Exit.map(work, Option.some) : Effect.map(work, Option.some)
+}
+
+/** Runs what stands in the places, which it changes. With keys the results are those of a record. */
 export const runAll = (
   fiber: Fiber.Fiber<unknown, unknown>,
-  entries: ReadonlyArray<Entry>,
+  places: Array<unknown>,
+  keys: ReadonlyArray<string> | undefined,
   concurrency: number,
   owner: TaskScope.TaskScope | undefined
-): Effect.Effect<ReadonlyArray<unknown>, unknown> => {
+): Effect.Effect<unknown, unknown> => {
   const ancestor = cancelledAboveUnsafe(fiber)
   if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
-  let gathering: Gathering | undefined
-  const waited = Effect.withFiber<ReadonlyArray<unknown>, unknown>(() => {
-    const started = new Gathering(fiber, entries, concurrency, owner)
-    gathering = started
-    return started.start() ? started.outcome : inlineUnsafe(fiber, waiting(fiber, started))
-  })
+  if (!keeps) keep(fiber)
+  const whole = forkCellUnsafe(fiber, "tasks", "gather")
+  const gathering = new Gathering(fiber, whole, places, keys, concurrency, owner)
+  const ended = gathering.start()
+  // Nothing runs and nothing has failed: there is nothing to stop or to report, whoever interrupts the waiter now.
+  const results = ended ? gathering.results : undefined
+  if (results !== undefined) return Effect.succeed(results)
   // A finalizer around the whole, not only around the wait: entries that all end at once never come to a wait. What
   // is not an interrupt alone is the failure that the waiter was given.
-  return Effect.onExitPrimitive(waited, (exit) =>
-    exit._tag === "Success" || failureOf(exit.cause) !== undefined ? undefined : gathering?.stop
+  return inlineUnsafe(
+    fiber,
+    Effect.onExitPrimitive(ended ? gathering.outcome : waiting(fiber, gathering), (exit) =>
+      exit._tag === "Success" || failureOf(exit.cause) !== undefined ? undefined : gathering.stop
+    )
   )
 }
 
 const waiting = (
   fiber: Fiber.Fiber<unknown, unknown>,
   gathering: Gathering
-): Effect.Effect<ReadonlyArray<unknown>, unknown> =>
+): Effect.Effect<unknown, unknown> =>
   Effect.callback((resume) => {
-    gathering.whenIdle(() =>
-      Child.resumeWith(
-        fiber,
-        resume,
-        Effect.suspend(() => gathering.outcome)
+    if (gathering.idle) resume(gathering.outcome)
+    else
+      gathering.whenIdle(() =>
+        Child.resumeWith(
+          fiber,
+          resume,
+          Effect.suspend(() => gathering.outcome)
+        )
       )
-    )
   })

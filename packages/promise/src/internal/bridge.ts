@@ -44,25 +44,29 @@ const running = <A>(work: Beginning<A>): Promise<A> => {
 
 /** The end of a fiber as a promise. */
 export const toPromise = <A>(fiber: Fiber.Fiber<A, unknown>): Promise<A> => {
-  const { promise, settle } = pledge<A>()
-  fiber.addObserver(settle)
-  return promise
+  const pledge = new Pledge<A>()
+  fiber.addObserver((exit) => pledge.settle(exit))
+  return pledge.promise
 }
 
 /** A promise that is made before who settles it. */
-export interface Pledge<A> {
+export class Pledge<A> {
   readonly promise: Promise<A>
-  /** Settles it with the exit of the work. */
-  readonly settle: (exit: Exit.Exit<A, unknown>) => void
-}
+  #resolve!: (value: A) => void
+  #reject!: (error: unknown) => void
 
-export const pledge = <A>(): Pledge<A> => {
-  let settle!: (exit: Exit.Exit<A, unknown>) => void
-  const promise: Promise<A> = new Promise<A>((resolve, reject) => {
-    settle = (exit) =>
-      exit._tag === "Success" ? resolve(exit.value) : reject(quietly(promise, errorOf(exit.cause)))
-  })
-  return { promise, settle }
+  constructor() {
+    this.promise = new Promise<A>((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+  }
+
+  /** Settles it with the exit of the work. */
+  settle(exit: Exit.Exit<A, unknown>): void {
+    if (exit._tag === "Success") this.#resolve(exit.value)
+    else this.#reject(quietly(this.promise, errorOf(exit.cause)))
+  }
 }
 
 /** What a promise is about to be rejected with; of a cancellation nobody need hear. */

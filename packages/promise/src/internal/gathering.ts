@@ -8,13 +8,15 @@
  * 3. No more run at once than were allowed.
  */
 import * as Gather from "@curfew/gather"
-import { CancelCell } from "@curfew/reason/CancelCell"
+import { CancelCell, keepUnsafe } from "@curfew/reason/CancelCell"
 import type { Owner } from "@curfew/scope"
 import type * as TaskScope from "@curfew/scope/TaskScope"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Gatherable, GatherItem } from "../gather.ts"
 import type { Work } from "../Options.ts"
+import { begin } from "./bridge.ts"
 import { type AnyRun, enter, Seated, type Start, seatOf } from "./light.ts"
 import { Run, settle } from "./settle.ts"
 
@@ -76,74 +78,99 @@ export const gatherLightly = (
   if (!(concurrency >= 1) || parts.items.every((item) => item === null || item === undefined))
     return undefined
   const seat = seatOf(start)
-  return seat && new Gathering(seat, start, parts, options).begin(concurrency)
+  if (seat === undefined) return undefined
+  if (!keeps) {
+    keeps = true
+    const empty = { context: Context.empty(), tasks: undefined as never, name: undefined }
+    const kept = new Gathering(empty, { keys: undefined, items: [] }, {})
+    keepUnsafe(kept)
+    keepUnsafe(new Item(() => {}, { keys: undefined, items: [] }, 0, kept))
+  }
+  return new Gathering(start, parts, options).begin(seat, start.signal, concurrency)
 }
 
-interface Item {
-  readonly run: Run<unknown>
-  readonly cell: CancelCell
+let keeps = false
+
+class Item extends Run<unknown> {
+  readonly i: number
+  cell: CancelCell | undefined = undefined
+
+  constructor(work: Work<unknown>, parts: Parts, i: number, host: Gathering) {
+    super(work, settlingOf(parts, work, i), host)
+    this.i = i
+  }
 }
 
 class Gathering extends Seated<unknown> {
   readonly #parts: Parts
   readonly #options: GatherOptions
-  readonly #whole: CancelCell
+  #whole: CancelCell | undefined = undefined
   /** What has succeeded has its result here, and what has no work stands here from the start. */
   readonly #results: Array<unknown>
-  readonly #running = new Map<number, Item>()
+  /** By their places. */
+  readonly #items: Array<Item | undefined>
+  #running = 0
   #next = 0
+  #concurrency = 0
 
-  constructor(seat: TaskScope.Place, start: Start, parts: Parts, options: GatherOptions) {
-    super(seat, start)
+  constructor(start: Start, parts: Parts, options: GatherOptions) {
+    super(start)
     this.#parts = parts
     this.#options = options
     this.#results = [...parts.items]
-    this.#whole = new CancelCell("tasks", { name: "gather", parent: this.cell })
+    this.#items = new Array(parts.items.length)
   }
 
-  begin(concurrency: number): Promise<unknown> {
-    this.#startMore(concurrency)
+  begin(seat: TaskScope.Place, signal: AbortSignal | undefined, concurrency: number): Promise<unknown> {
+    const cell = this.sit(seat, signal)
+    this.#whole = new CancelCell("tasks", { name: "gather", parent: cell })
+    this.#concurrency = concurrency
+    this.#startMore()
     return this.promise
   }
 
-  #startMore(concurrency: number): void {
+  #startMore(): void {
     const { items, keys } = this.#parts
-    while (this.#next < items.length && this.#running.size < concurrency) {
+    while (this.#next < items.length && this.#running < this.#concurrency) {
       const i = this.#next++
-      const item = items[i]
-      if (item === null || item === undefined) continue
-      const run = new Run<unknown>(item, settlingOf(this.#parts, item, i), this)
-      const cell = new CancelCell("task", { name: `gather[${keys?.[i] ?? i}]`, parent: this.#whole })
-      this.#running.set(i, { run, cell })
-      run.begin((result) => {
-        if (result.status === "fulfilled") this.#succeeded(i, cell, result.value, concurrency)
-        // Whoever answers for it is told next.
-        else this.fill()
-      })
+      const work = items[i]
+      if (work === null || work === undefined) continue
+      const item = new Item(work, this.#parts, i, this)
+      item.cell = new CancelCell("task", { name: `gather[${keys?.[i] ?? i}]`, parent: this.#whole })
+      this.#items[i] = item
+      this.#running++
+      begin(item)
     }
   }
 
-  #succeeded(i: number, cell: CancelCell, value: unknown, concurrency: number): void {
-    this.#results[i] = value
-    this.#running.delete(i)
-    cell.unlink()
-    this.#startMore(concurrency)
-    if (this.#running.size > 0) return
-    this.#whole.unlink()
+  over(run: AnyRun, result: PromiseSettledResult<unknown>): void {
+    // Whoever answers for it is told next.
+    if (result.status === "rejected") {
+      this.fill()
+      return
+    }
+    const { cell, i } = run as Item
+    this.#results[i] = result.value
+    this.#items[i] = undefined
+    this.#running--
+    cell?.unlink()
+    this.#startMore()
+    if (this.#running > 0) return
+    this.#whole?.unlink()
     this.end(Exit.succeed(arranged(this.#parts.keys, this.#results)))
   }
 
-  protected get runs(): ReadonlyArray<AnyRun> {
-    return [...this.#running.values()].map(({ run }) => run)
+  protected get runs(): ReadonlyArray<Item> {
+    return this.#items.filter((item) => item !== undefined)
   }
 
   protected work(): Effect.Effect<unknown, unknown, Owner> {
-    for (const { cell } of this.#running.values()) cell.unlink()
-    this.#whole.unlink()
-    return gatherAll(this.#parts, this.#options, (item, i) => {
-      const running = this.#running.get(i)
-      if (running !== undefined) return enter(running.run)
-      return i < this.#next ? Effect.succeed(this.#results[i]) : settleItem(this.#parts, item, i)
+    for (const { cell } of this.runs) cell?.unlink()
+    this.#whole?.unlink()
+    return gatherAll(this.#parts, this.#options, (work, i) => {
+      const item = this.#items[i]
+      if (item !== undefined) return enter(item)
+      return i < this.#next ? Effect.succeed(this.#results[i]) : settleItem(this.#parts, work, i)
     })
   }
 }

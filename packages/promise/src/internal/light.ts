@@ -10,7 +10,7 @@
  * 4. What fails is told whoever awaits the promise, and nobody else.
  */
 import type { CancelReason } from "@curfew/reason"
-import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { type CancelCell, CurrentCell, keepUnsafe } from "@curfew/reason/CancelCell"
 import type { Owner } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as Instant from "@curfew/scope/Instant"
@@ -21,10 +21,10 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
-import { pledge } from "./bridge.ts"
+import { begin, Pledge } from "./bridge.ts"
 import { exitOf } from "./errors.ts"
 import { forwardAbort, Place } from "./place.ts"
-import { type Host, Run, type SettleOptions } from "./settle.ts"
+import { type Host, keepRuns, Run, type SettleOptions } from "./settle.ts"
 
 /** The scheduler of programs that were given none. */
 const processScheduler: Scheduler.Scheduler = /* @__PURE__ */ Context.get(
@@ -51,26 +51,52 @@ export const seatOf = ({ context, name, tasks }: Start): TaskScope.Place | undef
     ? TaskScope.reserveUnsafe(tasks, name)
     : undefined
 
-/** Work that stands in a place, and is a fiber once somebody asks. */
+let keeps = false
+
+/** Before the first is made. */
+const keepLight = (): void => {
+  if (keeps) return
+  keeps = true
+  keepRuns()
+  const context = Context.empty()
+  const light = { context, tasks: undefined as never, name: undefined, work: () => {}, settling: undefined }
+  keepUnsafe(new Running(light))
+  keepUnsafe(new Spawned(light, light.work))
+}
+
+/** Work that stands in a place, and is a fiber once somebody asks. Made first, then seated. */
 export abstract class Seated<A> implements Host {
   readonly context: Context.Context<never>
-  protected readonly cell: CancelCell
-  readonly #pledge = pledge<A>()
-  readonly #seat: TaskScope.Place
-  readonly #forget: (() => void) | undefined
+  readonly #pledge = new Pledge<A>()
+  #cell: CancelCell | undefined = undefined
+  #seat: TaskScope.Place | undefined = undefined
+  #forget: (() => void) | undefined = undefined
   #over = false
   #filled = false
-  #exit: Exit.Exit<A, unknown> | undefined
-  #fiber: Fiber.Fiber<A, unknown> | undefined
+  #exit: Exit.Exit<A, unknown> | undefined = undefined
+  #fiber: Fiber.Fiber<A, unknown> | undefined = undefined
 
-  constructor(seat: TaskScope.Place, { context, signal }: Start) {
+  constructor({ context }: Start) {
     this.context = context
+  }
+
+  /** Takes its place. */
+  protected sit(seat: TaskScope.Place, signal: AbortSignal | undefined): CancelCell {
     this.#seat = seat
     seat.holder = this
-    this.cell = seat.show()
-    this.cell.wake = this.fill
-    this.#forget = signal && forwardAbort(signal, this.cell)
+    const cell = seat.show()
+    this.#cell = cell
+    cell.wake = () => this.fill()
+    this.#forget = signal && forwardAbort(signal, cell)
+    return cell
   }
+
+  protected get cell(): CancelCell {
+    return this.#cell as CancelCell
+  }
+
+  /** Told how work of it has ended that no fiber answers for. */
+  abstract over(run: AnyRun, result: PromiseSettledResult<unknown>): void
 
   /** What the fiber does: it answers for all that runs, and ends like that. Called once. */
   protected abstract work(): Effect.Effect<A, unknown, Owner>
@@ -87,7 +113,7 @@ export abstract class Seated<A> implements Host {
     this.#close()
     // Who waits for the scope's end looks for it.
     this.#exit = exit
-    this.#seat.leave()
+    this.#seat?.leave()
     this.#pledge.settle(exit)
   }
 
@@ -112,7 +138,7 @@ export abstract class Seated<A> implements Host {
   }
 
   /** Makes the fiber. */
-  readonly fill = (): void => {
+  fill(): void {
     if (this.#over || this.#filled) return
     this.#filled = true
     this.cell.wake = undefined
@@ -121,7 +147,7 @@ export abstract class Seated<A> implements Host {
       const left = this.runs.filter((run) => !run.entered)
       return left.length === 0 ? undefined : leaveAll(left)
     })
-    this.#fiber = this.start(this.#seat, this.context as Context.Context<Owner>, answered)
+    this.#fiber = this.start(this.#seat as TaskScope.Place, this.context as Context.Context<Owner>, answered)
     this.#fiber.addObserver((exit) => {
       this.#close()
       this.#pledge.settle(exit)
@@ -129,7 +155,7 @@ export abstract class Seated<A> implements Host {
   }
 
   /** Nothing: the cancel has made the fiber before. */
-  readonly stop = (): void => {}
+  stop(): void {}
 
   get place(): Place {
     this.fill()
@@ -166,34 +192,41 @@ const ahead = 1
 export const lightly = <A>(light: Light<A>): Promise<A> | undefined => {
   if (light.limit !== undefined && light.limit <= ahead) return undefined
   const seat = seatOf(light)
-  return seat && new Running(seat, light).promise
+  if (seat === undefined) return undefined
+  keepLight()
+  return new Running(light).begin(seat, light)
 }
 
 class Running<A> extends Seated<A> {
   readonly #run: Run<A>
   readonly #around: Around<A> | undefined
   /** Monotonic milliseconds at which its limit passes. */
-  readonly #until: number
-  #disarm: (() => void) | undefined
+  #until = Number.POSITIVE_INFINITY
+  #disarm: (() => void) | undefined = undefined
 
-  constructor(seat: TaskScope.Place, light: Light<A>) {
-    super(seat, light)
-    const { limit = Number.POSITIVE_INFINITY } = light
+  constructor(light: Light<A>) {
+    super(light)
     this.#around = light.around
     this.#run = new Run(light.work, light.settling, this)
-    this.#until = limit === Number.POSITIVE_INFINITY ? limit : this.#limitTo(limit)
-    this.#run.begin((result) => {
-      this.#disarm?.()
-      this.end(exitOf(result))
-    })
   }
 
-  #limitTo(limit: number): number {
+  begin(seat: TaskScope.Place, { limit, signal }: Light<A>): Promise<A> {
+    this.sit(seat, signal)
+    if (limit !== undefined && limit !== Number.POSITIVE_INFINITY) this.#limitTo(limit)
+    begin(this.#run)
+    return this.promise
+  }
+
+  over(_run: AnyRun, result: PromiseSettledResult<unknown>): void {
+    this.#disarm?.()
+    this.end(exitOf(result as PromiseSettledResult<A>))
+  }
+
+  #limitTo(limit: number): void {
     const { context } = this
     const clock = Context.get(context, Clock.Clock)
-    const until = Instant.nowOf(clock) + limit
-    this.#disarm = Child.armUnsafe(context, clock, limit - ahead, this.fill)
-    return until
+    this.#until = Instant.nowOf(clock) + limit
+    this.#disarm = Child.armUnsafe(context, clock, limit - ahead, () => this.fill())
   }
 
   #left(): number {
@@ -215,20 +248,30 @@ class Running<A> extends Seated<A> {
 /** A task of the scope: when it fails, that is the scope's. */
 export const spawnLightly = <A>(start: Start, work: Light<A>["work"]): Spawned<A> | undefined => {
   const seat = seatOf(start)
-  return seat && new Spawned(seat, start, work)
+  if (seat === undefined) return undefined
+  keepLight()
+  const spawned = new Spawned(start, work)
+  spawned.begin(seat, start.signal)
+  return spawned
 }
 
 export class Spawned<A> extends Seated<A> {
   readonly #run: Run<A>
 
-  constructor(seat: TaskScope.Place, start: Start, work: Light<A>["work"]) {
-    super(seat, start)
+  constructor(start: Start, work: Light<A>["work"]) {
+    super(start)
     this.#run = new Run(work, { name: start.name, failsLate: true }, this)
-    this.#run.begin((result) => {
-      if (result.status === "fulfilled") this.end(exitOf(result))
-      // The task that answers for it is told next, and tells the scope.
-      else this.fill()
-    })
+  }
+
+  begin(seat: TaskScope.Place, signal: AbortSignal | undefined): void {
+    this.sit(seat, signal)
+    begin(this.#run)
+  }
+
+  over(_run: AnyRun, result: PromiseSettledResult<unknown>): void {
+    if (result.status === "fulfilled") this.end(exitOf(result as PromiseSettledResult<A>))
+    // The task that answers for it is told next, and tells the scope.
+    else this.fill()
   }
 
   protected get runs(): ReadonlyArray<AnyRun> {

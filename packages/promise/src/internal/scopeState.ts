@@ -14,7 +14,7 @@
 
 import * as Guard from "@curfew/guard"
 import { CancelReason, toCause } from "@curfew/reason"
-import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { type CancelCell, CurrentCell, keepUnsafe } from "@curfew/reason/CancelCell"
 import { CancelScope as Run, reportUnhandled, TaskScopeClosed } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import * as Instant from "@curfew/scope/Instant"
@@ -32,13 +32,13 @@ import type { CancelGuard, CancelScope, CancelScopeOptions } from "../cancelScop
 import { checkpoint } from "../checkpoint.ts"
 import type { Work } from "../Options.ts"
 import type { Task } from "../Task.ts"
-import { pledge, quiet, rejected, toPromise } from "./bridge.ts"
+import { Pledge, quiet, rejected, toPromise } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
 import { reasonOf, servicesOf, startOf } from "./launch.ts"
 import { lightly, spawnLightly } from "./light.ts"
 import { always, CurrentTasks, InDaemon, Place, placeOf, remember, startUnsafe } from "./place.ts"
 import { runNow } from "./runNow.ts"
-import { checkWork, settle, settleRunning } from "./settle.ts"
+import { checkWork, keepRuns, settle, settleRunning } from "./settle.ts"
 import { named, type Spawn, spawn } from "./tasks.ts"
 
 const requested: CancelReason = /* @__PURE__ */ CancelReason.Requested({ message: "cancel was called" })
@@ -49,24 +49,39 @@ interface Open extends Spawn {
   readonly cell: CancelCell
 }
 
+let keeps = false
+
+export const openScope = (options: CancelScopeOptions | undefined): ScopeState => {
+  if (!keeps) {
+    keeps = true
+    keepRuns()
+    keepUnsafe(new ScopeState(undefined))
+  }
+  return new ScopeState(options?.name).open(options)
+}
+
 export class ScopeState implements CancelScope {
   readonly name: string | undefined
-  readonly #keeper: Fiber.Fiber<void, unknown> | undefined
+  #keeper: Fiber.Fiber<void, unknown> | undefined = undefined
   /** Of the keeper: what `cancel` cancels. */
-  readonly #cell: CancelCell | undefined
-  #open: Open | undefined
+  #cell: CancelCell | undefined = undefined
+  #open: Open | undefined = undefined
   #over = false
-  #reason: CancelReason | undefined
-  #failure: Cause.Cause<unknown> | undefined
+  #reason: CancelReason | undefined = undefined
+  #failure: Cause.Cause<unknown> | undefined = undefined
   /** What clean-ups threw. */
   readonly #broken: Array<Cause.Cause<unknown>> = []
-  #controller: AbortController | undefined
+  #controller: AbortController | undefined = undefined
   #disposing = false
-  #dispose: (() => void) | undefined
-  #ended: Promise<void> | undefined
+  #dispose: (() => void) | undefined = undefined
+  #ended: Promise<void> | undefined = undefined
 
-  constructor(options: CancelScopeOptions | undefined) {
-    this.name = options?.name
+  constructor(name: string | undefined) {
+    this.name = name
+  }
+
+  /** Starts what keeps it. To be called once, at once. */
+  open(options: CancelScopeOptions | undefined): this {
     const deadline = Duration.toMillis(durationOf("deadline", options?.deadline ?? Duration.infinity))
     const { parent } = options ?? {}
     if (parent?.cancelled === false && placeOf(parent.signal)?.cell?.ended === true) {
@@ -81,10 +96,11 @@ export class ScopeState implements CancelScope {
     if (started._tag === "Refused") {
       this.#over = true
       this.#reason = started.reason
-      return
+    } else {
+      this.#keeper = started.fiber
+      this.#cell = started.cell
     }
-    this.#keeper = started.fiber
-    this.#cell = started.cell
+    return this
   }
 
   #keep(deadline: number): Effect.Effect<void> {
@@ -221,11 +237,11 @@ export class ScopeState implements CancelScope {
   #atEnd<A>(value: () => Exit.Exit<A, unknown>): Promise<A> {
     this.#disposing = true
     this.#dispose?.()
-    const { promise, settle } = pledge<A>()
-    const end = () => settle(this.#failure === undefined ? value() : Exit.failCause(this.#failure))
+    const pledge = new Pledge<A>()
+    const end = () => pledge.settle(this.#failure === undefined ? value() : Exit.failCause(this.#failure))
     if (this.#keeper === undefined) end()
     else this.#keeper.addObserver(end)
-    return promise
+    return pledge.promise
   }
 
   /** Runs a body as one of the tasks, and gives its value when the scope has ended. */

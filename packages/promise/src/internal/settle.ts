@@ -13,17 +13,17 @@
  * 5. What is no function is refused before anything starts, with a sentence: mostly it is a promise that runs already.
  */
 import type { CancelReason } from "@curfew/reason"
-import { maskedReasonUnsafe } from "@curfew/reason/CancelCell"
+import { keepUnsafe, maskedReasonUnsafe } from "@curfew/reason/CancelCell"
 import { reportUnhandled } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import { receive } from "@curfew/scope/LateResult"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { Cancelled } from "../Cancelled.ts"
 import { begin, follow } from "./bridge.ts"
 import { exitOf, failCause, isAbort } from "./errors.ts"
-import { type Place, type Placed, placeOfFiber, remember } from "./place.ts"
+import { Place, type Placed, placeOfFiber, remember } from "./place.ts"
 
 export interface SettleOptions<A> {
   readonly name?: string | undefined
@@ -36,7 +36,11 @@ export interface SettleOptions<A> {
 export interface Host {
   readonly context: Context.Context<never>
   readonly place: Place
+  /** The work has ended, and no fiber answers for it. One that enters now is told after this. */
+  readonly over: (run: Run<never>, result: PromiseSettledResult<never>) => void
 }
+
+let keeps = false
 
 export class Run<A> implements Placed {
   readonly #work: (signal: AbortSignal) => A | PromiseLike<A>
@@ -44,13 +48,12 @@ export class Run<A> implements Placed {
   readonly #late: SettleOptions<A>["late"]
   readonly #failsLate: boolean
   readonly #host: Host | undefined
-  #fiber: Fiber.Fiber<unknown, unknown> | undefined
-  #place: Place | undefined
+  #fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  #place: Place | undefined = undefined
   #left = false
-  #controller: AbortController | undefined
-  #result: PromiseSettledResult<A> | undefined
-  #before: ((result: PromiseSettledResult<A>) => void) | undefined
-  #heard: ((result: PromiseSettledResult<A>) => void) | undefined
+  #controller: AbortController | undefined = undefined
+  #result: PromiseSettledResult<A> | undefined = undefined
+  #heard: ((result: PromiseSettledResult<A>) => void) | undefined = undefined
 
   constructor(
     work: (signal: AbortSignal) => A | PromiseLike<A>,
@@ -90,7 +93,6 @@ export class Run<A> implements Placed {
   enter(fiber: Fiber.Fiber<unknown, unknown>, begins?: (run: Run<A>) => void): Effect.Effect<A, unknown> {
     return Effect.callback<A, unknown>((resume) => {
       this.#fiber = fiber
-      this.#before = undefined
       if (this.#controller !== undefined) this.#place = placeOfFiber(fiber)
       // It may have settled while a scheduler held the fiber up.
       if (this.#result !== undefined) resume(exitOf(this.#result))
@@ -107,14 +109,8 @@ export class Run<A> implements Placed {
     follow(promise, this)
   }
 
-  /** For work without a fiber: `before` is told how it ended, and may have a fiber enter, which is told after it. */
-  begin(before: (result: PromiseSettledResult<A>) => void): void {
-    this.#before = before
-    begin(this)
-  }
-
   settled(result: PromiseSettledResult<A>): void {
-    this.#before?.(result)
+    if (this.#fiber === undefined && !this.#left) this.#host?.over(this as never, result as never)
     this.#result = result
     this.#heard?.(result)
   }
@@ -168,8 +164,20 @@ export const settle = <A>(
   options?: SettleOptions<A>
 ): Effect.Effect<A, unknown> => {
   checkWork(work)
-  return Effect.withFiber((fiber) => new Run(work, options).enter(fiber, begin))
+  return Effect.withFiber((fiber) => {
+    keepRuns()
+    return new Run(work, options).enter(fiber, begin)
+  })
 }
+
+/** Before the first is made. */
+export const keepRuns = (): void => {
+  if (keeps) return
+  keeps = true
+  keepUnsafe(new Run(() => {}, undefined))
+  keepUnsafe(new Place(Context.empty(), undefined, false))
+}
+
 /** Ends like a promise that runs already. */
 export const settleRunning = <A>(
   promise: PromiseLike<A>,

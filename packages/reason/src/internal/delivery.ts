@@ -182,7 +182,24 @@ export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
       )
     }
   }
-  keep(new Telling(Context.empty(), true, { settle: () => undefined }))
+  keepEffects(new Telling(Context.empty(), true, { settle: () => undefined }))
+}
+
+/** Keeps what Effect makes for work that runs and waits: a fiber for good, which waits for nothing, and one of each operation. */
+const keepEffects = (fiber: MadeFiber): void => {
+  const more = () => Effect.void
+  const waits = Effect.callback<void>(more)
+  keep([
+    fiber,
+    waits,
+    Effect.withFiber(more),
+    Effect.suspend(more),
+    Effect.sync(more),
+    Effect.flatMap(waits, more),
+    Effect.onExitPrimitive(waits, more),
+    Effect.fail(undefined)
+  ])
+  fiber.evaluate(Effect.scoped(Effect.uninterruptibleMask((restore) => Effect.exit(restore(waits)))))
 }
 
 /**

@@ -47,6 +47,7 @@ export interface SpawnOptions {
 const always = (): boolean => true
 
 let keeps = false
+let keepsPlaces = false
 
 export class TaskSet implements Keeper {
   readonly name: string | undefined
@@ -253,6 +254,13 @@ export class TaskSet implements Keeper {
       const places = new Places()
       this.#places = places
       this.cell.listen((reason) => places.each(({ holder }) => holder?.stop(reason)))
+    }
+    if (!keepsPlaces) {
+      keepsPlaces = true
+      keepUnsafe(new Place(undefined as never, undefined))
+      keepUnsafe(new Places())
+      // What shows in the tree.
+      child.keptCell()
     }
     const place = new Place(this, name)
     this.#places.add(place)
