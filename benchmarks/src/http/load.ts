@@ -157,10 +157,14 @@ export const load = async (given: Load): Promise<number> => {
   }
   // As many streams as HTTP/1.1 has connections, over a few of them.
   const sessions = Array.from({ length: 4 }, () => connect(`http://127.0.0.1:${port}`))
+  const broken = new Promise<never>((_, reject) => {
+    for (const session of sessions) session.on("error", reject)
+  })
   const began = performance.now()
-  await Promise.all(
-    all.map((_, i) => overHttp2(sessions[i % sessions.length] as ClientHttp2Session, method, draw))
+  const loaded = all.map((_, i) =>
+    overHttp2(sessions[i % sessions.length] as ClientHttp2Session, method, draw)
   )
+  await Promise.race([Promise.all(loaded), broken])
   const took = (performance.now() - began) / 1000
   for (const session of sessions) session.destroy()
   return took

@@ -1,11 +1,14 @@
 /**
- * The same two handlers on every server, once bare and once behind an edge with its defaults: `GET /items/7`, a small JSON
- * answer, and `POST /sums`, a small JSON body and an answer that can only be right when the body was read.
+ * The same two handlers on every server, bare, behind an edge with its defaults, and behind the least: `GET /items/7`, a small
+ * JSON answer, and `POST /sums`, a small JSON body and an answer that can only be right when the body was read.
  *
  * Invariants:
- * 1. Ours and the bare one differ in the edge alone: what reads, computes and answers is one function for both.
+ * 1. Ours and the bare one differ in the edge alone: what reads, computes and answers is one function for all.
  * 2. Everything of the edge is on: a policy, a deadline, records, counters, and its part in the server's shutdown.
+ * 3. No server closes a connection of a load because it was idle. A process that gets no processor for so long finds its
+ *    timers over before it has read the requests that wait, and would reset their connections.
  */
+import { AsyncLocalStorage } from "node:async_hooks"
 import {
   createServer,
   type IncomingMessage,
@@ -24,8 +27,9 @@ import { fetchHandler } from "@curfew/http/Web"
 import { cancellable } from "@curfew/request"
 import { Owner } from "@curfew/scope"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import { createAdaptorServer } from "@hono/node-server"
+import { createAdaptorServer, type HttpBindings } from "@hono/node-server"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -36,8 +40,9 @@ import express, { type Request as ExpressRequest, type Response as ExpressRespon
 import Fastify, { type FastifyRequest } from "fastify"
 import { type Context, Hono } from "hono"
 
-/** How a server is built: by itself, or behind an edge. */
-export type Side = "bare" | "edge"
+/** How a server is built: by itself, behind an edge, or with the least that notices a client's leaving. */
+export const sides = ["bare", "edge", "least"] as const
+export type Side = (typeof sides)[number]
 
 /** Listens, and says where. */
 export type Build = (side: Side) => Promise<number>
@@ -53,10 +58,37 @@ const sum = ({ left, right }: Sum) => ({ sum: left + right, left, right })
 /** An edge as users have it: each of its options that costs something with each request. */
 const edgeOf = () => nodeEdge({ deadline: "30 seconds" })
 
+/** Far above what a load takes. Not without a limit: keeping one is among what a request of node costs. */
+const keptFor = 10 * 60_000
+
 const listening = (server: Server | Http2Server): Promise<number> =>
   new Promise((resolve) => {
+    if ("keepAliveTimeout" in server) server.keepAliveTimeout = keptFor
     server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port))
   })
+
+const current = new AsyncLocalStorage<AbortSignal>()
+
+/**
+ * Runs a handler as the least layer does that tells it of its client's leaving: a listener, a signal, and a place where the
+ * handler finds it. It counts nothing, waits for nothing and has no deadline.
+ */
+const noticing = <A>(
+  response: { readonly writableEnded: boolean; on(name: "close", listener: () => void): unknown },
+  handler: () => A
+): A => {
+  const controller = new AbortController()
+  response.on("close", () => {
+    if (!response.writableEnded) controller.abort()
+  })
+  return current.run(controller.signal, handler)
+}
+
+/** What the least layer of a server is. */
+export const leastOf = (name: string): string =>
+  name === "Effect HttpServer"
+    ? "a fiber for each handler, forked and joined, alone"
+    : "a listener, an AbortSignal and an AsyncLocalStorage alone"
 
 const bodyOf = (request: IncomingMessage): Promise<string> =>
   new Promise((resolve, reject) => {
@@ -82,6 +114,8 @@ const node =
   (create: (listener: RequestListener) => Server | Http2Server): Build =>
   (side) => {
     if (side === "bare") return listening(create((request, response) => void plain(request, response)))
+    if (side === "least")
+      return listening(create((request, response) => void noticing(response, () => plain(request, response))))
     const edge = edgeOf()
     const server = create(edge.handle(cancellable(plain)))
     edge.attach(server)
@@ -104,6 +138,13 @@ const onExpress: Build = (side) => {
     app.post("/sums", express.json(), post)
     return listening(createServer(app))
   }
+  if (side === "least") {
+    app.get("/items/:id", (request, response) => noticing(response, () => get(request, response)))
+    app.post("/sums", express.json(), (request, response) =>
+      noticing(response, () => post(request, response))
+    )
+    return listening(createServer(app))
+  }
   const edge = edgeOf()
   app.get("/items/:id", ExpressEdge.route(edge, cancellable(get), { route: "/items/:id" }))
   app.post("/sums", express.json(), ExpressEdge.route(edge, cancellable(post), { route: "/sums" }))
@@ -113,12 +154,15 @@ const onExpress: Build = (side) => {
 }
 
 const onFastify: Build = async (side) => {
-  const app = Fastify()
+  const app = Fastify({ keepAliveTimeout: keptFor })
   const get = async (request: FastifyRequest) => item((request.params as { id: string }).id)
   const post = async (request: FastifyRequest) => sum(request.body as Sum)
   if (side === "bare") {
     app.get("/items/:id", get)
     app.post("/sums", post)
+  } else if (side === "least") {
+    app.get("/items/:id", (request, reply) => noticing(reply.raw, () => get(request)))
+    app.post("/sums", (request, reply) => noticing(reply.raw, () => post(request)))
   } else {
     const edge = edgeOf()
     app.get("/items/:id", FastifyEdge.route(edge, cancellable(get), { route: "/items/:id" }))
@@ -129,6 +173,9 @@ const onFastify: Build = async (side) => {
   return (app.server.address() as { port: number }).port
 }
 
+/** The response of node that `@hono/node-server` hands over. */
+const outgoing = (environment: unknown): ServerResponse => (environment as HttpBindings).outgoing
+
 const onHono: Build = (side) => {
   const app = new Hono()
   const get = async (context: Context) => context.json(item(context.req.param("id")))
@@ -136,6 +183,11 @@ const onHono: Build = (side) => {
   if (side === "bare") {
     app.get("/items/:id", get)
     app.post("/sums", post)
+    return listening(createAdaptorServer(app) as Server)
+  }
+  if (side === "least") {
+    app.get("/items/:id", (context) => noticing(outgoing(context.env), () => get(context)))
+    app.post("/sums", (context) => noticing(outgoing(context.env), () => post(context)))
     return listening(createAdaptorServer(app) as Server)
   }
   const edge = edgeOf()
@@ -154,40 +206,46 @@ const onWeb: Build = (side) => {
         : item(request.url.slice(request.url.lastIndexOf("/") + 1))
     )
   if (side === "bare") return listening(createAdaptorServer({ fetch }) as Server)
+  if (side === "least") {
+    const least = (request: Request, environment: unknown) =>
+      noticing(outgoing(environment), () => fetch(request))
+    return listening(createAdaptorServer({ fetch: least }) as Server)
+  }
   const edge = edgeOf()
   const server = createAdaptorServer({ fetch: fetchHandler(edge, cancellable(fetch)) }) as Server
   edge.attach(server)
   return listening(server)
 }
 
-const routes = Layer.mergeAll(
-  HttpRouter.add(
-    "GET",
-    "/items/:id",
-    cancellable(Effect.map(HttpRouter.params, ({ id }) => HttpServerResponse.jsonUnsafe(item(id))))
-  ),
-  HttpRouter.add(
-    "POST",
-    "/sums",
-    cancellable(
-      Effect.map(
-        Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => request.json),
-        (body) => HttpServerResponse.jsonUnsafe(sum(body as unknown as Sum))
-      )
-    )
-  )
+const found = Effect.map(HttpRouter.params, ({ id }) => HttpServerResponse.jsonUnsafe(item(id)))
+const summed = Effect.map(
+  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => request.json),
+  (body) => HttpServerResponse.jsonUnsafe(sum(body as unknown as Sum))
 )
+
+const routesOf = (around: <A, E, R>(handler: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) =>
+  Layer.mergeAll(
+    HttpRouter.add("GET", "/items/:id", around(found)),
+    HttpRouter.add("POST", "/sums", around(summed))
+  )
+
+const inFiber = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Effect.forkChild(handler, { startImmediately: true }), Fiber.join)
+
+/** A plain server, with the limits that both have. */
+const plainServer = () => createServer({ keepAliveTimeout: keptFor })
 
 const onEffect: Build = (side) =>
   new Promise((resolve) => {
     const announce = Layer.effectDiscard(
       Effect.map(HttpServer.HttpServer, ({ address }) => resolve((address as NetAddress.InetAddress).port))
     )
-    const app = side === "bare" ? routes : HttpEdge.edge({ deadline: "30 seconds", accessLog: false })(routes)
+    const routes = routesOf(side === "least" ? inFiber : cancellable)
+    const app = side === "edge" ? HttpEdge.edge({ deadline: "30 seconds", accessLog: false })(routes) : routes
     const server =
-      side === "bare"
-        ? NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })
-        : EdgeServer.layer({ port: 0 })
+      side === "edge"
+        ? EdgeServer.layer({ port: 0, limits: { keepAlive: keptFor } })
+        : NodeHttpServer.layer(plainServer, { port: 0, host: "127.0.0.1" })
     const main = Layer.mergeAll(
       announce,
       HttpRouter.serve(app as typeof routes, { disableLogger: true, disableListenLog: true })
