@@ -64,8 +64,13 @@ export interface Unshown {
 export const unshown: { last: Unshown | undefined } = { last: undefined }
 
 /** To be called by whoever goes down the tree. */
-export const showAll = (): void => {
-  for (let work = unshown.last; work !== undefined; work = work.before) work.show()
+export const showAll = (): void => show(unshown.last)
+
+// In the order in which they began.
+const show = (work: Unshown | undefined): void => {
+  if (work === undefined) return
+  show(work.before)
+  work.show()
 }
 
 let firstRoot: Cell | undefined
