@@ -181,8 +181,8 @@ export class CancelCell extends Cell implements Hears {
 
   static #spread(from: CancelCell, reason: CancelReason): void {
     showAll()
-    const at = now()
     from.reason = reason
+    const at = now()
     // Nobody to tell, as in a task scope at its end.
     if (from.fiber === undefined && from.first === undefined && from.listeners === undefined) {
       from.signalledAt = at

@@ -20,7 +20,7 @@ const aliveUnsafe = (): ReadonlyArray<string> => names(Effect.runSync(inspect).r
 describe("work in its first run", () => {
   it.effect("L47: stands in the live tree, with the work that it stands in, for who looks from outside", () =>
     TaskScope.use(
-      (tasks: TaskScope.TaskScope<never>) =>
+      (tasks: TaskScope.TaskScope) =>
         Effect.gen(function* () {
           const spawn = yield* TaskScope.makeRuntime(tasks)
           const inner = Effect.sync(aliveUnsafe)
@@ -57,7 +57,7 @@ describe("work in its first run", () => {
     Effect.gen(function* () {
       const exits: Array<unknown> = []
       const outcome = yield* CancelScope.run((scope) =>
-        TaskScope.use((tasks: TaskScope.TaskScope<never>) =>
+        TaskScope.use((tasks: TaskScope.TaskScope) =>
           Effect.gen(function* () {
             const spawn = yield* TaskScope.makeRuntime(tasks)
             const inner = Effect.andThen(
