@@ -14,6 +14,7 @@ import {
   nothing,
   now,
   own,
+  showAll,
   stuck
 } from "./internal/cell.ts"
 import * as delivery from "./internal/delivery.ts"
@@ -36,6 +37,8 @@ export {
   liveOf,
   rootsUnsafe,
   stuck,
+  type Unshown,
+  unshown,
   untaken
 } from "./internal/cell.ts"
 export { fieldsOf } from "./internal/fields.ts"
@@ -177,8 +180,9 @@ export class CancelCell extends Cell implements Hears {
   }
 
   static #spread(from: CancelCell, reason: CancelReason): void {
-    const at = now()
+    showAll()
     from.reason = reason
+    const at = now()
     // Nobody to tell, as in a task scope at its end.
     if (from.fiber === undefined && from.first === undefined && from.listeners === undefined) {
       from.signalledAt = at
@@ -304,6 +308,21 @@ export const startKnownUnsafe = <A, E>(
   ) as Fiber.Fiber<A, E> | undefined
 
 /**
+ * Starts an effect at once in a fiber that its body is told before its first operation. The context is what `enter` makes of
+ * the one given, when somebody first reads it. `undefined` where that cannot be had.
+ *
+ * @see learnUnsafe which has to come first.
+ * @stability internal
+ * @since 0.1.0
+ */
+export const startEnteringUnsafe = <A, E>(
+  given: Context.Context<never>,
+  work: Effect.Effect<A, E>,
+  body: Entering<A, E>
+): Fiber.Fiber<A, E> | undefined =>
+  delivery.startEntering(given, work, body as Entering<unknown, unknown>) as Fiber.Fiber<A, E> | undefined
+
+/**
  * Keeps one object of a class for good. While none of them is alive a collection forgets what they look like, and with that the
  * code that was made for them: work that comes and goes keeps one of each class that it makes. It must hold nothing.
  *
@@ -328,6 +347,14 @@ export const learnUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): void => deliv
  * @since 0.1.0
  */
 export type Body<A = never, E = never> = delivery.Body<A, E>
+
+/**
+ * A body that knows its fiber, and makes its context when somebody reads it.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export type Entering<A = never, E = never> = delivery.Entering<A, E>
 
 /**
  * Tells whether work that the fiber starts now stands beside its cell and not below: the fiber is masked, or it was
