@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { ContextFinished } from "./ContextFinished.ts"
 import { CurrentCaller, requestKeys, strip } from "./internal/caller.ts"
-import { RequestState } from "./internal/requestContext.ts"
+import { makeRequest, RequestState } from "./internal/requestContext.ts"
 
 /**
  * One request, for as long as anybody works on it.
@@ -122,7 +122,7 @@ export const CurrentRequest: Context.Reference<RequestContext | undefined> =
  * @since 0.1.0
  */
 export const make = (options: RequestOptions): Effect.Effect<RequestContext> =>
-  Effect.withFiberSucceed((fiber) => new RequestState(options, fiber.context, fiber.getRef(Clock.Clock)))
+  Effect.withFiberSucceed((fiber) => makeRequest(options, fiber.context, fiber.getRef(Clock.Clock)))
 
 /**
  * Runs work as part of a request: descendants find it, and shielded work leases it.
@@ -178,7 +178,7 @@ export const run = <A, E, R>(options: RequestOptions, body: Effect.Effect<A, E, 
     let request: RequestState | undefined
     return Effect.onExitPrimitive(
       Effect.withFiber<A, E, R>((fiber) => {
-        request = new RequestState(options, fiber.context, fiber.getRef(Clock.Clock))
+        request = makeRequest(options, fiber.context, fiber.getRef(Clock.Clock))
         return provide(request)(body)
       }),
       () => request?.finishUnsafe()

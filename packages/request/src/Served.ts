@@ -7,9 +7,9 @@ import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { Answer } from "./Endpoint.ts"
-import { RequestState, type StateOptions } from "./internal/requestContext.ts"
+import { makeRequest, type RequestState, type StateOptions } from "./internal/requestContext.ts"
 import { check } from "./internal/runCall.ts"
-import { ServedCall } from "./internal/served.ts"
+import { makeServed } from "./internal/served.ts"
 import { type CallInfo, DefaultOnDisconnect, type OnDisconnect } from "./OnDisconnect.ts"
 import type { PeerSignal } from "./PeerSignal.ts"
 import type { RequestContext } from "./RequestContext.ts"
@@ -69,7 +69,7 @@ export interface ServedOptions<A, E> extends CallInfo {
  * @since 0.1.0
  */
 export const startUnsafe = <A, E>(handler: Effect.Effect<A, E>, options: ServedOptions<A, E>): boolean =>
-  new ServedCall(options, options.request as RequestState | undefined).start(handler)
+  makeServed(options, options.request as RequestState | undefined).start(handler)
 
 /**
  * The policy of a call: the mark of its handler, or what {@link DefaultOnDisconnect} says, which is a function of the
@@ -98,6 +98,6 @@ export const requestUnsafe = (
   options: StateOptions,
   context: Context.Context<never>
 ): RequestContext & { readonly finishUnsafe: () => Effect.Effect<void> | undefined } =>
-  new RequestState(options, context, Context.get(context, Clock.Clock))
+  makeRequest(options, context, Context.get(context, Clock.Clock))
 
 export type { StateOptions }

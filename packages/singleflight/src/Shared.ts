@@ -124,7 +124,7 @@ export const make: {
       options
     )
     const retention = new Retention(Number.POSITIVE_INFINITY)
-    const slot = new Slot<void, A, E>(settings, retention, undefined)
+    const slot = new Slot<void, A, E>(settings, retention, undefined, name)
     const here = () => slot
     return {
       name,

@@ -68,10 +68,15 @@ export interface Options<K, A, E> extends SharedOptions {
   readonly name?: string | ((key: K) => string) | undefined
 }
 
+/** A key that is equal to nothing but itself. */
+const isPlain = (key: unknown): boolean => typeof key !== "object" && typeof key !== "function"
+
 class SharedMapImpl<K, A, E> implements SharedMap<K, A, E>, Slots<K, A, E> {
   readonly #settings: Settings<K, A, E>
   readonly #retention: Retention
-  readonly #slots = MutableHashMap.empty<K, Slot<K, A, E>>()
+  /** Those whose keys are no objects. */
+  readonly #plain = new Map<K, Slot<K, A, E>>()
+  readonly #valued = MutableHashMap.empty<K, Slot<K, A, E>>()
 
   constructor(settings: Settings<K, A, E>, capacity: number) {
     this.#settings = settings
@@ -79,23 +84,25 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E>, Slots<K, A, E> {
   }
 
   find(key: K): Slot<K, A, E> | undefined {
-    return Option.getOrUndefined(MutableHashMap.get(this.#slots, key))
+    return isPlain(key) ? this.#plain.get(key) : Option.getOrUndefined(MutableHashMap.get(this.#valued, key))
   }
 
   obtain(key: K): Slot<K, A, E> {
     const found = this.find(key)
     if (found !== undefined) return found
-    const slot = new Slot(this.#settings, this.#retention, key, this.#forget)
-    MutableHashMap.set(this.#slots, key, slot)
+    const slot = new Slot(this.#settings, this.#retention, key, this.#settings.nameOf(key), this.#forget)
+    if (isPlain(key)) this.#plain.set(key, slot)
+    else MutableHashMap.set(this.#valued, key, slot)
     return slot
   }
 
   readonly #forget = (slot: Slot<K, A, E>): void => {
-    MutableHashMap.remove(this.#slots, slot.key)
+    if (isPlain(slot.key)) this.#plain.delete(slot.key)
+    else MutableHashMap.remove(this.#valued, slot.key)
   }
 
   get #all(): ReadonlyArray<Slot<K, A, E>> {
-    return [...MutableHashMap.values(this.#slots)]
+    return [...this.#plain.values(), ...MutableHashMap.values(this.#valued)]
   }
 
   readonly get = (key: K): Effect.Effect<A, E | SharedCancelled> => observe(this, key)
@@ -122,7 +129,7 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E>, Slots<K, A, E> {
 
   readonly size = Effect.sync(() => {
     this.#retention.purge(nowOf(this.#settings))
-    return MutableHashMap.size(this.#slots)
+    return this.#plain.size + MutableHashMap.size(this.#valued)
   })
 
   readonly statistics = Effect.sync(() => statisticsOf(this.#settings, this.#retention, this.#all))

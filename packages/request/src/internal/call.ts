@@ -15,7 +15,7 @@
  * 6. Timers, ears and the lease end with the handler.
  */
 import { CancelReason, currentReason, fromCause, ownInterrupt } from "@curfew/reason"
-import { CancelCell, CurrentCell, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { CancelCell, CurrentCell, keepUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { failureOf, ownerClosedTotal, reportUnhandled } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import * as Child from "@curfew/scope/Child"
@@ -37,7 +37,30 @@ import { CurrentRequest } from "../RequestContext.ts"
 import { answerTo } from "./answer.ts"
 import { CurrentCall, droppedTotal } from "./currentCall.ts"
 import { deadlineReason, until } from "./deadline.ts"
-import type { Ear, Peer } from "./peer.ts"
+import { type Ear, Peer } from "./peer.ts"
+
+let keeps = false
+
+/** Before the first is made. */
+const keep = (): void => {
+  keeps = true
+  const peer = new Peer()
+  const kept = { context: Context.empty(), method: "", kind: "request", transport: "", peer } as never
+  keepUnsafe(new CallState(kept, kept, "cancel", undefined as never, undefined, Child.keptCell()))
+}
+
+export const makeCall = <A, E>(
+  waiter: Fiber.Fiber<unknown, unknown>,
+  options: EndpointOptions<A, E, never>,
+  policy: OnDisconnect,
+  owner: TaskScope.TaskScope
+): CallState<A, E> => {
+  if (!keeps) keep()
+  // First, because it may throw: a request that has ended can forbid its use.
+  const release = waiter.getRef(CurrentRequest)?.hold(options.method)
+  const cell = new CancelCell("call", { name: options.method, outer: waiter.getRef(CurrentCell) })
+  return new CallState(waiter, options, policy, owner, release, cell)
+}
 
 export class CallState<A, E> implements Call, Ear {
   readonly method: string
@@ -48,7 +71,6 @@ export class CallState<A, E> implements Call, Ear {
   readonly #options: EndpointOptions<A, E, never>
   readonly #owner: TaskScope.TaskScope
   readonly #waiter: Fiber.Fiber<unknown, unknown>
-  readonly #clock: Clock.Clock
   // Taken at the start: the waiter's own changes when it goes on, and the handler may outlive that.
   readonly #context: Context.Context<never>
   readonly #release: Effect.Effect<void> | undefined
@@ -56,9 +78,9 @@ export class CallState<A, E> implements Call, Ear {
   readonly #undo: Array<() => void> = []
   // One, and a second while an edge that was interrupted waits.
   readonly #ears: Array<() => void> = []
-  #fiber!: Fiber.Fiber<A, E>
-  #exit: Exit.Exit<A, E> | undefined
-  #disarm: (() => void) | undefined
+  #fiber: Fiber.Fiber<A, E> = undefined as never
+  #exit: Exit.Exit<A, E> | undefined = undefined
+  #disarm: (() => void) | undefined = undefined
   #observers = 0
   #ended = false
   /** The handler stands in the owner; otherwise it is attached to the edge. */
@@ -71,7 +93,9 @@ export class CallState<A, E> implements Call, Ear {
     waiter: Fiber.Fiber<unknown, unknown>,
     options: EndpointOptions<A, E, never>,
     policy: OnDisconnect,
-    owner: TaskScope.TaskScope
+    owner: TaskScope.TaskScope,
+    release: Effect.Effect<void> | undefined,
+    cell: CancelCell
   ) {
     this.method = options.method
     this.kind = options.kind
@@ -81,11 +105,13 @@ export class CallState<A, E> implements Call, Ear {
     this.#options = options
     this.#owner = owner
     this.#waiter = waiter
-    this.#clock = waiter.getRef(Clock.Clock)
     this.#context = waiter.context
-    // First, because it may throw: a request that has ended can forbid its use.
-    this.#release = waiter.getRef(CurrentRequest)?.hold(options.method)
-    this.#cell = new CancelCell("call", { name: options.method, outer: waiter.getRef(CurrentCell) })
+    this.#release = release
+    this.#cell = cell
+  }
+
+  get #clock(): Clock.Clock {
+    return Context.get(this.#context, Clock.Clock)
   }
 
   /** An answer at a cancel goes out at once: the handler was not written to be interrupted. */

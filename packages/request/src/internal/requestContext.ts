@@ -9,11 +9,12 @@
  *    with reaches `OnUnhandled` and nobody else.
  * 5. A request whose record nobody receives reads no clock, and costs one object beside its holds.
  */
+import { keepUnsafe } from "@curfew/reason/CancelCell"
 import { reportUnhandled } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import * as Instant from "@curfew/scope/Instant"
 import type * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -40,6 +41,20 @@ export interface StateOptions extends Omit<RequestOptions, "onEnd"> {
   readonly onEnded?: ((outlived: ReadonlySet<string> | undefined) => void) | undefined
 }
 
+let keeps = false
+
+export const makeRequest = (
+  options: StateOptions,
+  services: Context.Context<never>,
+  clock: Clock.Clock
+): RequestState => {
+  if (!keeps) {
+    keeps = true
+    keepUnsafe(new RequestState({ id: "" }, Context.empty(), clock))
+  }
+  return new RequestState(options, services, clock)
+}
+
 export class RequestState implements RequestContext {
   readonly id: string
   readonly name: string | undefined
@@ -49,12 +64,12 @@ export class RequestState implements RequestContext {
   readonly #startedAt: number
   readonly #began: number
   /** Who holds the request now; most requests have one holder at a time. */
-  #holder: Holder | undefined
-  #others: Set<Holder> | undefined
-  #finishedAfter: number | undefined
+  #holder: Holder | undefined = undefined
+  #others: Set<Holder> | undefined = undefined
+  #finishedAfter: number | undefined = undefined
   #leases = 0
   #ended = false
-  #outlived: Set<string> | undefined
+  #outlived: Set<string> | undefined = undefined
 
   constructor(options: StateOptions, services: Context.Context<never>, clock: Clock.Clock) {
     this.id = options.id

@@ -18,7 +18,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { Answer, EndpointOptions } from "../Endpoint.ts"
 import { DefaultOnDisconnect, type OnDisconnect, policyOf } from "../OnDisconnect.ts"
-import { CallState } from "./call.ts"
+import { type CallState, makeCall } from "./call.ts"
 import { deadlineReason } from "./deadline.ts"
 import type { Peer } from "./peer.ts"
 
@@ -36,7 +36,7 @@ export const runCall = <A, E, R, R2>(
     if (over !== undefined) return Effect.succeed(over)
     // The waiter's context has what handler and receiver need; from here on the types need not say so.
     const owner = options.owner ?? ownerOfUnsafe(waiter.context)
-    const call = new CallState(waiter, options as EndpointOptions<A, E, never>, policy, owner)
+    const call = makeCall(waiter, options as EndpointOptions<A, E, never>, policy, owner)
     call.start(handler as Effect.Effect<A, E>)
     // An interrupt that the handler sent to its edge would find nobody to abandon the call. And a stream that failed at
     // once would have its transport broken off in the turn in which its first parts were written, which takes them along.

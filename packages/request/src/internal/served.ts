@@ -15,7 +15,7 @@
  * 6. What the edge gives back is run masked, in the handler's fiber or in one that the owner waits for.
  */
 import type { CancelReason } from "@curfew/reason"
-import { type CancelCell, type Cell, CurrentCell } from "@curfew/reason/CancelCell"
+import { type CancelCell, type Cell, CurrentCell, keepUnsafe } from "@curfew/reason/CancelCell"
 import { failureOf, type Owner, TaskScope } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import * as Child from "@curfew/scope/Child"
@@ -38,7 +38,7 @@ import { answerTo } from "./answer.ts"
 import { CurrentCaller, requestKeys } from "./caller.ts"
 import { CurrentCall, droppedTotal } from "./currentCall.ts"
 import { deadlineReason, until } from "./deadline.ts"
-import type { Ear, Peer } from "./peer.ts"
+import { type Ear, Peer } from "./peer.ts"
 import type { Holder, RequestState } from "./requestContext.ts"
 
 type Told = Effect.Effect<void> | undefined
@@ -59,6 +59,22 @@ const withFailure = <A, E>(exit: Exit.Exit<A, E>, closed: Exit.Exit<void>): Exit
   return Exit.failCause(exit._tag === "Success" ? closed.cause : Cause.combine(exit.cause, closed.cause))
 }
 
+let keeps = false
+
+export const makeServed = <A, E>(
+  options: ServedOptions<A, E>,
+  request: RequestState | undefined
+): ServedCall<A, E> => {
+  if (!keeps) {
+    keeps = true
+    const peer = new Peer()
+    const kept = { context: Context.empty(), method: "", kind: "request", transport: "", peer } as never
+    keepUnsafe(new ServedCall(kept, undefined))
+    peer.ear = undefined
+  }
+  return new ServedCall(options, request)
+}
+
 export class ServedCall<A, E> implements Call, Ear {
   readonly method: string
   readonly kind: CallInfo["kind"]
@@ -77,14 +93,14 @@ export class ServedCall<A, E> implements Call, Ear {
   readonly #deadlineOrigin: "local" | "remote" | undefined
   readonly #deadline: number
   readonly #deadlineKept: boolean
-  #holder: Holder | undefined
-  #cell: CancelCell | undefined
-  #fiber: Fiber.Fiber<unknown, unknown> | undefined
-  #exit: Exit.Exit<A, E> | undefined
+  #holder: Holder | undefined = undefined
+  #cell: CancelCell | undefined = undefined
+  #fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  #exit: Exit.Exit<A, E> | undefined = undefined
   /** What the call was answered with before its handler could start. */
-  #over: Answer<never, never> | undefined
-  #disarm: (() => void) | undefined
-  #stopGrace: (() => void) | undefined
+  #over: Answer<never, never> | undefined = undefined
+  #disarm: (() => void) | undefined = undefined
+  #stopGrace: (() => void) | undefined = undefined
   #observers = 0
   #starting = true
   #begun = false

@@ -60,7 +60,7 @@ export class Observer<A, E> {
 }
 
 /** Those who wait, in the order in which they came, linked through themselves. */
-class Observers<A, E> {
+export class Observers<A, E> {
   first: Observer<A, E> | undefined = undefined
   #last: Observer<A, E> | undefined = undefined
   size = 0
@@ -112,19 +112,19 @@ export class Generation<K, A, E> implements Run {
   readonly #observers = new Observers<A, E>()
   /** What fibers inside the run wait for, and how many of them. */
   #awaits: Map<Run, number> | undefined = undefined
-  #cell: CancelCell | undefined
-  #task: TaskScope.Task<A, E> | undefined
-  #span: Tracer.AnySpan | undefined
+  #cell: CancelCell | undefined = undefined
+  #task: TaskScope.Task<A, E> | undefined = undefined
+  #span: Tracer.AnySpan | undefined = undefined
   /** The run's own exit, from the end of its scope on; its fiber may still wait for children. */
-  #exit: Exit.Exit<A, E | SharedCancelled> | undefined
+  #exit: Exit.Exit<A, E | SharedCancelled> | undefined = undefined
   #retainFor = 0
-  #host: Observer<A, E> | undefined
-  #whenOver: (() => void) | undefined
-  #disarmLinger: (() => void) | undefined
+  #host: Observer<A, E> | undefined = undefined
+  #whenOver: (() => void) | undefined = undefined
+  #disarmLinger: (() => void) | undefined = undefined
   /** The cancel came from here: nobody but the watch enters an overrun into the registry. */
   #ours = false
-  #watch: Fiber.Fiber<unknown> | undefined
-  #leaveStuck: (() => void) | undefined
+  #watch: Fiber.Fiber<unknown> | undefined = undefined
+  #leaveStuck: (() => void) | undefined = undefined
 
   constructor(settings: Settings<K, A, E>, place: Place<K, A, E>) {
     this.#settings = settings
@@ -164,6 +164,11 @@ export class Generation<K, A, E> implements Run {
     this.#observers.add(observer)
     for (const run of observer.inside) run.awaits(this)
     if (this.#span !== undefined) link(this.#span, observer.fiber)
+  }
+
+  /** The run is attached to the observer, which leaves only when that is over. */
+  hostedBy(observer: Observer<A, E>): boolean {
+    return observer === this.#host
   }
 
   /** An observer was interrupted: it goes at once, unless the run is attached to it. */
@@ -244,13 +249,24 @@ export class Generation<K, A, E> implements Run {
         for (let one = this.#observers.first; one !== undefined; one = one.next) link(this.#span, one.fiber)
       }
       // The context has the scope, and so the work needs none.
-      const scoped = Effect.onExitPrimitive(
+      return Effect.onExitPrimitive(
         Effect.suspend(() => lookup(this.#place.key) as Effect.Effect<A, E>),
-        (exit) => Scope.closeUnsafe(scope, exit)
+        (exit) => (scope.state._tag === "Empty" ? this.#seal(exit, name) : this.#close(scope, exit, name))
       )
-      return Effect.onExitPrimitive(scoped, (exit) => this.#seal(exit, name))
     })
     return linked ? Effect.withSpan(entered, name, { root: true }) : entered
+  }
+
+  /** What its finalizers fail with belongs to the exit of the work. */
+  #close(scope: Scope.Closeable, exit: Exit.Exit<A, E>, name: string): Effect.Effect<void> {
+    const closed = Effect.onExitPrimitive(exit, () => Scope.closeUnsafe(scope, exit))
+    return Effect.flatMap(Effect.exit(closed), (whole) => {
+      const sealed = this.#seal(whole, name) ?? Effect.void
+      // Failures of the work itself are in the fiber's exit already.
+      return whole._tag === "Failure" && exit._tag === "Success"
+        ? Effect.andThen(sealed, Effect.failCause(whole.cause) as Effect.Effect<never>)
+        : sealed
+    })
   }
 
   /** The work and its scope have ended: decide the exit, and report what nobody will be told. */

@@ -10,12 +10,18 @@ export interface Kept {
   readonly expired: (now: number) => boolean
   /** Lets the exit go; calls `remove`. */
   readonly evict: () => void
+  /** Its neighbours among those that are kept, for `Retention` alone. */
+  before: Kept | undefined
+  after: Kept | undefined
 }
 
 const lookedAt = 2
 
+/** Linked through themselves: a `Set` from which the first one goes again and again walks over all that have gone. */
 export class Retention {
-  readonly #kept = new Set<Kept>()
+  #first: Kept | undefined = undefined
+  #last: Kept | undefined = undefined
+  #size = 0
   readonly #capacity: number
 
   constructor(capacity: number) {
@@ -23,42 +29,60 @@ export class Retention {
   }
 
   get size(): number {
-    return this.#kept.size
+    return this.#size
   }
 
   add(slot: Kept, now: number): void {
-    this.#kept.add(slot)
+    this.#append(slot)
     if (this.#capacity === Number.POSITIVE_INFINITY) this.#sweep(now)
-    for (const first of this.#kept) {
-      if (this.#kept.size <= this.#capacity) break
+    for (let first = this.#first; first !== undefined && this.#size > this.#capacity; first = this.#first)
       first.evict()
-    }
   }
 
   used(slot: Kept): void {
-    if (this.#capacity === Number.POSITIVE_INFINITY) return
-    this.#kept.delete(slot)
-    this.#kept.add(slot)
+    if (this.#capacity === Number.POSITIVE_INFINITY || slot === this.#last) return
+    this.remove(slot)
+    this.#append(slot)
+  }
+
+  #append(slot: Kept): void {
+    const last = this.#last
+    slot.before = last
+    if (last === undefined) this.#first = slot
+    else last.after = slot
+    this.#last = slot
+    this.#size++
   }
 
   remove(slot: Kept): void {
-    this.#kept.delete(slot)
+    const { after, before } = slot
+    if (before === undefined && this.#first !== slot) return
+    if (before === undefined) this.#first = after
+    else before.after = after
+    if (after === undefined) this.#last = before
+    else after.before = before
+    slot.before = undefined
+    slot.after = undefined
+    this.#size--
   }
 
   #sweep(now: number): void {
-    let looked = 0
-    for (const slot of this.#kept) {
-      if (looked++ === lookedAt) break
+    let slot = this.#first
+    for (let looked = 0; slot !== undefined && looked < lookedAt; looked++) {
+      const { after } = slot as Kept
       if (slot.expired(now)) slot.evict()
       else {
-        this.#kept.delete(slot)
-        this.#kept.add(slot)
+        this.remove(slot)
+        this.#append(slot)
       }
+      slot = after
     }
   }
 
   /** Takes out everything that has expired. */
   purge(now: number): void {
-    for (const slot of [...this.#kept]) if (slot.expired(now)) slot.evict()
+    const all: Array<Kept> = []
+    for (let slot = this.#first; slot !== undefined; slot = slot.after) all.push(slot)
+    for (const slot of all) if (slot.expired(now)) slot.evict()
   }
 }

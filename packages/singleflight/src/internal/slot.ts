@@ -23,29 +23,35 @@ import type { Kept, Retention } from "./retention.ts"
 import { nowOf, type Settings } from "./settings.ts"
 import { type Run, runsAround, wayTo } from "./waits.ts"
 
+/** Of those that have not started any; nothing is put into it. */
+const none: Array<never> = []
+
 export class Slot<K, A, E> implements Place<K, A, E>, Kept {
   readonly key: K
   readonly name: string
   readonly #settings: Settings<K, A, E>
   readonly #retention: Retention
   readonly #onIdle: ((slot: Slot<K, A, E>) => void) | undefined
-  #current: Generation<K, A, E> | undefined
+  #current: Generation<K, A, E> | undefined = undefined
   /** Started, and neither over nor stuck; more than one only with `overlap`. */
-  readonly #live: Array<Generation<K, A, E>> = []
-  #held: Exit.Exit<A, E | SharedCancelled> | undefined
+  #live: Array<Generation<K, A, E>> = none
+  #held: Exit.Exit<A, E | SharedCancelled> | undefined = undefined
   /** Monotonic milliseconds. */
   #heldUntil = 0
+  before: Kept | undefined = undefined
+  after: Kept | undefined = undefined
 
   constructor(
     settings: Settings<K, A, E>,
     retention: Retention,
     key: K,
+    name: string,
     onIdle?: (slot: Slot<K, A, E>) => void
   ) {
     this.#settings = settings
     this.#retention = retention
     this.key = key
-    this.name = settings.nameOf(key)
+    this.name = name
     this.#onIdle = onIdle
   }
 
@@ -91,7 +97,8 @@ export class Slot<K, A, E> implements Place<K, A, E>, Kept {
       if (this.#settings.exclusive && last !== undefined) {
         last.awaited()
       } else {
-        this.#live.push(next)
+        if (this.#live === none) this.#live = [next]
+        else this.#live.push(next)
         next.start()
       }
     } else if (next === undefined && this.#live.length === 0 && this.#held === undefined) {
@@ -115,7 +122,8 @@ export class Slot<K, A, E> implements Place<K, A, E>, Kept {
 
   release(generation: object): void {
     const index = this.#live.indexOf(generation as Generation<K, A, E>)
-    if (index >= 0) this.#live.splice(index, 1)
+    if (index === 0) this.#live.shift()
+    else if (index > 0) this.#live.splice(index, 1)
     this.#next()
   }
 
@@ -212,8 +220,11 @@ const waiting = <K, A, E>(
       keeps = true
       keepUnsafe(new Observer(undefined as never, undefined as never, inside))
       keepUnsafe(new Generation(undefined as never, undefined as never))
+      keepUnsafe(new Slot(undefined as never, undefined as never, undefined, ""))
     }
     const observer = new Observer<A, E>(fiber, resume, inside)
     const generation = slot.join(observer)
+    // It was told at once, and has nothing to leave.
+    if (!observer.waits && !generation.hostedBy(observer)) return undefined
     return Effect.suspend(() => generation.leave(observer))
   })
