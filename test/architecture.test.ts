@@ -62,10 +62,10 @@ const exceptions: ReadonlyArray<Exception> = [
     reason: "Both outcomes of that promise are handled in the same call; nothing is left to wait for."
   },
   {
-    file: "packages/grpc/src/internal/server/bridge.ts",
+    file: "packages/grpc/src/internal/turns.ts",
     what: "setImmediate",
     reason:
-      "grpc-js ends the requests of a cancelled call before it says so; only turns of the event loop tell."
+      "grpc-js ends the requests of a cancelled call before it says so, and tells of messages one by one; only turns tell what has come."
   },
   ...(["new Promise", ".then()", "floating promise"] as const).map((what) => ({
     file: "packages/http/src/internal/bridge.ts",

@@ -13,8 +13,8 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { GrpcServer, type GrpcServerOptions, Server, type StopReport } from "../src/index.ts"
-import { turns } from "../src/internal/server/bridge.ts"
 import { definition as healthDefinition } from "../src/internal/server/healthProtocol.ts"
+import { turns } from "../src/internal/turns.ts"
 import {
   Code,
   call,

@@ -10,7 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe, expect, test } from "vitest"
 import { GrpcServer, Server } from "../src/index.ts"
-import { turns } from "../src/internal/server/bridge.ts"
+import { turns } from "../src/internal/turns.ts"
 import {
   Code,
   call,

@@ -7,7 +7,9 @@
  * 2. Whoever leaves before the status came cancels the call, once, and waits for the status within the clean-up budget.
  * 3. At most one message is being read beyond `readAhead`, and at most one is being written; the next write waits for
  *    the callback of the last. A status completes a write whose callback never comes.
- * 4. A pull takes messages in the operation that gives them to the fiber: an interrupted pull has taken none.
+ * 4. A pull takes messages in the operation that gives them to the fiber: an interrupted pull has taken none. The first
+ *    message of a turn wakes its reader at once; those behind it are handed on together, when the turn is over or as many
+ *    have come as are read ahead.
  * 5. Nothing is sent after the outcome, and a status ends the request stream at once.
  * 6. A cancel that comes in the turn of the start is said twice: grpc-js makes the call on the wire a few microtasks
  *    after its start, whether or not it was cancelled meanwhile, and only a cancel after that ends it at the server.
@@ -35,6 +37,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { GrpcError } from "../../GrpcError.ts"
+import { afterTurn } from "../turns.ts"
 import {
   type AnyMethod,
   connect,
@@ -47,6 +50,7 @@ import {
 import { type CallDeadline, isScopes, jitter, remaining, wireDeadline } from "./deadline.ts"
 import type { RequestPump, Sink } from "./requests.ts"
 import type { Telemetry } from "./telemetry.ts"
+import { Writing } from "./writing.ts"
 
 const none: Array<never> = []
 
@@ -92,6 +96,8 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
   #buffer: Array<Response> = none
   #received = 0
   #reading = false
+  /** The reader has had a message in this turn, and gets the others at its end. */
+  #gathering = false
   #outcome: Effect.Effect<void, GrpcError | E> | undefined
   /** No status is to come: it has come, or the call was never made. */
   #ended = true
@@ -309,6 +315,17 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
     if (this.#buffer === none) this.#buffer = [message]
     else this.#buffer.push(message)
     this.#read()
+    if (!this.#gathering) this.#gather()
+    else if (this.#buffer.length >= readAhead) this.#wake()
+  }
+
+  #gather(): void {
+    if (this.#reader === undefined || this.#single) return
+    this.#gathering = true
+    afterTurn(() => {
+      this.#gathering = false
+      if (this.#buffer.length > 0) this.#wake()
+    })
     this.#wake()
   }
 
@@ -448,22 +465,33 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
 
   // ── writing ────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Sends one message and waits until the channel has taken it. Ends by an interrupt when nothing may be sent. */
-  send(message: Request): Effect.Effect<void> {
+  /**
+   * Sends messages, each when the channel has taken the one before, and waits until it has taken the last. Ends by an
+   * interrupt when nothing may be sent.
+   */
+  send(messages: ReadonlyArray<Request>): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
       if (this.#outcome !== undefined) return resume(Effect.interrupt)
-      this.#writer = () => {
-        this.#writer = undefined
-        resume(this.#outcome === undefined ? Effect.void : Effect.interrupt)
+      const over = (end: Effect.Effect<void>): void => {
+        writing.stop()
+        if (this.#writer === writer) this.#writer = undefined
+        resume(end)
       }
-      const written = this.#writer
-      const callback = (): void => {
-        this.#onWire = true
-        if (this.#writer === written) written()
-      }
-      this.#call?.sendMessageWithContext({ callback }, message)
+      const writer = (): void => over(this.#outcome === undefined ? Effect.void : Effect.interrupt)
+      const writing = new Writing<Request>(
+        messages,
+        (context, message) => this.#call?.sendMessageWithContext(context, message),
+        (thrown) => {
+          this.#onWire = true
+          if (thrown === undefined) writer()
+          else over(Effect.die(thrown.error))
+        }
+      )
+      this.#writer = writer
+      writing.go()
       return Effect.sync(() => {
-        if (this.#writer === written) this.#writer = undefined
+        writing.stop()
+        if (this.#writer === writer) this.#writer = undefined
       })
     })
   }

@@ -27,16 +27,14 @@ import * as Stream from "effect/Stream"
 
 /** The call whose requests they are. */
 export interface Sink<Request, E> {
-  /** Sends one message and waits until it has been taken; ends by an interrupt when nothing may be sent. */
-  readonly send: (message: Request) => Effect.Effect<void>
+  /** Sends messages and waits until the last has been taken; ends by an interrupt when nothing may be sent. */
+  readonly send: (messages: ReadonlyArray<Request>) => Effect.Effect<void>
   readonly halfCloseUnsafe: () => void
   /** False when the call's outcome stood already. */
   readonly requestsFailed: (cause: Cause.Cause<E>) => boolean
 }
 
 const scopeEnded: CancelReason = CancelReason.Requested({ message: "the scope of the call has closed" })
-
-type Messages<Request> = readonly [Request, ...Array<Request>]
 
 export class RequestPump<Request, E> {
   readonly #sink: Sink<Request, E>
@@ -82,19 +80,13 @@ export class RequestPump<Request, E> {
         Channel.toTransform(Stream.toChannel(stream))(Cause.done(), this.#scope),
         (pull) => {
           const next: Effect.Effect<never, E | Cause.Done<void>> = Effect.flatMap(pull, (messages) =>
-            Effect.andThen(this.#send(messages as Messages<Request>), next)
+            Effect.andThen(this.#sink.send(messages), next)
           )
           return next
         }
       )
       return rest
     })
-  }
-
-  #send(messages: Messages<Request>): Effect.Effect<void> {
-    return messages.length === 1
-      ? this.#sink.send(messages[0])
-      : Effect.forEach(messages, (message) => this.#sink.send(message), { discard: true })
   }
 
   // ── its end ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,5 +1,5 @@
 /**
- * Where the server half meets promises and turns of the event loop.
+ * Where the server half meets promises.
  *
  * Invariants
  * 1. A promise gets both of its callbacks in the turn in which it is made, so no rejection is ever unhandled.
@@ -7,7 +7,6 @@
  *    the clean-up budget. A value that still comes is dropped; a failure that is not the abort joins the interrupt, and
  *    the edge reports it. What comes after the budget is reported by the one who bounds.
  * 3. What the promise is rejected with is the failure of the effect: the edge makes a status of it like of any other.
- * 4. A wait for turns of the event loop that is interrupted leaves no immediate behind.
  */
 import { CancelReason, currentReason } from "@curfew/reason"
 import { boundedAt } from "@curfew/scope/bounded"
@@ -70,19 +69,3 @@ const lateFailure = (
   const aborted = error === signal.reason || (error instanceof Error && error.name === "AbortError")
   return aborted ? Effect.void : Effect.asVoid(exit)
 }
-
-/** Lets the event loop go round: what has arrived by now has been heard of afterwards. */
-export const turns = (count: number): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    let left = count
-    let immediate: NodeJS.Immediate
-    const next = (): void => {
-      immediate = setImmediate(() => {
-        left--
-        if (left > 0) next()
-        else resume(Effect.void)
-      })
-    }
-    next()
-    return Effect.sync(() => clearImmediate(immediate))
-  })

@@ -105,6 +105,7 @@ export abstract class CallState implements ServerCall, Entry {
   protected abstract putHeaders(metadata: Metadata): void
   /** False when it takes no more until `drained` completes. */
   protected abstract put(bytes: Buffer): boolean
+  /** Completes when the transport takes more, or the call is over: one that was destroyed neither drains nor calls back. */
   protected abstract get drained(): Effect.Effect<void>
   /** Hands over the status, with the answer of a call that has one. */
   protected abstract hand(status: Outgoing, answer: Buffer | undefined): void
@@ -225,11 +226,16 @@ export abstract class CallState implements ServerCall, Entry {
       return Effect.asVoid(this.#sent(Effect.void))
     if (!this.counted(bytes.length)) return Effect.yieldNow
     this.phase = "responding"
-    return this.put(bytes) ? undefined : Effect.asVoid(this.#sent(this.drained))
+    return this.put(bytes) ? undefined : Effect.flatMap(this.drained, () => this.#unlessGone)
   }
 
   #sent(write: Effect.Effect<void>) {
     return send(write, { peer: this.signal })
+  }
+
+  /** That nobody was there for what was written is said where a write says so. */
+  get #unlessGone(): Effect.Effect<void> {
+    return this.signal.state === "gone" ? Effect.asVoid(this.#sent(Effect.void)) : Effect.void
   }
 
   /** Hands over the status, with the answer of a call that has one. Gives what the transport threw. */

@@ -21,7 +21,7 @@ import type { GrpcServerOptions, GrpcServerShape, StopReport } from "../../GrpcS
 import * as Health from "../../Health.ts"
 import type { Service } from "../../Server.ts"
 import { CurrentServerCalls } from "../../ServerCalls.ts"
-import { turns } from "./bridge.ts"
+import { turns } from "../turns.ts"
 import { CallTable, type Entry } from "./callTable.ts"
 import { isOwn } from "./edge.ts"
 import { detailsOf } from "./status.ts"

@@ -6,7 +6,9 @@
  *
  * Invariants
  * 1. Every call object has an `error` listener: without one an error of the stream ends the process.
- * 2. Whoever stops waiting leaves no listener behind.
+ * 2. Whoever stops waiting for a drain leaves no listener behind. What tells of more requests is listened to from the first
+ *    wait until the call has ended: on and off for each message would cost more than the message.
+ * 3. A wait ends with the call, if nothing else ends it.
  */
 import type { EventEmitter } from "node:events"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
@@ -46,13 +48,15 @@ const tunnelKey = /* @__PURE__ */ Symbol.for("curfew.tunnel")
 const transportOf = (raw: object): "grpc" | "tunnel" =>
   (raw as { readonly [transportKey]?: unknown })[transportKey] === "tunnel" ? "tunnel" : "grpc"
 
-const news = ["readable", "end", "close", "cancelled"] as const
-
 export class ObjectCall extends CallState {
   readonly raw: RawCall
   readonly #respond: Respond | undefined
   #requestsEnded = false
   #requestsClosed = false
+  #reader: (() => void) | undefined
+  #writer: (() => void) | undefined
+  /** What listens to `readable`. */
+  #onReadable: (() => void) | undefined
 
   constructor(spec: MethodSpec, raw: RawCall, respond: Respond | undefined) {
     super(spec, transportOf(raw), raw.getPeer(), Number(raw.getDeadline()))
@@ -66,10 +70,31 @@ export class ObjectCall extends CallState {
     this.#requestsEnded = raw.readableEnded === true
     raw.once("end", () => {
       this.#requestsEnded = true
+      this.#wakeReader()
     })
     raw.once("close", () => {
       this.#requestsClosed = true
+      this.#forget()
+      this.#wakeReader()
     })
+  }
+
+  override onCancelled(told: unknown): void {
+    super.onCancelled(told)
+    this.#forget()
+    this.#writer?.()
+    this.#wakeReader()
+  }
+
+  #forget(): void {
+    if (this.#onReadable !== undefined) this.raw.off("readable", this.#onReadable)
+    this.#onReadable = undefined
+  }
+
+  #wakeReader(): void {
+    const reader = this.#reader
+    this.#reader = undefined
+    reader?.()
   }
 
   get metadata(): Metadata {
@@ -96,24 +121,30 @@ export class ObjectCall extends CallState {
     return this.raw.write?.(bytes) !== false
   }
 
-  // A stream that was destroyed neither drains nor calls back: whoever waits is raced with the peer's leaving.
   protected get drained(): Effect.Effect<void> {
     return Effect.callback((resume) => {
-      // It may have drained on the way here.
-      if (this.raw.writableNeedDrain === false) {
+      // It may have drained on the way here, or ended.
+      if (this.raw.writableNeedDrain === false || this.over) {
         resume(Effect.void)
         return undefined
       }
-      const onDrain = (): void => resume(Effect.void)
-      this.raw.once("drain", onDrain)
-      return Effect.sync(() => {
-        this.raw.off("drain", onDrain)
-      })
+      const forget = (): void => {
+        this.raw.off("drain", wake)
+        if (this.#writer === wake) this.#writer = undefined
+      }
+      const wake = (): void => {
+        forget()
+        resume(Effect.void)
+      }
+      this.#writer = wake
+      this.raw.on("drain", wake)
+      return Effect.sync(forget)
     })
   }
 
   protected hand({ code, details, trailers }: Outgoing, answer: Buffer | undefined): void {
     const { raw } = this
+    this.#forget()
     if (code === Code.OK) {
       if (this.#respond === undefined) raw.end?.(trailers)
       else this.#respond(null, answer ?? null, trailers)
@@ -135,22 +166,26 @@ export class ObjectCall extends CallState {
   }
 
   whenMore<A, E>(then: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    const { raw } = this
     return Effect.callback<A, E>((resume) => {
       // Whoever comes here may have been held up on the way, and what it looked for has come meanwhile.
       if (this.#requestsEnded || this.#requestsClosed || this.over) {
         resume(then)
         return undefined
       }
-      const forget = (): void => {
-        for (const event of news) raw.off(event, wake)
+      if (this.#onReadable === undefined) {
+        this.#onReadable = () => this.#wakeReader()
+        this.raw.on("readable", this.#onReadable)
       }
-      const wake = (): void => {
-        forget()
+      // More than one may read: each is woken, and what has come is for the first.
+      const others = this.#reader
+      const reader = (): void => {
+        others?.()
         resume(then)
       }
-      for (const event of news) raw.on(event, wake)
-      return Effect.sync(forget)
+      this.#reader = reader
+      return Effect.sync(() => {
+        if (this.#reader === reader) this.#reader = others
+      })
     })
   }
 }

@@ -16,7 +16,7 @@ import * as Exit from "effect/Exit"
 import * as Stream from "effect/Stream"
 import { GrpcError } from "../../GrpcError.ts"
 import type { Completeness, RequestStream } from "../../Server.ts"
-import { turns } from "./bridge.ts"
+import { turns } from "../turns.ts"
 import type { CallState } from "./callState.ts"
 import { limitReason } from "./limits.ts"
 import { sentenceOf } from "./status.ts"
@@ -73,7 +73,9 @@ export const requestsOf = <Req>(call: CallState, decode: (bytes: Buffer) => Req)
         return cutOff(call)
       default: {
         const request = decoded(call, decode, next)
-        return Effect.map(request, (value): readonly [Req] => [value])
+        return Exit.isExit(request) && request._tag === "Success"
+          ? Exit.succeed<readonly [Req]>([request.value as Req])
+          : Effect.map(request, (value): readonly [Req] => [value])
       }
     }
   })
