@@ -21,7 +21,7 @@ import * as Option from "effect/Option"
 import { CleanupBudget } from "../CleanupBudget.ts"
 import { enterUnsafe, loggingWhy, logStuck } from "../Stuck.ts"
 import * as child from "./child.ts"
-import { endedWithin } from "./endedWithin.ts"
+import { endedWithin } from "./timer.ts"
 
 interface Bounds {
   /** Default: the budget of the waiter. */
