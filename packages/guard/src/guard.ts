@@ -36,6 +36,9 @@ export interface CancelGuard {
  * The fiber that closes the `Scope` has to be the one that was cancelled, as in `Effect.scoped`. A `Scope` that
  * somebody else closes by hand says nothing about a cancellation.
  *
+ * Clean-up that gets stuck stands in the registry with the line that set it up, unless the process has asked for many such
+ * lines in that millisecond: taking one costs as much as the rest.
+ *
  * Several finalizers of a parallel `Scope` run in fibers of their own. There a guard knows a Curfew cancel by its reason,
  * and a native interrupt by the fiber that set the guard up: one that has ended before, such as the body of a time limit
  * around `guard` alone, can no longer be asked.
@@ -72,24 +75,46 @@ export const guard = <R>(
     const context = fiber.context as Context.Context<R | Scope.Scope>
     // A `Scope` of its own for the one finalizer, because that is what can leave a `Scope` before its end.
     const scope = Scope.forkUnsafe(Context.get(context, Scope.Scope))
-    let armed = true
+    const set = new Guard(scope)
     const finalizer = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
       exit._tag === "Success"
         ? Effect.void
-        : Effect.flatMap(ownCancellation(exit, fiber), (own) => {
-            if (own._tag === "None" || !armed) return Effect.void
-            armed = false
-            return Effect.provideContext(
-              cleanUp(cleanup, own.value, exit.cause, { name: "guard", source }),
-              context
-            )
-          })
-    return Effect.as(Scope.addFinalizerExit(scope, finalizer), {
-      disarm: Effect.suspend(() => {
-        if (!armed) return Effect.succeed(false)
-        armed = false
-        return Effect.as(Scope.close(scope, Exit.void), true)
-      })
-    })
+        : Effect.flatMap(ownCancellation(exit, fiber), (own) =>
+            own._tag === "Some" && set.take()
+              ? Effect.provideContext(
+                  cleanUp(cleanup, own.value, exit.cause, { name: "guard", source }),
+                  context
+                )
+              : Effect.void
+          )
+    if (scope.state._tag === "Closed") return Effect.as(finalizer(scope.state.exit), set)
+    // What `addFinalizerExit` comes to in a `Scope` that nobody else knows.
+    scope.state = { _tag: "Open", finalizerKey: set, finalizer, finalizers: undefined }
+    return Effect.succeed(set)
   })
+}
+
+class Guard implements CancelGuard {
+  readonly #scope: Scope.Closeable
+  #armed = true
+
+  constructor(scope: Scope.Closeable) {
+    this.#scope = scope
+  }
+
+  /** True once: from then on it is not armed. */
+  take(): boolean {
+    const was = this.#armed
+    this.#armed = false
+    return was
+  }
+
+  get disarm(): Effect.Effect<boolean> {
+    return Effect.sync(() => {
+      const was = this.take()
+      // Nothing is left to run: at a success the finalizer does nothing.
+      if (was) Scope.closeUnsafe(this.#scope, Exit.void)
+      return was
+    })
+  }
 }

@@ -8,11 +8,13 @@ import {
   childrenOf,
   daemon,
   draining,
+  type Hears,
   type Listener,
   liveOf,
   nothing,
   now,
   own,
+  showAll,
   stuck
 } from "./internal/cell.ts"
 import * as delivery from "./internal/delivery.ts"
@@ -22,6 +24,7 @@ import { isMaskedUnsafe } from "./internal/peek.ts"
 import { type Attempt, takeTurn } from "./internal/turn.ts"
 import { witness } from "./internal/witness.ts"
 
+export { uptime } from "./internal/age.ts"
 export {
   ageOf,
   Cell,
@@ -29,15 +32,19 @@ export {
   childrenOf,
   daemon,
   draining,
+  type Hears,
   has,
   liveOf,
   rootsUnsafe,
   stuck,
+  type Unshown,
+  unshown,
   untaken
 } from "./internal/cell.ts"
 export { fieldsOf } from "./internal/fields.ts"
 export { CurrentCell, Interruption } from "./internal/keys.ts"
 export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./internal/peek.ts"
+export type { Attempt } from "./internal/turn.ts"
 
 /**
  * A node of the cancellation tree, for those who write primitives of their own on top of Curfew's. Programs use
@@ -62,12 +69,12 @@ export { interruptsOfUnsafe, isMaskedUnsafe, maskedReasonUnsafe } from "./intern
  * @stability internal
  * @since 0.1.0
  */
-export class CancelCell extends Cell {
+export class CancelCell extends Cell implements Hears {
   /** Set by work that runs without a fiber: called before a cancel reaches it, to make the one that is interrupted. */
   wake: (() => void) | undefined = undefined
   #limit: Limit | undefined = undefined
   // Few cells have a listener, and of those most have one.
-  #listeners: Listener | Set<Listener> | undefined = undefined
+  listeners: Listener | Set<Listener> | undefined = undefined
 
   /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
   get own(): boolean {
@@ -138,7 +145,7 @@ export class CancelCell extends Cell {
 
   /** How many callbacks wait for this cell's cancel. */
   get listenerCount(): number {
-    const listeners = this.#listeners
+    const listeners = this.listeners
     return listeners instanceof Set ? listeners.size : listeners === undefined ? 0 : 1
   }
 
@@ -148,13 +155,13 @@ export class CancelCell extends Cell {
    */
   override listen(listener: Listener): () => void {
     if (this.reason !== undefined) return nothing
-    const listeners = this.#listeners
-    if (listeners === undefined) this.#listeners = listener
+    const listeners = this.listeners
+    if (listeners === undefined) this.listeners = listener
     else if (listeners instanceof Set) listeners.add(listener)
-    else this.#listeners = new Set([listeners, listener])
+    else this.listeners = new Set([listeners, listener])
     return () => {
-      if (this.#listeners === listener) this.#listeners = undefined
-      else if (this.#listeners instanceof Set) this.#listeners.delete(listener)
+      if (this.listeners === listener) this.listeners = undefined
+      else if (this.listeners instanceof Set) this.listeners.delete(listener)
     }
   }
 
@@ -173,10 +180,11 @@ export class CancelCell extends Cell {
   }
 
   static #spread(from: CancelCell, reason: CancelReason): void {
-    const at = now()
+    showAll()
     from.reason = reason
+    const at = now()
     // Nobody to tell, as in a task scope at its end.
-    if (from.fiber === undefined && from.first === undefined && from.#listeners === undefined) {
+    if (from.fiber === undefined && from.first === undefined && from.listeners === undefined) {
       from.signalledAt = at
       return
     }
@@ -188,7 +196,7 @@ export class CancelCell extends Cell {
     for (let i = 0; i < reached.length; i++) {
       const cell = reached[i] as CancelCell
       cell.signalledAt = at
-      if (cell.#listeners !== undefined) {
+      if (cell.listeners !== undefined) {
         if (heard === undefined) heard = [cell]
         else heard.push(cell)
       }
@@ -199,7 +207,7 @@ export class CancelCell extends Cell {
         else fibers.push(fiber)
       }
       const { first } = cell
-      // What hangs below a cell can be cancelled: clean-up, which cannot, hangs below nothing.
+      // What hangs below a cell can be cancelled, or hears of it: clean-up, which cannot, hangs below nothing.
       for (let child = first as CancelCell | undefined; child !== undefined; ) {
         // A child that was cancelled earlier keeps its reason, and so does everything below it.
         if (child.reason === undefined) {
@@ -219,18 +227,18 @@ export class CancelCell extends Cell {
     takeTurn((attempt) => {
       const seen = witness.current?.cancel(reason, from)
       if (seen !== undefined) for (const { fiber, kind } of reached) if (fiber) attempt(seen, kind, fiber)
-      if (heard !== undefined) for (const cell of heard) CancelCell.#tell(cell, reason, attempt)
+      if (heard !== undefined) for (const cell of heard) cell.tell(reason, attempt)
       for (const fiber of fibers) attempt(delivery.deliver, fiber, notice)
     })
   }
 
-  static #tell(cell: CancelCell, reason: CancelReason, attempt: Attempt): void {
-    const listeners = cell.#listeners
+  tell(reason: CancelReason, attempt: Attempt): void {
+    const { listeners } = this
     if (listeners === undefined) return
     // One that is removed meanwhile is not called; one that comes meanwhile was not taken in.
     if (listeners instanceof Set) for (const listener of listeners) attempt(listener, reason, undefined)
     else attempt(listeners, reason, undefined)
-    cell.#listeners = undefined
+    this.listeners = undefined
   }
 }
 
@@ -320,6 +328,21 @@ export const startKnownUnsafe = <A, E>(
   ) as Fiber.Fiber<A, E> | undefined
 
 /**
+ * Starts an effect at once in a fiber that its body is told before its first operation. The context is what `enter` makes of
+ * the one given, when somebody first reads it. `undefined` where that cannot be had.
+ *
+ * @see learnUnsafe which has to come first.
+ * @stability internal
+ * @since 0.1.0
+ */
+export const startEnteringUnsafe = <A, E>(
+  given: Context.Context<never>,
+  work: Effect.Effect<A, E>,
+  body: Entering<A, E>
+): Fiber.Fiber<A, E> | undefined =>
+  delivery.startEntering(given, work, body as Entering<unknown, unknown>) as Fiber.Fiber<A, E> | undefined
+
+/**
  * Keeps one object of a class for good. While none of them is alive a collection forgets what they look like, and with that the
  * code that was made for them: work that comes and goes keeps one of each class that it makes. It must hold nothing.
  *
@@ -344,6 +367,14 @@ export const learnUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): void => deliv
  * @since 0.1.0
  */
 export type Body<A = never, E = never> = delivery.Body<A, E>
+
+/**
+ * A body that knows its fiber, and makes its context when somebody reads it.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export type Entering<A = never, E = never> = delivery.Entering<A, E>
 
 /**
  * Tells whether work that the fiber starts now stands beside its cell and not below: the fiber is masked, or it was
@@ -382,9 +413,23 @@ export const forkCellUnsafe = <Cell extends CancelCell = CancelCell>(
   name?: string | undefined,
   masked: boolean = startsApartUnsafe(fiber),
   Cell: new (...made: ConstructorParameters<typeof CancelCell>) => Cell = CancelCell as never
-): Cell => {
+): Cell => cellUnsafe(fiber, kind, name, masked, Cell)
+
+/**
+ * The same, of a class that need not be one that can be cancelled by itself.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const cellUnsafe = <Made extends Cell>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  kind: CellKind,
+  name: string | undefined,
+  masked: boolean,
+  Class: new (...made: ConstructorParameters<typeof Cell>) => Made
+): Made => {
   const nearest = fiber.getRef(CurrentCell)
   const current = liveOf(nearest)
-  if (current === undefined) return new Cell(kind, { name, outer: nearest })
-  return masked ? new Cell(kind, { name, outer: current }) : new Cell(kind, { name, parent: current })
+  if (current === undefined) return new Class(kind, { name, outer: nearest })
+  return masked ? new Class(kind, { name, outer: current }) : new Class(kind, { name, parent: current })
 }

@@ -99,6 +99,38 @@ describe("pinned: what a fiber is made with", () => {
   )
 })
 
+describe("pinned: where a fiber keeps its context", () => {
+  it.effect("it is a field that is assigned, so that a class may have an accessor of that name", () =>
+    Effect.gen(function* () {
+      const given = yield* Effect.context<never>()
+      const known = yield* started(Effect.never)
+      const Found = known.constructor as new (
+        context: Context.Context<never>,
+        interruptible: boolean
+      ) => Fiber.Fiber<unknown> & { evaluate(effect: unknown): void }
+      class Reading extends Found {}
+      const assigned: Array<unknown> = []
+      let reads = 0
+      Object.defineProperty(Reading.prototype, "context", {
+        get: () => {
+          reads++
+          return assigned.at(-1)
+        },
+        set: (context) => assigned.push(context)
+      })
+      const fiber = new Reading(given, true)
+      expect(assigned).toEqual([given])
+      reads = 0
+      fiber.evaluate(Effect.sync(() => 1))
+      // Work that asks for nothing does not read it; who forks does.
+      expect([fiber.pollUnsafe(), reads]).toEqual([Exit.succeed(1), 0])
+      const forking = new Reading(given, true)
+      forking.evaluate(Effect.forkChild(Effect.void))
+      expect(reads).toBeGreaterThan(0)
+    })
+  )
+})
+
 describe("pinned: how a fiber says that its body has ended", () => {
   const tellingOf = (known: Fiber.Fiber<unknown, unknown>, told: Array<unknown>) => {
     const Made = known.constructor as new (

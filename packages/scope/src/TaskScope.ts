@@ -3,6 +3,8 @@ import {
   CancelCell,
   cancelledAboveUnsafe,
   forkCellUnsafe,
+  inlineUnsafe,
+  interruptsOfUnsafe,
   keepUnsafe,
   startsApartUnsafe
 } from "@curfew/reason/CancelCell"
@@ -236,26 +238,38 @@ export const use: {
     const name = options?.name
     const ancestor = cancelledAboveUnsafe(fiber)
     if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
-    let group: Group | undefined
+    const group = startGroup(forkCellUnsafe(fiber, "tasks", name), options)
+    const running = startBody(fiber, group, body, name)
+    const { set } = group
+    const ended = running.pollUnsafe()
+    // Mostly nothing is left of what has ended at once: there is nothing to wait for, to stop or to tell.
+    if (
+      ended?._tag === "Success" &&
+      set.size === 0 &&
+      set.failures === undefined &&
+      interruptsOfUnsafe(fiber) === undefined
+    ) {
+      finish(group, scopeEnded)
+      return ended
+    }
     const waited = child.startAndAwait(
-      () => {
-        group = startGroup(forkCellUnsafe(fiber, "tasks", name), options)
-        return startBody(fiber, group, body, name)
-      },
-      (exit) => conclude<A, E, TE>(group as Group, exit),
+      () => running,
+      (exit) => conclude<A, E, TE>(group, exit),
       () => Effect.void
     )
     // A finalizer around the whole, not only around the wait: a body that ends at once, after it has cancelled what it
-    // stands in, leaves tasks behind and never comes to a wait.
-    return Effect.onExitPrimitive(waited, (exit) => {
-      if (group === undefined) return undefined
-      const stopped = exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause)
-      if (group.ended && !stopped) return undefined
-      return Effect.andThen(
-        group.ended ? Effect.void : stopGroup(group),
-        stopped ? tellLost(group) : Effect.void
-      )
-    })
+    // stands in, leaves tasks behind and never comes to a wait. It is entered within the operation that starts the body.
+    return inlineUnsafe(
+      fiber,
+      Effect.onExitPrimitive(waited, (exit) => {
+        const stopped = exit._tag === "Failure" && Cause.hasInterruptsOnly(exit.cause)
+        if (group.ended && !stopped) return undefined
+        return Effect.andThen(
+          group.ended ? Effect.void : stopGroup(group),
+          stopped ? tellLost(group) : Effect.void
+        )
+      })
+    )
   })
 
 /** The body has ended: what is left is waited for, and cancelled where that has to be. */

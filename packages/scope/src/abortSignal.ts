@@ -1,9 +1,18 @@
-import { ownCancellation } from "@curfew/reason"
-import { type CancelCell, forkCellUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { type CancelReason, ownCancellation } from "@curfew/reason"
+import {
+  type Attempt,
+  Cell,
+  cellUnsafe,
+  type Hears,
+  inlineUnsafe,
+  keepUnsafe,
+  startsApartUnsafe
+} from "@curfew/reason/CancelCell"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 
 /**
  * The current cancellation as an `AbortSignal`, for `fetch`, a driver, anything that takes one.
@@ -55,38 +64,54 @@ import type * as Scope from "effect/Scope"
  */
 export const currentSignal: Effect.Effect<AbortSignal, never, Scope.Scope> = /* @__PURE__ */ Effect.withFiber(
   (fiber) => {
-    const apart = startsApartUnsafe(fiber)
-    return Effect.map(
-      Effect.acquireRelease(
-        Effect.sync(() => start(fiber, apart)),
-        (signalling, exit) => end(signalling, exit) ?? Effect.void
-      ),
-      ({ controller }) => controller.signal
+    const context = fiber.context as Context.Context<Scope.Scope>
+    const cell = start(fiber)
+    // Within this operation: between the two an interrupt would leave the cell in the tree.
+    const added = inlineUnsafe(
+      fiber,
+      Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => {
+        const more = end(cell, exit)
+        return more === undefined ? Effect.void : Effect.provideContext(more, context)
+      })
     )
+    const { signal } = cell.controller
+    // The finalizer of a `Scope` that is closed already.
+    return Exit.isExit(added) ? Effect.succeed(signal) : Effect.as(Effect.uninterruptible(added), signal)
   }
 )
 
-interface Signalling {
-  readonly cell: CancelCell
-  readonly controller: AbortController
+/** The cell of a signal: it hears a cancel, and cancels nothing. */
+class SignalCell extends Cell implements Hears {
+  readonly controller = new AbortController()
+  /** Somebody listens, always. */
+  readonly listeners = true
+
+  tell(reason: CancelReason, attempt: Attempt): void {
+    attempt(abort, this.controller, reason)
+  }
 }
 
-const start = (fiber: Fiber.Fiber<unknown, unknown>, apart: boolean): Signalling => {
-  const controller = new AbortController()
-  const cell = forkCellUnsafe(fiber, "scope", "signal", apart)
-  if (cell.reason !== undefined) controller.abort(cell.reason)
-  else cell.listen((reason) => controller.abort(reason))
-  return { cell, controller }
+const abort = (controller: AbortController, reason: CancelReason): void => controller.abort(reason)
+
+let keeps = false
+
+const start = (fiber: Fiber.Fiber<unknown, unknown>): SignalCell => {
+  if (!keeps) {
+    keeps = true
+    const kept = new SignalCell("scope", {})
+    kept.unlink()
+    keepUnsafe(kept)
+  }
+  const cell = cellUnsafe(fiber, "scope", "signal", startsApartUnsafe(fiber), SignalCell)
+  if (cell.reason !== undefined) cell.controller.abort(cell.reason)
+  return cell
 }
 
-const end = (
-  { cell, controller }: Signalling,
-  exit: Exit.Exit<unknown, unknown>
-): Effect.Effect<void> | undefined => {
+const end = (cell: SignalCell, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined => {
   if (exit._tag === "Failure")
     return Effect.map(ownCancellation(exit), (own) => {
       cell.unlink()
-      if (own._tag === "Some") controller.abort(own.value)
+      if (own._tag === "Some") cell.controller.abort(own.value)
     })
   cell.unlink()
   return undefined
@@ -121,14 +146,14 @@ const end = (
 export const withSignal = <A, E, R>(
   use: (signal: AbortSignal) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.suspend(() => {
-    // Made within the region that ends it: between the two an interrupt would leave the cell in the tree.
-    let signalling: Signalling | undefined
-    return Effect.onExitPrimitive(
-      Effect.withFiber((fiber) => {
-        signalling = start(fiber, startsApartUnsafe(fiber))
-        return use(signalling.controller.signal)
-      }),
-      (exit) => signalling && end(signalling, exit)
+  Effect.withFiber((fiber) => {
+    const cell = start(fiber)
+    // Its end is entered within this operation: between the two an interrupt would leave the cell in the tree.
+    return inlineUnsafe(
+      fiber,
+      Effect.onExitPrimitive(
+        Effect.suspend(() => use(cell.controller.signal)),
+        (exit) => end(cell, exit)
+      )
     )
   })

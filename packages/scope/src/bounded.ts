@@ -24,6 +24,9 @@ import { reportUnhandled } from "./OnUnhandled.ts"
  *
  * A loop that never yields the thread cannot be left behind; only the end of the process ends it.
  *
+ * The record says in which line it was called, too, unless the process has asked for many such lines in that millisecond:
+ * taking one costs as much as the rest.
+ *
  * **Example**
  *
  * ```ts

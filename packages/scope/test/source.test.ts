@@ -1,5 +1,5 @@
 /** Where in the program's source a piece of clean-up was called. */
-import { afterEach, describe, expect, test } from "vitest"
+import { afterEach, describe, expect, test, vi } from "vitest"
 import { takePosition } from "../src/internal/source.ts"
 
 const limit = Error.stackTraceLimit
@@ -9,6 +9,7 @@ const here = () => takePosition(here)
 
 describe("a source position", () => {
   afterEach(() => {
+    vi.restoreAllMocks()
     Error.captureStackTrace = captureStackTrace
     Error.prepareStackTrace = prepareStackTrace
     Error.stackTraceLimit = limit
@@ -21,6 +22,15 @@ describe("a source position", () => {
     Reflect.deleteProperty(Error, "stackTraceLimit")
     here()
     expect(Object.hasOwn(Error, "stackTraceLimit")).toBe(false)
+  })
+
+  test("of those that are asked for in one millisecond only the first are taken", () => {
+    const now = vi.spyOn(performance, "now")
+    now.mockReturnValue(1e9)
+    const taken = () => Array.from({ length: 1_000 }, here).filter((read) => read() !== undefined).length
+    expect(taken()).toBe(16)
+    now.mockReturnValue(1e9 + 1)
+    expect(here()()).toContain("source.test.ts")
   })
 
   test("an engine that throws leaves the limit as it was, and gives no position", () => {

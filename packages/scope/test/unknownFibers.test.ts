@@ -16,6 +16,7 @@ import { exitOf, receiver, recorder, started } from "../../../test/support/recor
 vi.mock("../../reason/src/internal/delivery.ts", async (original) => ({
   ...(await original<typeof import("../../reason/src/internal/delivery.ts")>()),
   startKnown: () => undefined,
+  startEntering: () => undefined,
   inline: (_: unknown, effect: unknown) => effect,
   saysInterrupts: () => undefined
 }))

@@ -6,12 +6,14 @@
  *    `CancelCell`, of which all are that a cancel can reach.
  * 2. What hangs below one cell is a ring of cells: a set would cost more than they do.
  * 3. `first`, `next`, `previous`, `flags`, `born`, `signalledAt`, `enter` and `leave` are for cells alone.
- * 4. There may be a million: what few cells have is no field of all, what is true or not is a bit, and times are whole
+ * 4. Work may have no cell as long as nobody has seen that: whoever goes down the tree calls `showAll` first.
+ * 5. There may be a million: what few cells have is no field of all, what is true or not is a bit, and times are whole
  *    milliseconds, which unlike fractions need no object of their own.
  */
 import type * as Fiber from "effect/Fiber"
 import type { CancelReason } from "../CancelReason.ts"
 import { uptime } from "./age.ts"
+import type { Attempt } from "./turn.ts"
 import { witness } from "./witness.ts"
 
 /**
@@ -25,6 +27,51 @@ export type CellKind = "scope" | "tasks" | "task" | "call" | "shield" | "owner" 
 export type Listener = (reason: CancelReason) => void
 
 export const nothing = (): void => {}
+
+/**
+ * A cell that is told of cancels: one that can be cancelled, or one that only hears of it and so carries nothing of what a
+ * cancel does to fibers.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export interface Hears {
+  /** `undefined` where nobody listens. */
+  readonly listeners: unknown
+  /** Called in the turn of the cancel, after all interrupts are pending. */
+  readonly tell: (reason: CancelReason, attempt: Attempt) => void
+}
+
+/**
+ * Work in its first run, which makes its cell only when somebody looks for it: most of what ends at once nobody does. The
+ * latest comes first; each starts and ends within the one before it.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export interface Unshown {
+  before: Unshown | undefined
+  /** Has its cell stand in the tree, from now on. */
+  readonly show: () => void
+}
+
+/**
+ * The latest of them. Who starts one puts it here, and puts the one before it back when its first run is over.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const unshown: { last: Unshown | undefined } = { last: undefined }
+
+/** To be called by whoever goes down the tree. */
+export const showAll = (): void => show(unshown.last)
+
+// In the order in which they began.
+const show = (work: Unshown | undefined): void => {
+  if (work === undefined) return
+  show(work.before)
+  work.show()
+}
 
 let firstRoot: Cell | undefined
 
@@ -204,6 +251,7 @@ export const has = (cell: Cell, flag: number): boolean => (cell.flags & flag) !=
  * @since 0.1.0
  */
 export const childrenOf = (cell: Cell): ReadonlyArray<Cell> => {
+  showAll()
   cell.reveal?.()
   return ringOf(cell.first)
 }
@@ -223,4 +271,7 @@ const ringOf = (first: Cell | undefined): Array<Cell> => {
  * @stability internal
  * @since 0.1.0
  */
-export const rootsUnsafe = (): ReadonlyArray<Cell> => ringOf(firstRoot)
+export const rootsUnsafe = (): ReadonlyArray<Cell> => {
+  showAll()
+  return ringOf(firstRoot)
+}

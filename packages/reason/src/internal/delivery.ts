@@ -20,6 +20,7 @@
  *    the fibers of one cancel is then Effect's.
  * 6. Each body that `startKnown` starts is told to its `Body` once, before its children are cleaned up; also one that was
  *    interrupted before its first operation.
+ * 7. What reads the context of a fiber that `startEntering` starts reads what `enter` gives, whoever it is and whenever.
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -108,10 +109,19 @@ export interface Body<in A = never, in E = never> {
   readonly settle: (exit: Exit.Exit<A, E>) => Effect.Effect<void> | undefined
 }
 
+/** A body that is told its fiber before the first operation, and makes its context when somebody first reads it. */
+export interface Entering<in A = never, in E = never> extends Body<A, E> {
+  fiber: Fiber.Fiber<unknown, unknown>
+  readonly enter: (given: Context.Context<never>) => Context.Context<never>
+}
+
 interface MadeFiber extends Fiber.Fiber<unknown, unknown> {
   evaluate(effect: unknown): void
   /** Runs on until the fiber waits, which a symbol says, or has run all it has; its children are cleaned up after that. */
   runLoop(effect: unknown): Exit.Exit<unknown, unknown> | symbol
+  /** Of those that are told: the context, and who makes the one that is read, until somebody does. */
+  given?: Context.Context<never>
+  entering?: Entering | undefined
 }
 
 type MakeFiber = new (context: Context.Context<never>, interruptible: boolean) => MadeFiber
@@ -123,6 +133,7 @@ type MakeTelling = new (
 
 let Made: MakeFiber | undefined
 let Telling: MakeTelling | undefined
+let entersLate = false
 const kept: Array<unknown> = []
 
 /** Keeps one of a class for good: while none is alive a collection forgets what they look like, and the code made for them. */
@@ -182,7 +193,25 @@ export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
       )
     }
   }
-  keepEffects(new Telling(Context.empty(), true, { settle: () => undefined }))
+  // Work that ends at once mostly reads no context. What is given when the fiber is made or is set later is read as it is.
+  Object.defineProperty(Telling.prototype, "context", {
+    get(this: MadeFiber & { context: Context.Context<never> }) {
+      const { entering, given } = this
+      if (entering === undefined) return given
+      const context = entering.enter(given as Context.Context<never>)
+      this.context = context
+      return context
+    },
+    set(this: MadeFiber, context: Context.Context<never>) {
+      this.given = context
+      this.entering = undefined
+    }
+  })
+  const empty = Context.empty()
+  const one = new Telling(empty, true, { settle: () => undefined })
+  // Where fibers keep their context otherwise it is made before they are.
+  entersLate = one.given === empty && !Object.hasOwn(one, "context")
+  keepEffects(one)
 }
 
 /** Keeps what Effect makes for work that runs and waits: a fiber for good, which waits for nothing, and one of each operation. */
@@ -200,6 +229,23 @@ const keepEffects = (fiber: MadeFiber): void => {
     Effect.fail(undefined)
   ])
   fiber.evaluate(Effect.scoped(Effect.uninterruptibleMask((restore) => Effect.exit(restore(waits)))))
+}
+
+/**
+ * Starts an effect at once in a fiber that its body knows before the first operation, and whose context is made when it is
+ * first read. `undefined` where that cannot be had.
+ */
+export const startEntering = (
+  given: Context.Context<never>,
+  work: Effect.Effect<unknown, unknown>,
+  body: Entering<unknown, unknown>
+): Fiber.Fiber<unknown, unknown> | undefined => {
+  if (Telling === undefined || !entersLate) return undefined
+  const fiber = new Telling(given, true, body)
+  fiber.entering = body as Entering
+  body.fiber = fiber
+  fiber.evaluate(work)
+  return fiber
 }
 
 /**

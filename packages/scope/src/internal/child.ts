@@ -15,11 +15,13 @@ import {
   type Body,
   CancelCell,
   CurrentCell,
+  type Entering,
   Interruption,
   inlineUnsafe,
   interruptsOfUnsafe,
   isMaskedUnsafe,
   learnUnsafe,
+  startEnteringUnsafe,
   startKnownUnsafe
 } from "@curfew/reason/CancelCell"
 import * as Context from "effect/Context"
@@ -63,12 +65,8 @@ export const startUnder = <A, E, R>(
   masked = false
 ): Fiber.Fiber<A, E> => {
   const own = Context.add(context, CurrentCell, cell) as Context.Context<never>
-  const started = (isDeep() ? Effect.andThen(Effect.yieldNow, work) : work) as Effect.Effect<A, E>
-  if (!learned) {
-    learned = true
-    keptCell()
-    learnUnsafe(startUnsafe(Context.empty(), Effect.void))
-  }
+  learn()
+  const started = unlessDeep(work) as Effect.Effect<A, E>
   nested++
   try {
     const fiber = startKnownUnsafe(own, started, cell, body, masked)
@@ -77,6 +75,32 @@ export const startUnder = <A, E, R>(
     nested--
   }
   return startUnknown(own, cell, started, body, masked)
+}
+
+/** The same for a body that makes its cell when somebody asks for it; `undefined` where that cannot be had. */
+export const startEntering = <A, E, R>(
+  context: Context.Context<R>,
+  work: Effect.Effect<A, E, R>,
+  body: Entering<A, E>
+): Fiber.Fiber<A, E> | undefined => {
+  learn()
+  const started = unlessDeep(work) as Effect.Effect<A, E>
+  nested++
+  try {
+    return startEnteringUnsafe(context as Context.Context<never>, started, body)
+  } finally {
+    nested--
+  }
+}
+
+const unlessDeep = <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  isDeep() ? Effect.andThen(Effect.yieldNow, work) : work
+
+const learn = (): void => {
+  if (learned) return
+  learned = true
+  keptCell()
+  learnUnsafe(startUnsafe(Context.empty(), Effect.void))
 }
 
 let learned = false

@@ -10,7 +10,7 @@
  *    stuck registry until it ends after all.
  * 5. All waiting is by observers of the set; a wait that is interrupted takes its observer with it.
  */
-import { CancelCell, type Cell, type CellKind, keepUnsafe } from "@curfew/reason/CancelCell"
+import { type CancelCell, keepUnsafe, unshown } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -27,19 +27,12 @@ import * as child from "./child.ts"
 import { endedWithin } from "./endedWithin.ts"
 import { Failures } from "./failures.ts"
 import { Place, Places } from "./place.ts"
-import { type AnyTask, type Keeper, TaskState } from "./taskState.ts"
+import { type AnyTask, type Keeper, type Known, TaskState } from "./taskState.ts"
 import { armUnsafe } from "./timer.ts"
 
 export type Policy = "failFast" | "supervise"
 
-export interface SpawnOptions {
-  /** What the work is called in the live tree. Default: a task. */
-  readonly kind?: CellKind | undefined
-  readonly name?: string | undefined
-  /** The cell of the caller, for work that may ask outwards although nothing comes down from there. */
-  readonly outer?: Cell | undefined
-  /** Asked when the body fails. True: somebody else is told the failure, and the policy does not apply. */
-  readonly observed?: (() => boolean) | undefined
+export interface SpawnOptions extends Known {
   readonly onNeverStarted?: Effect.Effect<unknown> | undefined
 }
 
@@ -48,6 +41,12 @@ const always = (): boolean => true
 
 let keeps = false
 let keepsPlaces = false
+
+const keepOne = (): void => {
+  keeps = true
+  const cell = child.keptCell()
+  keepUnsafe(new TaskState<never, never>({ cell, bodyFailed: () => undefined }, undefined, false, cell))
+}
 
 export class TaskSet implements Keeper {
   readonly name: string | undefined
@@ -79,6 +78,7 @@ export class TaskSet implements Keeper {
     /** Told each task once it has started; it may have ended by then. */
     readonly onTask?: ((cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>) => void) | undefined
   }) {
+    if (!keeps) keepOne()
     this.name = options.name
     this.policy = options.policy
     this.cell = options.cell
@@ -113,38 +113,45 @@ export class TaskSet implements Keeper {
     daemon: boolean
   ): TaskState<A, E> | undefined {
     if (!this.open) return undefined
-    const cell = new CancelCell(options?.kind ?? "task", {
-      name: options?.name,
-      parent: this.cell,
-      outer: options?.outer
-    })
-    cell.daemon = daemon
-    return this.startIn(cell, context, work, options)
+    const task = new TaskState<A, E>(this, options, daemon, undefined)
+    const own = task as unknown as AnyTask
+    this.#enter(own)
+    const instead = options?.onNeverStarted
+    const body = instead === undefined ? work : task.orElse(work, instead)
+    task.before = unshown.last
+    unshown.last = task
+    let fiber: Fiber.Fiber<A, E> | undefined
+    try {
+      fiber = child.startEntering(context, body, task)
+    } finally {
+      unshown.last = task.before
+      task.before = undefined
+    }
+    this.#started(task, fiber ?? child.startUnder(context, task.cell, body, task))
+    return task
   }
 
   /** Starts a task in a cell that stands in the tree already, whether the set takes new ones or not. */
   startIn<A, E, R>(
     cell: CancelCell,
     context: Context.Context<R>,
-    work: Effect.Effect<A, E, R>,
-    options?: SpawnOptions
+    work: Effect.Effect<A, E, R>
   ): TaskState<A, E> {
-    if (!keeps) {
-      keeps = true
-      keepUnsafe(new TaskState<never, never>({ bodyFailed: () => undefined }, child.keptCell(), undefined))
-    }
-    const task = new TaskState<A, E>(this, cell, options?.observed)
+    const task = new TaskState<A, E>(this, undefined, false, cell)
+    this.#enter(task as unknown as AnyTask)
+    this.#started(task, child.startUnder(context, cell, work, task))
+    return task
+  }
+
+  #started<A, E>(task: TaskState<A, E>, fiber: Fiber.Fiber<A, E>): void {
     const own = task as unknown as AnyTask
-    this.#enter(own)
-    const instead = options?.onNeverStarted
-    const body = instead === undefined ? work : task.orElse(work, instead)
-    const fiber = child.startUnder(context, cell, body, task)
     task.fiber = fiber
     const exit = fiber.pollUnsafe()
-    if (exit === undefined) this.#follow(own)
-    else this.#over(own, exit)
-    this.#onTask?.(cell, fiber)
-    return task
+    if (exit === undefined) {
+      task.show()
+      this.#follow(own)
+    } else this.#over(own, exit)
+    this.#onTask?.(task.cell, fiber)
   }
 
   #follow(task: AnyTask): void {
@@ -153,7 +160,7 @@ export class TaskSet implements Keeper {
 
   /** The fiber has ended. */
   #over(task: AnyTask, exit: Exit.Exit<unknown, unknown>): void {
-    task.cell.unlink()
+    task.unlink()
     this.#ended(task, exit)
     task.tellWaiters()
   }
@@ -165,7 +172,7 @@ export class TaskSet implements Keeper {
     else this.#last.next = task
     this.#last = task
     this.#size++
-    if (!task.cell.daemon) this.#working++
+    if (!task.daemon) this.#working++
   }
 
   /** Takes a task out; false when it has been taken out before. */
@@ -180,7 +187,7 @@ export class TaskSet implements Keeper {
     task.next = undefined
     task.previous = undefined
     this.#size--
-    if (!task.cell.daemon) this.#working--
+    if (!task.daemon) this.#working--
     return true
   }
 
@@ -240,7 +247,7 @@ export class TaskSet implements Keeper {
   /** Counts work that runs already as a task, whether the set takes new ones or not. */
   takeUnsafe(cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): void {
     cell.daemon = false
-    const task = new TaskState<unknown, unknown>(this, cell, always)
+    const task = new TaskState<unknown, unknown>(this, { observed: always }, false, cell)
     task.fiber = fiber
     this.#enter(task)
     fiber.addObserver((exit) => this.#over(task, exit))

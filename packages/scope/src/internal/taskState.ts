@@ -6,11 +6,22 @@
  * 2. Waiting for a task leaves nothing behind, and gives the task's exit as it is: a joiner is never interrupted by
  *    what interrupted the task, unless it asks for that.
  * 3. Who waits is told after the set is: a set that has no task left is idle when a joiner of the last one goes on.
- * 4. It is its own entry in the set, and told itself how its body ended: a task costs no function beside its work's.
+ * 4. The cell is made when somebody asks for it, and no later than the end of a first run that leaves the task waiting. Until
+ *    then nothing has cancelled the task, and it stands among those that whoever looks for cells has shown.
+ * 5. It is its own entry in the set, and told itself how its body ended: a task costs no function beside its work's.
  */
 import { CancelReason, fromCause } from "@curfew/reason"
-import { type Body, type CancelCell, tellingBegin } from "@curfew/reason/CancelCell"
+import {
+  CancelCell,
+  type Cell,
+  type CellKind,
+  CurrentCell,
+  type Entering,
+  tellingBegin,
+  type Unshown
+} from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -24,6 +35,8 @@ type Waiter = () => void
 
 /** The set, to which a task tells how it ended. */
 export interface Keeper {
+  /** What a cancel of the set cancels. */
+  readonly cell: CancelCell
   /** The body has failed, or did not begin. What it gives runs masked. */
   readonly bodyFailed: (
     task: AnyTask,
@@ -31,10 +44,22 @@ export interface Keeper {
   ) => Effect.Effect<void> | undefined
 }
 
-export class TaskState<A, E> implements Task<A, E>, Body<A, E> {
-  readonly cell: CancelCell
-  /** Asked when the body fails. True: somebody else is told the failure. */
-  readonly observed: (() => boolean) | undefined
+/** What is known of a task before it starts. */
+export interface Known {
+  readonly kind?: CellKind | undefined
+  readonly name?: string | undefined
+  /** The cell of the caller, for work that may ask outwards although nothing comes down from there. */
+  readonly outer?: Cell | undefined
+  /** Asked when the body fails. True: somebody else is told the failure, and the policy does not apply. */
+  readonly observed?: (() => boolean) | undefined
+}
+
+export class TaskState<A, E> implements Task<A, E>, Entering<A, E>, Unshown {
+  #cell: CancelCell | undefined
+  readonly #known: Known | undefined
+  readonly daemon: boolean
+  /** The next one out of those that have not been shown. */
+  before: Unshown | undefined = undefined
   readonly #keeper: Keeper
   /** What it failed with, when that was left to somebody else to tell. */
   untold: Cause.Cause<unknown> | undefined = undefined
@@ -42,7 +67,7 @@ export class TaskState<A, E> implements Task<A, E>, Body<A, E> {
   settled = false
   /** Runs in place of a body that does not begin; let go of when it has begun. */
   onNeverStarted: Effect.Effect<unknown> | undefined = undefined
-  // Set by the scope right after the fork, before anyone else can see the task.
+  // Set before the first operation, or by the scope before anyone else can see the task.
   fiber!: Fiber.Fiber<A, E>
   /** The neighbours in the set. */
   next: AnyTask | undefined = undefined
@@ -52,10 +77,47 @@ export class TaskState<A, E> implements Task<A, E>, Body<A, E> {
   // Few tasks are waited for by more than one.
   #waiters: Waiter | Set<Waiter> | undefined = undefined
 
-  constructor(keeper: Keeper, cell: CancelCell, observed: (() => boolean) | undefined) {
+  constructor(keeper: Keeper, known: Known | undefined, daemon: boolean, cell: CancelCell | undefined) {
     this.#keeper = keeper
-    this.cell = cell
-    this.observed = observed
+    this.#known = known
+    this.daemon = daemon
+    this.#cell = cell
+  }
+
+  get observed(): (() => boolean) | undefined {
+    return this.#known?.observed
+  }
+
+  get cell(): CancelCell {
+    return this.#cell ?? this.#makeCell()
+  }
+
+  #makeCell(): CancelCell {
+    const known = this.#known
+    const { cell: parent } = this.#keeper
+    const cell = new CancelCell(known?.kind ?? "task", { name: known?.name, outer: known?.outer, parent })
+    this.#cell = cell
+    cell.daemon = this.daemon
+    if (this.fiber?.pollUnsafe() === undefined) cell.fiber = this.fiber
+    else {
+      // Nobody has cancelled it while it ran: its cell would have been there.
+      cell.reason = undefined
+      cell.unlink()
+    }
+    return cell
+  }
+
+  show(): void {
+    if (this.#cell === undefined) this.#makeCell()
+  }
+
+  /** Takes the cell out of the tree, where there is one. */
+  unlink(): void {
+    this.#cell?.unlink()
+  }
+
+  enter(given: Context.Context<never>): Context.Context<never> {
+    return Context.add(given, CurrentCell, this.cell)
   }
 
   /** The body has ended; its children may still have to be cleaned up. */
@@ -72,7 +134,7 @@ export class TaskState<A, E> implements Task<A, E>, Body<A, E> {
   }
 
   get name(): string | undefined {
-    return this.cell.name
+    return (this.#cell ?? this.#known)?.name
   }
 
   #await<B, E2>(as: (exit: Exit.Exit<A, E>) => Effect.Effect<B, E2>): Effect.Effect<B, E2> {
