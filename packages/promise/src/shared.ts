@@ -1,6 +1,6 @@
 import type { CancelReason } from "@curfew/reason"
 import * as Single from "@curfew/singleflight"
-import { retainedUnsafe } from "@curfew/singleflight/Retained"
+import { joinUnsafe, retainedUnsafe } from "@curfew/singleflight/Retained"
 import type * as Duration from "effect/Duration"
 import type * as Exit from "effect/Exit"
 import { durationOf } from "./internal/durations.ts"
@@ -9,7 +9,7 @@ import { launch, reasonOf, startOf } from "./internal/launch.ts"
 import { contextAt } from "./internal/place.ts"
 import { runNow } from "./internal/runNow.ts"
 import { settle } from "./internal/settle.ts"
-import { plainOf, requestedShared, retainedFor } from "./internal/sharing.ts"
+import { askLightly, plainOf, requestedShared, retainedFor } from "./internal/sharing.ts"
 import type { Work, WorkOptions } from "./Options.ts"
 import type { Owner } from "./owner.ts"
 
@@ -99,9 +99,12 @@ export const shared = <A>(
   )
   return {
     name: made.name,
-    get: (asking) =>
-      retainedFor(() => retainedUnsafe(made), asking) ??
-      launch(() => made.get, { ...asking, owner: options?.owner, name: made.name }),
+    get: (asking) => {
+      const retained = retainedFor(() => retainedUnsafe(made), asking)
+      if (retained !== undefined) return retained
+      const start = { signal: asking?.signal, owner: options?.owner, name: made.name }
+      return askLightly<A>(start, (waiter) => joinUnsafe(made, waiter)) ?? launch(() => made.get, start)
+    },
     invalidate: () => runNow(context, made.invalidate),
     cancel: (reason) => runNow(context, made.cancel(reasonOf(reason, requestedShared))),
     get observers() {

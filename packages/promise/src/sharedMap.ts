@@ -1,6 +1,6 @@
 import type { CancelReason } from "@curfew/reason"
 import * as Single from "@curfew/singleflight"
-import { retainedUnsafe } from "@curfew/singleflight/Retained"
+import { joinUnsafe, retainedUnsafe } from "@curfew/singleflight/Retained"
 import type * as Duration from "effect/Duration"
 import type * as Exit from "effect/Exit"
 import { durationOf } from "./internal/durations.ts"
@@ -9,7 +9,7 @@ import { launch, reasonOf, startOf } from "./internal/launch.ts"
 import { contextAt } from "./internal/place.ts"
 import { runNow } from "./internal/runNow.ts"
 import { settle } from "./internal/settle.ts"
-import { plainOf, requestedShared, retainedFor } from "./internal/sharing.ts"
+import { askLightly, plainOf, requestedShared, retainedFor } from "./internal/sharing.ts"
 import type { WorkOptions } from "./Options.ts"
 import type { SharedOptions } from "./shared.ts"
 
@@ -97,9 +97,14 @@ export const sharedMap = <K, A>(
     )
   )
   return {
-    get: (key, asking) =>
-      retainedFor(() => retainedUnsafe(made, key), asking) ??
-      launch(() => made.get(key), { ...asking, owner: options?.owner }),
+    get: (key, asking) => {
+      const retained = retainedFor(() => retainedUnsafe(made, key), asking)
+      if (retained !== undefined) return retained
+      const start = { signal: asking?.signal, owner: options?.owner }
+      return (
+        askLightly<A>(start, (waiter) => joinUnsafe(made, waiter, key)) ?? launch(() => made.get(key), start)
+      )
+    },
     invalidate: (key) => runNow(context, made.invalidate(key)),
     invalidateAll: () => runNow(context, made.invalidateAll),
     cancel: (key, reason) => runNow(context, made.cancel(key, reasonOf(reason, requestedShared))),

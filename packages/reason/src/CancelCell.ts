@@ -271,6 +271,26 @@ interface Limit {
 }
 
 /**
+ * Cancels work that has no fiber, nothing below it, and nothing to clean up: it has ended by that. Who counts cancels counts
+ * it like any other.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const cancelAloneUnsafe = (
+  cell: CancelCell,
+  reason: CancelReason,
+  context: Context.Context<never>
+): void => {
+  if (!cell.cancel(reason)) return
+  const seen = witness.current
+  if (seen === undefined) return
+  const none = { context, cache: {} } as Fiber.Fiber<unknown, unknown>
+  seen.cancel(reason, cell)(cell.kind, none)
+  seen.ended(cell.kind, 0, none)
+}
+
+/**
  * Work that calls back when it begins: within its first operation, so that no interrupt falls between the two.
  *
  * @stability internal

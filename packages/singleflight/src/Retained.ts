@@ -1,10 +1,13 @@
 /**
- * Looking for a retained exit without an effect, for those who write primitives of their own.
+ * Looking for a retained exit without an effect, and waiting for one without a fiber, for those who write primitives of
+ * their own.
  *
  * @stability internal
  * @since 0.1.0
  */
 import type * as Exit from "effect/Exit"
+import type { Waiter } from "./internal/generation.ts"
+import type { Waits } from "./internal/slot.ts"
 import type { Shared } from "./Shared.ts"
 import type { SharedCancelled } from "./SharedCancelled.ts"
 import type { SharedMap } from "./SharedMap.ts"
@@ -18,6 +21,19 @@ import type { SharedMap } from "./SharedMap.ts"
 export const look: unique symbol = /* @__PURE__ */ Symbol("@curfew/singleflight/look")
 
 /**
+ * Under which shared work takes in who waits without a fiber.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const join: unique symbol = /* @__PURE__ */ Symbol("@curfew/singleflight/join")
+
+interface Looked<K, A, E> {
+  readonly [look]: (key?: K) => Exit.Exit<A, E | SharedCancelled> | undefined
+  readonly [join]: (waiter: Waiter<A, E>, key?: K) => Waits<A, E>
+}
+
+/**
  * The exit that `get` would give at once, counted as a hit; `undefined` where it would have to wait.
  *
  * @stability internal
@@ -26,7 +42,19 @@ export const look: unique symbol = /* @__PURE__ */ Symbol("@curfew/singleflight/
 export const retainedUnsafe = <K, A, E>(
   shared: Shared<A, E> | SharedMap<K, A, E>,
   key?: K
-): Exit.Exit<A, E | SharedCancelled> | undefined =>
-  (shared as unknown as { readonly [look]: (key?: K) => Exit.Exit<A, E | SharedCancelled> | undefined })[
-    look
-  ](key)
+): Exit.Exit<A, E | SharedCancelled> | undefined => (shared as unknown as Looked<K, A, E>)[look](key)
+
+/**
+ * Waits as `get` does where nothing is retained, without a fiber. For who stands in no run. The waiter may be told before
+ * this returns; it is told nothing any more when it has left.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const joinUnsafe = <K, A, E>(
+  shared: Shared<A, E> | SharedMap<K, A, E>,
+  waiter: Waiter<A, E>,
+  key?: K
+): Waits<A, E> => (shared as unknown as Looked<K, A, E>)[join](waiter, key)
+
+export type { Waiter, Waits }

@@ -7,8 +7,8 @@ import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { Retention } from "./internal/retention.ts"
 import { makeSettings } from "./internal/settings.ts"
-import { observe, Slot, statisticsOf } from "./internal/slot.ts"
-import { look } from "./Retained.ts"
+import { observe, Slot, statisticsOf, wait } from "./internal/slot.ts"
+import { join, look, type Waiter } from "./Retained.ts"
 import type { SharedCancelled } from "./SharedCancelled.ts"
 import type { SharedOptions, SharedStatistics } from "./SharedOptions.ts"
 
@@ -126,9 +126,11 @@ export const make: {
     const retention = new Retention(Number.POSITIVE_INFINITY)
     const slot = new Slot<void, A, E>(settings, retention, undefined, name)
     const here = () => slot
+    const slots = { find: here, obtain: here }
     return {
       name,
-      get: observe({ find: here, obtain: here }, undefined),
+      get: observe(slots, undefined),
+      [join]: (waiter: Waiter<A, E>) => wait(slots, undefined, waiter),
       [look]: () => slot.hit(),
       invalidate: Effect.sync(() => slot.invalidate()),
       cancel: (reason: CancelReason = requested) => Effect.sync(() => slot.cancel(reason)),

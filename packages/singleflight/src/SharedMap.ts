@@ -10,8 +10,8 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Retention } from "./internal/retention.ts"
 import { makeSettings, nowOf, type Settings } from "./internal/settings.ts"
-import { observe, Slot, type Slots, statisticsOf } from "./internal/slot.ts"
-import { look } from "./Retained.ts"
+import { observe, Slot, type Slots, statisticsOf, wait } from "./internal/slot.ts"
+import { join, look, type Waiter, type Waits } from "./Retained.ts"
 import type { SharedCancelled } from "./SharedCancelled.ts"
 import type { SharedOptions, SharedStatistics } from "./SharedOptions.ts"
 
@@ -108,6 +108,8 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E>, Slots<K, A, E> {
   readonly get = (key: K): Effect.Effect<A, E | SharedCancelled> => observe(this, key)
 
   readonly [look] = (key: K): Exit.Exit<A, E | SharedCancelled> | undefined => this.find(key)?.hit()
+
+  readonly [join] = (waiter: Waiter<A, E>, key: K): Waits<A, E> => wait(this, key, waiter)
 
   readonly invalidate = (key: K): Effect.Effect<void> => Effect.sync(() => this.find(key)?.invalidate())
 

@@ -65,7 +65,11 @@ export class Pledge<A> {
   /** Settles it with the exit of the work. */
   settle(exit: Exit.Exit<A, unknown>): void {
     if (exit._tag === "Success") this.#resolve(exit.value)
-    else this.#reject(quietly(this.promise, errorOf(exit.cause)))
+    else this.refuse(errorOf(exit.cause))
+  }
+
+  refuse(error: unknown): void {
+    this.#reject(quietly(this.promise, error))
   }
 }
 

@@ -10,7 +10,7 @@
  * 4. What fails is told whoever awaits the promise, and nobody else.
  */
 import type { CancelReason } from "@curfew/reason"
-import { type CancelCell, CurrentCell, keepUnsafe } from "@curfew/reason/CancelCell"
+import { type CancelCell, CurrentCell, cancelAloneUnsafe, keepUnsafe } from "@curfew/reason/CancelCell"
 import type { Owner } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as Instant from "@curfew/scope/Instant"
@@ -21,6 +21,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
+import { Cancelled } from "../Cancelled.ts"
 import { begin, Pledge } from "./bridge.ts"
 import { exitOf } from "./errors.ts"
 import { forwardAbort, Place } from "./place.ts"
@@ -81,13 +82,17 @@ export abstract class Seated<A> implements Host {
   }
 
   /** Takes its place. */
-  protected sit(seat: TaskScope.Place, signal: AbortSignal | undefined): CancelCell {
+  protected sit(
+    seat: TaskScope.Place,
+    signal: AbortSignal | undefined,
+    cancel?: (reason: CancelReason) => unknown
+  ): CancelCell {
     this.#seat = seat
     seat.holder = this
     const cell = seat.show()
     this.#cell = cell
     cell.wake = () => this.fill()
-    this.#forget = signal && forwardAbort(signal, cell)
+    this.#forget = signal && forwardAbort(signal, cell, cancel)
     return cell
   }
 
@@ -115,6 +120,18 @@ export abstract class Seated<A> implements Host {
     this.#exit = exit
     this.#seat?.leave()
     this.#pledge.settle(exit)
+  }
+
+  /** It is cancelled, has no fiber, and nothing of it is left to end. */
+  protected leave(reason: CancelReason): void {
+    this.#close()
+    cancelAloneUnsafe(this.cell, reason, this.context)
+    this.#seat?.leave()
+    this.#pledge.refuse(new Cancelled(reason))
+  }
+
+  protected get filled(): boolean {
+    return this.#filled
   }
 
   /** How it has ended. */

@@ -162,12 +162,18 @@ const listen = (signal: AbortSignal, cell: CancelCell, fiber: Fiber.Fiber<unknow
   fiber.addObserver(remove)
 }
 
-/** Cancels the cell when the signal is aborted; returns the removal. */
-export const forwardAbort = (signal: AbortSignal, cell: CancelCell): (() => void) => {
-  const abort = () => cell.cancel(fromAbort(signal.reason))
-  signal.addEventListener("abort", abort, { once: true })
+/** Cancels the cell when the signal is aborted, or does what is given for that; returns the removal. */
+export const forwardAbort = (
+  signal: AbortSignal,
+  cell: CancelCell,
+  cancel = (reason: CancelReason): unknown => cell.cancel(reason)
+): (() => void) => {
+  const abort = () => cancel(fromAbort(signal.reason))
+  signal.addEventListener("abort", abort, once)
   return () => signal.removeEventListener("abort", abort)
 }
+
+const once = { once: true }
 
 /** Who awaits the promise is told a failure; the task scope does not report it again. */
 export const always = (): boolean => true

@@ -209,9 +209,9 @@ export const learn = (fiber: Fiber.Fiber<unknown, unknown>): void => {
   })
   const empty = Context.empty()
   const one = new Telling(empty, true, { settle: () => undefined })
-  keepEffects(one)
   // Where fibers keep their context otherwise it is made before they are.
   entersLate = one.given === empty && !Object.hasOwn(one, "context")
+  keepEffects(one)
 }
 
 /** Keeps what Effect makes for work that runs and waits: a fiber for good, which waits for nothing, and one of each operation. */

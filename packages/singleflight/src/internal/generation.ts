@@ -38,9 +38,20 @@ import { enterRun, type Run } from "./waits.ts"
 
 export type Phase = "waiting" | "running" | "cleaningUp" | "stuck" | "over"
 
+/** Who waits without a fiber, until somebody needs one of it. */
+export interface Waiter<A, E> {
+  /** Told the exit, once, if no fiber has entered. */
+  readonly told: (exit: Exit.Exit<A, E | SharedCancelled>) => void
+  /** Has a fiber enter. */
+  readonly fill: () => void
+}
+
+type Resume<A, E> = (exit: Effect.Effect<A, E | SharedCancelled>) => void
+
 export class Observer<A, E> {
-  readonly fiber: Fiber.Fiber<unknown, unknown>
-  readonly resume: (exit: Effect.Effect<A, E | SharedCancelled>) => void
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+  #resume: Resume<A, E> | undefined
+  readonly #waiter: Waiter<A, E> | undefined
   /** The runs that it waits inside of. */
   readonly inside: ReadonlyArray<Run>
   /** Its neighbours among those of its generation. */
@@ -49,18 +60,38 @@ export class Observer<A, E> {
   waits = false
 
   constructor(
-    fiber: Fiber.Fiber<unknown, unknown>,
-    resume: (exit: Effect.Effect<A, E | SharedCancelled>) => void,
-    inside: ReadonlyArray<Run>
+    fiber: Fiber.Fiber<unknown, unknown> | undefined,
+    resume: Resume<A, E> | undefined,
+    inside: ReadonlyArray<Run>,
+    waiter?: Waiter<A, E> | undefined
   ) {
     this.fiber = fiber
-    this.resume = resume
+    this.#resume = resume
     this.inside = inside
+    this.#waiter = waiter
+  }
+
+  /** From here on a fiber waits. */
+  enter(fiber: Fiber.Fiber<unknown, unknown>, resume: Resume<A, E>): void {
+    this.fiber = fiber
+    this.#resume = resume
+  }
+
+  /** The fiber that waits; there is one from now on. */
+  get host(): Fiber.Fiber<unknown, unknown> {
+    if (this.fiber === undefined) this.#waiter?.fill()
+    return this.fiber as Fiber.Fiber<unknown, unknown>
+  }
+
+  tell(exit: Exit.Exit<A, E | SharedCancelled>): void {
+    const { fiber } = this
+    if (fiber === undefined) this.#waiter?.told(exit)
+    else Child.resumeWith(fiber, this.#resume as Resume<A, E>, exit)
   }
 }
 
 /** Those who wait, in the order in which they came, linked through themselves. */
-export class Observers<A, E> {
+class Observers<A, E> {
   first: Observer<A, E> | undefined = undefined
   #last: Observer<A, E> | undefined = undefined
   size = 0
@@ -163,7 +194,7 @@ export class Generation<K, A, E> implements Run {
     this.#disarm()
     this.#observers.add(observer)
     for (const run of observer.inside) run.awaits(this)
-    if (this.#span !== undefined) link(this.#span, observer.fiber)
+    if (this.#span !== undefined && observer.fiber !== undefined) link(this.#span, observer.fiber)
   }
 
   /** The run is attached to the observer, which leaves only when that is over. */
@@ -173,8 +204,13 @@ export class Generation<K, A, E> implements Run {
 
   /** An observer was interrupted: it goes at once, unless the run is attached to it. */
   leave(observer: Observer<A, E>): Effect.Effect<void> {
+    this.leaveNow(observer)
+    return observer === this.#host ? this.#awaitOver(observer.host) : Effect.void
+  }
+
+  /** The same for one that is not the host. */
+  leaveNow(observer: Observer<A, E>): void {
     if (this.#remove(observer) && this.#observers.size === 0) this.#unobserved(observer.fiber)
-    return observer === this.#host ? this.#awaitOver(observer.fiber) : Effect.void
   }
 
   #remove(observer: Observer<A, E>): boolean {
@@ -183,7 +219,7 @@ export class Generation<K, A, E> implements Run {
     return true
   }
 
-  #unobserved(last: Fiber.Fiber<unknown, unknown>): void {
+  #unobserved(last: Fiber.Fiber<unknown, unknown> | undefined): void {
     const { clock, context, linger } = this.#settings
     if ((!this.#is("waiting") && !this.#is("running")) || this.#exit !== undefined) return
     if (linger === Number.POSITIVE_INFINITY) return
@@ -192,8 +228,10 @@ export class Generation<K, A, E> implements Run {
         this.cancel(CancelReason.Unobserved({ lingered: Duration.millis(linger) }))
     }
     // Through the dispatcher when the stack is deep: the last observer may have been a run that lost its own last one.
-    if (linger <= 0) Child.resumeWith(last, cancel, Effect.void)
-    else
+    if (linger <= 0) {
+      if (last === undefined) cancel()
+      else Child.resumeWith(last, cancel, Effect.void)
+    } else
       this.#disarmLinger = Child.armUnsafe(context, clock, linger, () => {
         this.#disarmLinger = undefined
         cancel()
@@ -233,7 +271,7 @@ export class Generation<K, A, E> implements Run {
     const host = this.#observers.first
     if (host === undefined) return undefined
     this.#host = host
-    ownerClosedTotal.updateUnsafe(1, host.fiber.context)
+    ownerClosedTotal.updateUnsafe(1, host.host.context)
     const cell = new CancelCell("shared", { name })
     return Child.forkUnsafe(context, cell, work)
   }
@@ -246,7 +284,8 @@ export class Generation<K, A, E> implements Run {
       this.#cell?.listen((reason) => this.#cancelled(reason))
       if (linked && fiber.cache.span !== undefined) {
         this.#span = fiber.cache.span
-        for (let one = this.#observers.first; one !== undefined; one = one.next) link(this.#span, one.fiber)
+        for (let one = this.#observers.first; one !== undefined; one = one.next)
+          if (one.fiber !== undefined) link(this.#span, one.fiber)
       }
       // The context has the scope, and so the work needs none.
       return Effect.onExitPrimitive(
@@ -354,10 +393,8 @@ export class Generation<K, A, E> implements Run {
   #deliver(exit: Exit.Exit<A, E | SharedCancelled>): void {
     for (let observer = this.#observers.first; observer !== undefined; observer = this.#observers.first) {
       this.#remove(observer)
-      const { fiber, resume } = observer
-      if (observer === this.#host && !this.#is("over"))
-        this.#whenOver = () => Child.resumeWith(fiber, resume, exit)
-      else Child.resumeWith(fiber, resume, exit)
+      if (observer === this.#host && !this.#is("over")) this.#whenOver = () => observer.tell(exit)
+      else observer.tell(exit)
     }
   }
 

@@ -11,8 +11,8 @@ export interface Kept {
   /** Lets the exit go; calls `remove`. */
   readonly evict: () => void
   /** Its neighbours among those that are kept, for `Retention` alone. */
-  before: Kept | undefined
-  after: Kept | undefined
+  before?: Kept | undefined
+  after?: Kept | undefined
 }
 
 const lookedAt = 2

@@ -18,7 +18,7 @@ import type * as Fiber from "effect/Fiber"
 import type { SharedCancelled } from "../SharedCancelled.ts"
 import type { SharedStatistics } from "../SharedOptions.ts"
 import { SharedSelfWait } from "../SharedSelfWait.ts"
-import { Generation, Observer, type Place } from "./generation.ts"
+import { Generation, Observer, type Place, type Waiter } from "./generation.ts"
 import type { Kept, Retention } from "./retention.ts"
 import { nowOf, type Settings } from "./settings.ts"
 import { type Run, runsAround, wayTo } from "./waits.ts"
@@ -203,6 +203,15 @@ export const observe = <K, A, E>(slots: Slots<K, A, E>, key: K): Effect.Effect<A
 
 let keeps = false
 
+/** Before the first is made. */
+const keep = (): void => {
+  if (keeps) return
+  keeps = true
+  keepUnsafe(new Observer(undefined, undefined, []))
+  keepUnsafe(new Generation(undefined as never, undefined as never))
+  keepUnsafe(new Slot(undefined as never, undefined as never, undefined, ""))
+}
+
 const waiting = <K, A, E>(
   fiber: Fiber.Fiber<unknown, unknown>,
   slots: Slots<K, A, E>,
@@ -216,15 +225,54 @@ const waiting = <K, A, E>(
       resume(Effect.die(selfWait))
       return
     }
-    if (!keeps) {
-      keeps = true
-      keepUnsafe(new Observer(undefined as never, undefined as never, inside))
-      keepUnsafe(new Generation(undefined as never, undefined as never))
-      keepUnsafe(new Slot(undefined as never, undefined as never, undefined, ""))
-    }
+    keep()
     const observer = new Observer<A, E>(fiber, resume, inside)
     const generation = slot.join(observer)
     // It was told at once, and has nothing to leave.
     if (!observer.waits && !generation.hostedBy(observer)) return undefined
     return Effect.suspend(() => generation.leave(observer))
   })
+
+/** A wait without a fiber. */
+export interface Waits<A, E> {
+  /** For the fiber that waits on in its place. */
+  readonly enter: Effect.Effect<A, E | SharedCancelled>
+  /** The run belongs to who waits, and is not left before it is over. */
+  readonly hosted: boolean
+  /** Nobody waits any more. For one that is not the host, and that no fiber has entered. */
+  readonly leave: () => void
+}
+
+/** Waits without a fiber for what no run stands around. */
+export const wait = <K, A, E>(slots: Slots<K, A, E>, key: K, waiter: Waiter<A, E>): Waits<A, E> => {
+  keep()
+  const observer = new Observer<A, E>(undefined, undefined, [], waiter)
+  return new Waited(observer, slots.obtain(key).join(observer))
+}
+
+class Waited<K, A, E> implements Waits<A, E> {
+  readonly #observer: Observer<A, E>
+  readonly #generation: Generation<K, A, E>
+
+  constructor(observer: Observer<A, E>, generation: Generation<K, A, E>) {
+    this.#observer = observer
+    this.#generation = generation
+  }
+
+  get enter(): Effect.Effect<A, E | SharedCancelled> {
+    return Effect.withFiber((fiber) =>
+      Effect.callback((resume) => {
+        this.#observer.enter(fiber, resume)
+        return Effect.suspend(() => this.#generation.leave(this.#observer))
+      })
+    )
+  }
+
+  get hosted(): boolean {
+    return this.#generation.hostedBy(this.#observer)
+  }
+
+  leave(): void {
+    this.#generation.leaveNow(this.#observer)
+  }
+}
