@@ -8,6 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Metric from "effect/Metric"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
@@ -293,6 +294,46 @@ describe("a served call", () => {
         yield* owner.cancel(CancelReason.Shutdown({ phase: "force" }))
         expect(log.filter((line) => line.startsWith("Cancelled")).length).toBe(1)
         expect(log.at(-1)).toBe("request ended")
+      }
+    })
+  )
+
+  it.effect("L39 a handler that ends while it is told of its cancel needs no fiber that waits for that", () =>
+    Effect.gen(function* () {
+      let fibers = 0
+      const counting = Effect.provideService(Metric.FiberRuntimeMetrics, {
+        recordFiberStart: () => {
+          fibers++
+        },
+        recordFiberEnd: () => undefined
+      })
+      const released: Array<string> = []
+      const held = (name: string, release: Effect.Effect<unknown>) =>
+        Effect.andThen(
+          Effect.addFinalizer(() =>
+            Effect.andThen(
+              release,
+              Effect.sync(() => released.push(name))
+            )
+          ),
+          Effect.never
+        )
+      for (const leave of [
+        (peer: PeerSignal.PeerSignal) => peer.goneUnsafe(gone),
+        (peer: PeerSignal.PeerSignal) => peer.stopUnsafe(limit)
+      ]) {
+        const atOnce = yield* counting(serve(held("at once", Effect.void), { policy: "cancel" }))
+        const before = fibers
+        leave(atOnce.peer)
+        expect([fibers - before, released.pop()]).toEqual([0, "at once"])
+        expect(atOnce.log.at(-1)).toBe("request ended")
+        const later = yield* counting(serve(held("later", Effect.yieldNow), { policy: "cancel" }))
+        const then = fibers
+        leave(later.peer)
+        expect(fibers - then).toBeGreaterThan(0)
+        yield* later.owner.drain()
+        expect(released.pop()).toBe("later")
+        expect(later.log.filter((line) => /^(Cancelled|Dropped)/.test(line)).length).toBe(1)
       }
     })
   )

@@ -107,6 +107,10 @@ export class ServedCall<A, E> implements Call, Ear {
   #ended = false
   /** The edge has gone on without the handler's exit. */
   #left = false
+  /** A cancel is being told here, by this call itself. */
+  #cancelling = false
+  /** After a cancel: its end is waited for. */
+  #awaited = false
   #dropped = false
 
   constructor(options: ServedOptions<A, E>, request: RequestState | undefined) {
@@ -193,9 +197,7 @@ export class ServedCall<A, E> implements Call, Ear {
     if (at === Number.POSITIVE_INFINITY || this.#over !== undefined || this.#disarm !== undefined) return
     // A transport whose peer has gone has done with the call, which may go on.
     if (this.#deadlineKept && this.#gone === undefined) return
-    const fire = (): void => {
-      this.#cell?.cancel(this.#deadlineReason)
-    }
+    const fire = (): void => this.#cancel(this.#deadlineReason)
     this.#disarm = Child.armUnsafe(this.#context, this.#clock, until(this.#clock, at), fire)
   }
 
@@ -230,19 +232,39 @@ export class ServedCall<A, E> implements Call, Ear {
   peerGone(reason: CancelReason): void {
     if (this.#cell === undefined || this.#ended) return
     if (this.#deadlineKept && this.policy !== "cancel") this.#arm()
-    if (this.policy === "cancel") this.#cell.cancel(reason)
+    if (this.policy === "cancel") this.#cancel(reason)
     else if (typeof this.policy === "object") this.#armGrace()
     else if (this.policy === "detach") this.#early()
   }
 
   stopped(reason: CancelReason): void {
-    this.#cell?.cancel(reason)
+    this.#cancel(reason)
+  }
+
+  /** Most handlers end while they are told of their cancel: what waits for the others is not made before that. */
+  #cancel(reason: CancelReason): void {
+    const cell = this.#cell
+    if (cell === undefined || cell.reason !== undefined) return
+    this.#cancelling = true
+    try {
+      cell.cancel(reason)
+    } finally {
+      this.#cancelling = false
+      this.#awaitEnd()
+    }
   }
 
   #cancelled(reason: CancelReason): void {
     if (this.#ended) return
     this.#edge.cancelled(reason)
     if (this.#prompt) this.#early()
+    if (!this.#cancelling) this.#awaitEnd()
+  }
+
+  /** Answers within the clean-up budget, whenever the handler ends. */
+  #awaitEnd(): void {
+    if (this.#ended || this.#awaited) return
+    this.#awaited = true
     this.#runApart(
       Effect.andThen(
         this.#boundedEnd,
@@ -292,7 +314,7 @@ export class ServedCall<A, E> implements Call, Ear {
     if (this.#observers > 0 || this.#ended || this.#stopGrace !== undefined) return
     const millis = Duration.toMillis(Duration.fromInputUnsafe(this.policy.grace))
     if (millis === Number.POSITIVE_INFINITY) return
-    this.#stopGrace = Child.armUnsafe(this.#context, this.#clock, millis, () => this.#cell?.cancel(reason))
+    this.#stopGrace = Child.armUnsafe(this.#context, this.#clock, millis, () => this.#cancel(reason))
   }
 
   #endGrace(): void {

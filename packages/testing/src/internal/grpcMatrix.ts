@@ -91,10 +91,11 @@ const endingOf = (fate: Fate, column: GrpcColumn, kind: GrpcKind): Ending => {
   return column === "unmarked" && streams(kind) ? "interrupted" : "runsOn"
 }
 
-/** What became of a handler that is not stock. */
+/** What became of a handler that is not stock; when that was has been checked, and is no question of a busy machine. */
 const wordsOf = (
   sighting: Sighting | undefined,
   knew: Moment | undefined,
+  ending: Ending,
   reasons: ReadonlyArray<string>
 ): string => {
   if (sighting === undefined) return "does not start"
@@ -103,9 +104,7 @@ const wordsOf = (
   if (Exit.isSuccess(ended.exit)) return knew === undefined ? "ends" : "runs on"
   // Where chance decides between two reasons, the table has the first.
   const reason = reasons.length > 1 && reasons.includes(ended.reason) ? reasons[0] : ended.reason
-  return knew !== undefined && outlasted(ended, knew)
-    ? `after the grace: ${reason}`
-    : `interrupted: ${reason}`
+  return ending === "graced" ? `after the grace: ${reason}` : `interrupted: ${reason}`
 }
 
 const stockEvents = ["cancelled", "end", "drain"]
@@ -395,7 +394,7 @@ const oneCell = <E>(
       }
     }
 
-    if (!stock) handler = wordsOf(seen[0], knew, fate._tag === "stopped" ? fate.reasons : [gone])
+    if (!stock) handler = wordsOf(seen[0], knew, ending, fate._tag === "stopped" ? fate.reasons : [gone])
 
     // ── what the client got ──────────────────────────────────────────────────────────────────────────────────
 

@@ -561,7 +561,15 @@ export class ClientCall<Request, Response, E> implements Listener<Response>, Why
         if (this.#ended) return resume(Effect.void)
         this.#ender = () => resume(Effect.void)
       })
-      const limited = this.#ended ? Effect.void : boundedAt(status, { name: `end of ${this.#path}` })
+      // It mostly comes in this turn, before a limit would be worth its timer.
+      const soon = Effect.callback<void>((resume) => {
+        if (this.#ended) return resume(Effect.void)
+        this.#ender = () => resume(Effect.void)
+        afterTurn(() => resume(Effect.void))
+      })
+      const limited = Effect.flatMap(Effect.uninterruptible(soon), () =>
+        this.#ended ? Effect.void : boundedAt(status, { name: `end of ${this.#path}` })
+      )
       return Effect.andThen(Effect.andThen(limited, this.#again), finished)
     })
   }
