@@ -30,6 +30,8 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import { identity } from "effect/Function"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -87,7 +89,7 @@ const noticing = <A>(
 /** What the least layer of a server is. */
 export const leastOf = (name: string): string =>
   name === "Effect HttpServer"
-    ? "a fiber for each handler, forked and joined, alone"
+    ? "a fiber of an owner for each handler, with a scope and a name, joined, alone"
     : "a listener, an AbortSignal and an AsyncLocalStorage alone"
 
 const bodyOf = (request: IncomingMessage): Promise<string> =>
@@ -229,8 +231,17 @@ const routesOf = (around: <A, E, R>(handler: Effect.Effect<A, E, R>) => Effect.E
     HttpRouter.add("POST", "/sums", around(summed))
   )
 
-const inFiber = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.flatMap(Effect.forkChild(handler, { startImmediately: true }), Fiber.join)
+/** As the least layer runs a handler: in a fiber that an owner waits for, with a scope and the request's name in its log lines. */
+const owned =
+  (owner: FiberSet.FiberSet<unknown, unknown>) =>
+  <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+    let ids = 0
+    return Effect.suspend(() => {
+      ids++
+      const named = Effect.annotateLogs(Effect.scoped(handler), "request", `http-${ids}`)
+      return Effect.flatMap(FiberSet.run(owner, named, { startImmediately: true }), Fiber.join)
+    }) as Effect.Effect<A, E, R>
+  }
 
 /** A plain server, with the limits that both have. */
 const plainServer = () => createServer({ keepAliveTimeout: keptFor })
@@ -240,7 +251,10 @@ const onEffect: Build = (side) =>
     const announce = Layer.effectDiscard(
       Effect.map(HttpServer.HttpServer, ({ address }) => resolve((address as NetAddress.InetAddress).port))
     )
-    const routes = routesOf(side === "least" ? inFiber : cancellable)
+    const routes =
+      side === "least"
+        ? Layer.unwrap(Effect.map(FiberSet.make<unknown, unknown>(), (owner) => routesOf(owned(owner))))
+        : routesOf(side === "edge" ? cancellable : identity)
     const app = side === "edge" ? HttpEdge.edge({ deadline: "30 seconds", accessLog: false })(routes) : routes
     const server =
       side === "edge"

@@ -14,9 +14,11 @@ import {
 import { inspect } from "@curfew/scope"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -47,7 +49,8 @@ let routes = 0
 /** One handler on a route of its own, whose series are its alone. */
 const alone = (
   make: (route: string) => Handler,
-  options: ServingOptions & { readonly method?: "GET" | "POST" } = {}
+  options: ServingOptions & { readonly method?: "GET" | "POST" } = {},
+  beside: Layer.Layer<never> = Layer.empty
 ) => {
   const { method = "GET", ...rest } = options
   routes++
@@ -55,12 +58,19 @@ const alone = (
   const route = `${method} ${path}`
   const attributes = { route, transport: "http1" }
   return Effect.map(
-    serving(HttpRouter.add(method, path, make(route) as never), { ...rest, unrecorded: true }),
+    serving(Layer.merge(HttpRouter.add(method, path, make(route) as never), beside), {
+      ...rest,
+      unrecorded: true
+    }),
     (server) => ({
       ...server,
       route,
       path,
       started: counted(EdgeMetrics.started, attributes),
+      inFlight: Effect.map(
+        Metric.value(Metric.withAttributes(EdgeMetrics.inFlight, attributes)),
+        ({ value }) => value
+      ),
       /** Waits until one has ended so. */
       ended: (outcome: string, status: number) =>
         Effect.gen(function* () {
@@ -87,13 +97,20 @@ describe.each(servers)("a request that nobody is given the record of, on %s", (_
   test("L37 is counted when its answer is out, at once or later, and leaves nothing", () =>
     run(
       Effect.gen(function* () {
-        for (const handler of [
-          Effect.succeed(text("answer")),
-          Effect.as(Effect.yieldNow, text("answer")),
-          Effect.as(Effect.sleep("5 millis"), text("answer"))
-        ]) {
+        const go = yield* Deferred.make<void>()
+        for (const [handler, outlives] of [
+          [Effect.succeed(text("answer")), false],
+          [Effect.as(Effect.yieldNow, text("answer")), false],
+          [Effect.as(Deferred.await(go), text("answer")), true]
+        ] as const) {
           const server = yield* alone(() => handler, kind)
-          expect(yield* fetched(server.port, server.path)).toMatchObject({ status: 200, body: "answer" })
+          const asked = yield* Effect.forkChild(fetched(server.port, server.path))
+          if (outlives) {
+            // It is shown as under way before it ends.
+            while ((yield* server.inFlight) === 0) yield* Effect.yieldNow
+            yield* Deferred.succeed(go, undefined)
+          }
+          expect(yield* Fiber.join(asked)).toMatchObject({ status: 200, body: "answer" })
           yield* server.ended("answered", 200)
           expect(yield* server.started).toBe(1)
         }
@@ -125,12 +142,13 @@ describe.each(servers)("a request that nobody is given the record of, on %s", (_
       run(
         Effect.gen(function* () {
           const started = yield* Deferred.make<void>()
+          const on = yield* Deferred.make<void>()
           const log: Array<string> = []
           const waits = Effect.gen(function* () {
             yield* Deferred.succeed(started, undefined)
             const reason = yield* awaitPeerGone
             log.push(`${reason._tag}, ${yield* isActive}`)
-            yield* Effect.sleep("20 millis")
+            yield* Deferred.await(on)
             log.push("went on")
             return text("late")
           })
@@ -142,8 +160,11 @@ describe.each(servers)("a request that nobody is given the record of, on %s", (_
           const client = yield* wire(server.port, ask(server.path))
           yield* Deferred.await(started)
           client.socket.resetAndDestroy()
-          yield* server.ended("gone", 499)
           const interrupted = policy === "cancel" || typeof policy === "object"
+          // What the policy lets run, runs until it is told to go on; what it interrupts, waits for that in vain.
+          while (policy !== "cancel" && log.length === 0) yield* Effect.yieldNow
+          if (!interrupted) yield* Deferred.succeed(on, undefined)
+          yield* server.ended("gone", 499)
           while (log.length < (policy === "cancel" ? 1 : 2)) yield* Effect.yieldNow
           expect(log.at(-1)).toBe(interrupted ? "ClientGone" : "went on")
         })
@@ -163,6 +184,49 @@ describe.each(servers)("a request that nobody is given the record of, on %s", (_
         }
         while (log.length < 3) yield* Effect.yieldNow
         expect(log).toEqual(["Deadline", "Deadline", "Deadline"])
+      })
+    ))
+
+  test("L48 has no time at all, by its route or by its client: 504, and no handler", () =>
+    run(
+      Effect.gen(function* () {
+        let calls = 0
+        const handler = Effect.sync(() => {
+          calls++
+          return text("answer")
+        })
+        const none = yield* alone(() => handler, { ...kind, deadline: 0 })
+        expect((yield* fetched(none.port, none.path)).status).toBe(504)
+        yield* none.ended("cancelled", 504)
+        const clientDeadline = { header: "x-time", max: "1 minute" } as const
+        const asked = yield* alone(() => handler, { ...kind, clientDeadline })
+        const client = yield* wire(asked.port, ask(asked.path, "GET", "x-time: 0\r\n"))
+        yield* client.until("HTTP/1.1 504")
+        yield* asked.ended("cancelled", 504)
+        expect(calls).toBe(0)
+      })
+    ))
+
+  test("is counted where its edge was made, whatever its middleware says of other metrics", () =>
+    run(
+      Effect.gen(function* () {
+        const tenant = HttpRouter.middleware(
+          Effect.succeed((app: Effect.Effect<Response, never, never>) =>
+            Effect.provideService(app, Metric.CurrentMetricAttributes, { tenant: "one" })
+          ) as never,
+          { global: true }
+        )
+        for (const outlives of [false, true]) {
+          const go = yield* Deferred.make<void>()
+          const handler = Effect.as(outlives ? Deferred.await(go) : Effect.void, text("answer"))
+          const server = yield* alone(() => handler, kind, tenant as never)
+          const asked = yield* Effect.forkChild(fetched(server.port, server.path))
+          if (outlives) while ((yield* server.inFlight) === 0) yield* Effect.yieldNow
+          yield* Deferred.succeed(go, undefined)
+          expect((yield* Fiber.join(asked)).status).toBe(200)
+          yield* server.ended("answered", 200)
+          expect(yield* server.started).toBe(1)
+        }
       })
     ))
 

@@ -50,6 +50,10 @@ export interface ServedOptions<A, E> extends CallInfo {
   /** The transport stops the call at the deadline, until its peer has gone: no timer is needed before that. */
   readonly deadlineKept?: boolean | undefined
   readonly request?: RequestContext | undefined
+  /** The deadline was set in this very turn, and lies ahead: nobody asks at the start whether it is over. */
+  readonly deadlineAhead?: boolean | undefined
+  /** The clock of the deadline. Default: the context's. */
+  readonly clock?: Clock.Clock | undefined
   /** Whose the deadline is. Default: `remote`. */
   readonly deadlineOrigin?: "local" | "remote" | undefined
   /**
@@ -98,6 +102,7 @@ export const requestUnsafe = (
   options: StateOptions,
   context: Context.Context<never>
 ): RequestContext & { readonly finishUnsafe: () => Effect.Effect<void> | undefined } =>
-  makeRequest(options, context, Context.get(context, Clock.Clock))
+  // Without a receiver of its record a request reads no clock.
+  makeRequest(options, context, (options.onEnd && Context.get(context, Clock.Clock)) as Clock.Clock)
 
 export type { StateOptions }

@@ -22,6 +22,8 @@ interface Options {
   readonly policy?: OnDisconnect
   readonly deadline?: number
   readonly deadlineKept?: boolean
+  readonly deadlineAhead?: boolean
+  readonly clock?: Clock.Clock
   readonly owner?: TaskScope.TaskScope
 }
 
@@ -64,6 +66,8 @@ const serve = <A, E>(
       context,
       deadline: options.deadline as Instant.Instant | undefined,
       deadlineKept: options.deadlineKept,
+      deadlineAhead: options.deadlineAhead,
+      clock: options.clock,
       request
     })
     return { started, log, owner, peer, request }
@@ -279,6 +283,27 @@ describe("a served call", () => {
         expect([policy, left.log[0]]).toEqual([policy, "cancelled Deadline"])
         yield* kept.owner.cancel(limit)
       }
+    })
+  )
+
+  it.effect("asks at its start whether its deadline is over, unless it was set in that very turn", () =>
+    Effect.gen(function* () {
+      const own = yield* Clock.Clock
+      const deadline = Number(own.monotonicTimeNanosUnsafe()) / 1e6 + 5_000
+      let passed = 6_000_000_000n
+      const clock = Object.assign(Object.create(own), {
+        monotonicTimeNanosUnsafe: () => own.monotonicTimeNanosUnsafe() + passed
+      }) as Clock.Clock
+      const options = { deadline, clock, deadlineKept: true }
+      const over = yield* serve(Effect.succeed(1), options)
+      expect(over.log).toEqual(["Cancelled Deadline", "request ended"])
+      const ahead = yield* serve(Effect.succeed(1), { ...options, deadlineAhead: true })
+      expect(ahead.log).toEqual(["Value 1", "request ended"])
+      passed = 0n
+      const held = yield* heldUp(Effect.succeed(1), { ...options, deadlineAhead: true }, () => {
+        passed = 6_000_000_000n
+      })
+      expect(held.log).toEqual(["Cancelled Deadline", "request ended"])
     })
   )
 

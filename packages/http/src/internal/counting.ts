@@ -63,13 +63,8 @@ export class Series implements Turned {
     if (count === 0 || services === undefined) return
     this.#quick = 0
     this.#services = undefined
-    this.whole(this.#quickStatus, services, count)
-  }
-
-  /** The same at once, where each request brings services of its own. */
-  whole(status: number, services: Context.Context<never>, count = 1): void {
     this.#started.updateUnsafe(count, services)
-    this.#endedBy(status).updateUnsafe(count, services)
+    this.#endedBy(this.#quickStatus).updateUnsafe(count, services)
   }
 
   /** The end that nearly all requests have. */

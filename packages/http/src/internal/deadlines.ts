@@ -32,12 +32,13 @@ interface Row {
 
 export class Deadlines {
   readonly #context: Context.Context<never>
-  readonly #clock: Clock.Clock
+  /** What limits are kept by. */
+  readonly clock: Clock.Clock
   readonly #rows = new Map<number, Row>()
 
   constructor(context: Context.Context<never>) {
     this.#context = context
-    this.#clock = Context.get(context, Clock.Clock)
+    this.clock = Context.get(context, Clock.Clock)
   }
 
   /** Takes a limit in: of those with the same length it is the last to end. */
@@ -90,7 +91,7 @@ export class Deadlines {
     const [first] = row.waiting
     if (first === undefined) return
     let fired = false
-    const disarm = Child.armUnsafe(this.#context, this.#clock, first.at - Instant.nowOf(this.#clock), () => {
+    const disarm = Child.armUnsafe(this.#context, this.clock, first.at - Instant.nowOf(this.clock), () => {
       fired = true
       this.#fire(row)
     })
@@ -100,7 +101,7 @@ export class Deadlines {
 
   #fire(row: Row): void {
     row.disarm = undefined
-    const now = Instant.nowOf(this.#clock)
+    const now = Instant.nowOf(this.clock)
     // The clock's own resolution is finer than that of its timers.
     for (const limited of row.waiting) {
       if (limited.at > now + 1e-3) break

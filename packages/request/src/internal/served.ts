@@ -93,6 +93,7 @@ export class ServedCall<A, E> implements Call, Ear {
   readonly #deadlineOrigin: "local" | "remote" | undefined
   readonly #deadline: number
   readonly #deadlineKept: boolean
+  readonly #deadlineAhead: boolean
   #holder: Holder | undefined = undefined
   #cell: CancelCell | undefined = undefined
   #fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
@@ -122,9 +123,10 @@ export class ServedCall<A, E> implements Call, Ear {
     this.#edge = options.edge
     this.#owner = options.owner
     this.#request = request
-    this.#clock = Context.get(options.context, Clock.Clock)
+    this.#clock = options.clock ?? Context.get(options.context, Clock.Clock)
     this.#deadline = options.deadline ?? Number.POSITIVE_INFINITY
     this.#deadlineKept = options.deadlineKept === true
+    this.#deadlineAhead = options.deadlineAhead === true
     let context = options.context as Context.Context<never>
     if (request !== undefined) {
       context = Context.addUnsafe(context, requestKeys.request, request)
@@ -215,7 +217,9 @@ export class ServedCall<A, E> implements Call, Ear {
     if (this.policy === "cancel" && goneOnce.value !== undefined) {
       return { _tag: "Dropped", reason: goneOnce.value, exit: Option.none() }
     }
-    return this.#deadline !== Number.POSITIVE_INFINITY && until(this.#clock, this.#deadline) <= 0
+    if (this.#deadline === Number.POSITIVE_INFINITY || (this.#deadlineAhead && this.#starting))
+      return undefined
+    return until(this.#clock, this.#deadline) <= 0
       ? { _tag: "Cancelled", reason: this.#deadlineReason }
       : undefined
   }

@@ -127,7 +127,7 @@ export class Exchange {
   /** The end of one whose answer is out, and that nobody is told the record of. */
   endQuickly(status: number): void {
     if (this.#begun) this.#series.answered(status, this.#services)
-    else this.#series.whole(status, this.#services)
+    else this.#series.quick(status, this.#services)
   }
 
   end(base: Parameters<RequestContext.RequestOptions["onEnd"]>[0]): EdgeRecord {

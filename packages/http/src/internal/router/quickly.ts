@@ -13,7 +13,7 @@ import type * as Fiber from "effect/Fiber"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import { promised } from "../body.ts"
 import { isHttp2, isOver, type NodeRequest, type NodeResponse } from "../peer.ts"
-import { deadlineOf } from "./deadline.ts"
+import { deadlineOf, earlier } from "./deadline.ts"
 import type { Served } from "./requests.ts"
 import { isNodeRequest, type NodeParts } from "./watching.ts"
 
@@ -39,14 +39,21 @@ export const quickly = (
   if (cancelledAboveUnsafe(fiber) !== undefined) return undefined
   const length = promised(source)
   if (length > settings.watch.bodyBytes && length !== Number.POSITIVE_INFINITY) return undefined
-  // Only what a client says can be none.
-  if (
-    settings.clientDeadline !== undefined &&
-    deadlineOf(settings, request, Instant.nowUnsafe(fiber)) === "invalid"
-  )
-    return undefined
+  if (overBefore(settings, request, fiber)) return undefined
   const policy = settings.policy ?? defaultPolicy(fiber, name, http2 ? "http2" : "http1")
   return policy === undefined ? undefined : { source, response, length, policy }
+}
+
+/** Its time is over already, or is none, which only what a client says can be. */
+const overBefore = (
+  settings: Served["settings"],
+  request: HttpServerRequest.HttpServerRequest,
+  fiber: Fiber.Fiber<unknown, unknown>
+): boolean => {
+  if (settings.clientDeadline === undefined) return settings.deadline <= 0
+  const now = Instant.nowUnsafe(fiber)
+  const deadlines = deadlineOf(settings, request, now)
+  return deadlines === "invalid" || earlier(deadlines.local, deadlines.client).at <= now
 }
 
 /** A function of the program's. Where it throws, the edge that waits says so. */

@@ -6,6 +6,7 @@
  */
 import type { RequestContext } from "@curfew/request"
 import type { TaskScope } from "@curfew/scope"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -24,6 +25,8 @@ export interface Served {
   readonly owner: TaskScope.TaskScope
   readonly nextId: () => string
   readonly deadlines: Deadlines
+  /** Where the edge was made: its requests count there. */
+  readonly context: Context.Context<never>
   /** The route with its middleware. */
   readonly app: Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, never>
 }

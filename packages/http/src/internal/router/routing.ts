@@ -30,6 +30,7 @@ interface Shared {
   readonly owner: TaskScope.TaskScope
   readonly nextId: () => string
   readonly deadlines: Deadlines
+  readonly context: Context.Context<never>
   readonly onRoute: (route: EdgeRoute) => void
 }
 
@@ -57,7 +58,7 @@ export const edgeOf = (
     ids++
     return `http-${ids}`
   }
-  return view({ router, owner, nextId, deadlines: new Deadlines(context), onRoute }, options, "")
+  return view({ router, owner, nextId, deadlines: new Deadlines(context), context, onRoute }, options, "")
 }
 
 const view = (shared: Shared, options: EdgeOptions, prefix: string): Router => {
@@ -101,7 +102,7 @@ const add = (
       )
     }
     const app = yield* withMiddleware(route)
-    const { deadlines, nextId, owner, router } = shared
+    const { context, deadlines, nextId, owner, router } = shared
     const handler = serve({
       name,
       settings,
@@ -109,6 +110,7 @@ const add = (
       owner,
       nextId,
       deadlines,
+      context,
       app: route.uninterruptible ? Effect.uninterruptible(app) : app
     })
     // Masked: a request whose client left before its handler starts has a policy and a record, too.

@@ -31,7 +31,7 @@ export const serve = (served: Served): Effect.Effect<Response, unknown> =>
     const quick = quickly(served, fiber, request)
     if (quick !== undefined) return new QuickCall(served, id, fiber, request, quick).run(naming)
     const client = watch(request, served.settings.watch)
-    const exchange = new Exchange(id, name, request, client, fiber.context)
+    const exchange = new Exchange(id, name, request, client, served.context)
     exchange.begin()
     let made: RequestContext.RequestContext | undefined
     const holder: Holder = {
