@@ -1,5 +1,5 @@
 import { join } from "node:path"
-import { bundledBytes } from "../../../scripts/bundle.ts"
+import { type Bundle, bundled } from "../../../scripts/bundle.ts"
 
 /** The packages whose exports are primitives; what belongs to a protocol or a program is not held to their budget. */
 const packages: Readonly<Record<string, () => Promise<object>>> = {
@@ -14,10 +14,39 @@ const packages: Readonly<Record<string, () => Promise<object>>> = {
   "@curfew/shutdown": () => import("@curfew/shutdown")
 }
 
-export interface PrimitiveSize {
+export interface PrimitiveSize extends Bundle {
   /** As in `@curfew/guard: onCancel`. */
   readonly name: string
-  readonly bytes: number
+}
+
+const bundleOf = (what: string, from: string): Promise<Bundle> =>
+  bundled({ code: `export { ${what} } from "${from}"`, dir: join(import.meta.dirname, "../..") })
+
+/** What most primitives above the budget are made of, by the modules that say that it is in a bundle. */
+const parts = [
+  {
+    what: "forkUnsafe",
+    // Clean-up starts fibers by the first of them, and cancels none.
+    from: "@curfew/scope/Child",
+    by: ["packages/scope/src/internal/child.ts", "packages/reason/src/internal/turn.ts"],
+    name: "work in the tree that a cancel reaches"
+  },
+  {
+    what: "reportUnhandled",
+    from: "@curfew/scope",
+    by: ["packages/scope/src/OnUnhandled.ts"],
+    name: "clean-up under a limit and the report of its failure"
+  }
+] as const
+
+/** The parts of a bundle, each with what it takes alone. */
+export const partsOf = async (): Promise<
+  (bundle: Bundle) => ReadonlyArray<{ readonly name: string; readonly bytes: number }>
+> => {
+  const known = await Promise.all(
+    parts.map(async (part) => ({ ...part, bytes: (await bundleOf(part.what, part.from)).bytes }))
+  )
+  return ({ modules }) => known.filter(({ by }) => by.every((module) => modules.includes(module)))
 }
 
 /** Each thing that exists at run time among the exports of a package, alone in a bundle with all of Curfew it needs. */
@@ -35,12 +64,6 @@ export const primitiveSizes = async (
     exported
       .flat()
       .filter(({ name }) => keep(name))
-      .map(async ({ from, name, what }) => ({
-        name,
-        bytes: await bundledBytes({
-          code: `export { ${what} } from "${from}"`,
-          dir: join(import.meta.dirname, "../..")
-        })
-      }))
+      .map(async ({ from, name, what }) => ({ name, ...(await bundleOf(what, from)) }))
   )
 }
