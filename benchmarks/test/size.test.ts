@@ -1,11 +1,25 @@
 /** Whose bytes a bundle's are. */
 import { expect, test } from "vitest"
-import { primitiveSizes } from "../src/size/primitiveSizes.ts"
+import { partsOf, primitiveSizes, sharesOf } from "../src/size/primitiveSizes.ts"
 
-test("the parts of a bundle are its packages', and together its bytes", async () => {
+test("the shares of a bundle are its packages', and together its bytes", async () => {
   const [size] = await primitiveSizes((name) => name === "@curfew/guard: onCancel")
-  const parts = size?.parts ?? []
-  expect(parts.map(({ from }) => from).sort()).toEqual(["@curfew/guard", "@curfew/reason", "@curfew/scope"])
-  expect(parts.reduce((sum, { bytes }) => sum + bytes, 0)).toBeCloseTo(size?.bytes ?? 0, 6)
-  expect(parts.map(({ bytes }) => bytes)).toEqual(parts.map(({ bytes }) => bytes).toSorted((a, b) => b - a))
+  const shares = size === undefined ? [] : sharesOf(size)
+  expect(shares.map(({ name }) => name).sort()).toEqual(["@curfew/guard", "@curfew/reason", "@curfew/scope"])
+  expect(shares.reduce((sum, { bytes }) => sum + bytes, 0)).toBeCloseTo(size?.bytes ?? 0, 6)
+  expect(shares.map(({ bytes }) => bytes)).toEqual(shares.map(({ bytes }) => bytes).toSorted((a, b) => b - a))
+})
+
+test("what a bundle is made of is told by the modules in it", async () => {
+  const parts = await partsOf()
+  const named = async (export_: string) =>
+    (await primitiveSizes((name) => name === export_)).flatMap((size) => parts(size).map(({ name }) => name))
+  expect(await named("@curfew/scope: CleanupBudget")).toEqual([])
+  expect(await named("@curfew/guard: onCancel")).toEqual([
+    "clean-up under a limit and the report of its failure"
+  ])
+  expect(await named("@curfew/shield: stopCancellation")).toEqual([
+    "work in the tree that a cancel reaches",
+    "clean-up under a limit and the report of its failure"
+  ])
 })

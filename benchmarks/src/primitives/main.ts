@@ -6,7 +6,7 @@ import { progress } from "../harness/progress.ts"
 import { type Row, reached } from "../harness/row.ts"
 import { figure } from "../harness/table.ts"
 import { groups } from "./groups.ts"
-import type { Primitive } from "./primitive.ts"
+import { contestsOf, type Primitive } from "./primitive.ts"
 
 const file = new URL("./contestEnd.ts", import.meta.url)
 
@@ -17,19 +17,26 @@ const times = (forks: number): string => {
 
 const isRaw = ({ peerName }: Row): boolean => peerName.startsWith("Effect: ")
 
-/** Where a library is faster than raw Effect, that is the limit of whatever is built on Effect. */
-const withLimit = (rows: ReadonlyArray<Row>): ReadonlyArray<Row> => {
+/** Where a library is faster than raw Effect, or than the least that it takes, that is the limit of what is built on Effect. */
+const withLimit = (rows: ReadonlyArray<Row>, least: Row | undefined): ReadonlyArray<Row> => {
   const raw = rows.find(isRaw)
   return rows.map((row) => {
-    if (raw === undefined || isRaw(row) || reached(row) || raw.peer <= row.peer / row.target) return row
-    const limit = `the limit: raw Effect itself takes ${figure(raw.peer)} ${row.unit}`
-    return { ...row, note: row.note === undefined ? limit : `${limit}; ${row.note}` }
+    if (reached(row)) return row
+    const notes: Array<string> = []
+    if (raw !== undefined && !isRaw(row) && raw.peer > row.peer / row.target)
+      notes.push(`the limit: raw Effect itself takes ${figure(raw.peer)} ${row.unit}`)
+    if (least !== undefined)
+      notes.push(
+        `${least.peer > row.peer / row.target ? "the limit: " : ""}${least.peerName} takes ${figure(least.peer)} ${row.unit}`
+      )
+    if (row.note !== undefined) notes.push(row.note)
+    return notes.length === 0 ? row : { ...row, note: notes.join("; ") }
   })
 }
 
 const measure = async (group: string, primitive: Primitive, rounds: number): Promise<ReadonlyArray<Row>> => {
-  const { note, ours, peers, per = "call", row } = primitive
-  const contests = [ours, ...peers]
+  const { least, note, ours, per = "call", row } = primitive
+  const contests = contestsOf(primitive)
   const children: Array<Child> = []
   try {
     const warm: Array<{ readonly forks: number }> = []
@@ -51,7 +58,7 @@ const measure = async (group: string, primitive: Primitive, rounds: number): Pro
       target: 1,
       rounds,
       ours: contestant(0, ours.name),
-      peers: peers.map(({ name, target }, index) => ({
+      peers: contests.slice(1).map(({ name, target }, index) => ({
         ...contestant(index + 1, name),
         ...(target === undefined ? {} : { target }),
         note: (own: number, peer: number) => {
@@ -63,7 +70,7 @@ const measure = async (group: string, primitive: Primitive, rounds: number): Pro
         }
       }))
     })
-    return withLimit(rows)
+    return least === undefined ? withLimit(rows, undefined) : withLimit(rows.slice(0, -1), rows.at(-1))
   } finally {
     for (const child of children) await child.stop()
   }

@@ -18,7 +18,13 @@ export interface Primitive {
   /** Operations of a batch, where it is a scene with a size of its own; default: as many as fill a moment. */
   readonly times?: number
   readonly note?: string
+  /** The least that gives the row's guarantee in Effect alone: measured in the same rounds, and told where a row is missed. */
+  readonly least?: Contest
 }
+
+/** All that a row measures: ours, its peers, and the least last. */
+export const contestsOf = ({ least, ours, peers }: Primitive): ReadonlyArray<Contest> =>
+  least === undefined ? [ours, ...peers] : [ours, ...peers, least]
 
 /** At most twice the time of the raw Effect. */
 const rawTarget = 0.5

@@ -14,18 +14,24 @@ const packages: Readonly<Record<string, () => Promise<object>>> = {
   "@curfew/shutdown": () => import("@curfew/shutdown")
 }
 
-export interface PrimitiveSize {
+export interface PrimitiveSize extends Bundle {
   /** As in `@curfew/guard: onCancel`. */
   readonly name: string
+}
+
+const bundleOf = (what: string, from: string): Promise<Bundle> =>
+  bundled({ code: `export { ${what} } from "${from}"`, dir: join(import.meta.dirname, "../..") })
+
+interface Part {
+  readonly name: string
   readonly bytes: number
-  /** Where they come from: each package's part of the minified bytes, taken of the compressed ones; the largest first. */
-  readonly parts: ReadonlyArray<{ readonly from: string; readonly bytes: number }>
 }
 
 /** `packages/<name>/src/...`; what is not in a package is the entry itself. */
 const packageOf = (file: string): string | undefined => /^packages\/([^/]+)\//.exec(file)?.[1]
 
-const partsOf = ({ bytes, files }: Bundle): PrimitiveSize["parts"] => {
+/** Whose the bytes are: each package's part of the minified ones, taken of the compressed ones; the largest first. */
+export const sharesOf = ({ bytes, files }: Bundle): ReadonlyArray<Part> => {
   const minified = new Map<string, number>()
   for (const [file, size] of files) {
     const from = packageOf(file)
@@ -33,8 +39,33 @@ const partsOf = ({ bytes, files }: Bundle): PrimitiveSize["parts"] => {
   }
   const all = [...minified.values()].reduce((sum, size) => sum + size, 0)
   return [...minified]
-    .map(([from, size]) => ({ from: `@curfew/${from}`, bytes: (bytes * size) / all }))
+    .map(([from, size]) => ({ name: `@curfew/${from}`, bytes: (bytes * size) / all }))
     .sort((a, b) => b.bytes - a.bytes)
+}
+
+/** What most primitives above the budget are made of, by the modules that say that it is in a bundle. */
+const parts = [
+  {
+    what: "forkUnsafe",
+    // Clean-up starts fibers by the first of them, and cancels none.
+    from: "@curfew/scope/Child",
+    by: ["packages/scope/src/internal/child.ts", "packages/reason/src/internal/turn.ts"],
+    name: "work in the tree that a cancel reaches"
+  },
+  {
+    what: "reportUnhandled",
+    from: "@curfew/scope",
+    by: ["packages/scope/src/OnUnhandled.ts"],
+    name: "clean-up under a limit and the report of its failure"
+  }
+] as const
+
+/** The parts of a bundle, each with what it takes alone. */
+export const partsOf = async (): Promise<(bundle: Bundle) => ReadonlyArray<Part>> => {
+  const known = await Promise.all(
+    parts.map(async (part) => ({ ...part, bytes: (await bundleOf(part.what, part.from)).bytes }))
+  )
+  return ({ files }) => known.filter(({ by }) => by.every((module) => (files.get(module) ?? 0) > 0))
 }
 
 /** Each thing that exists at run time among the exports of a package, alone in a bundle with all of Curfew it needs. */
@@ -52,12 +83,6 @@ export const primitiveSizes = async (
     exported
       .flat()
       .filter(({ name }) => keep(name))
-      .map(async ({ from, name, what }) => {
-        const bundle = await bundled({
-          code: `export { ${what} } from "${from}"`,
-          dir: join(import.meta.dirname, "../..")
-        })
-        return { name, bytes: bundle.bytes, parts: partsOf(bundle) }
-      })
+      .map(async ({ from, name, what }) => ({ name, ...(await bundleOf(what, from)) }))
   )
 }

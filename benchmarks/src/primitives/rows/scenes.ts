@@ -6,9 +6,11 @@ import { sharedMap } from "@curfew/promise"
 import { Owner, TaskScope } from "@curfew/scope"
 import { SharedMap } from "@curfew/singleflight"
 import * as acx from "abort-controller-x"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Effection from "effection"
 import type { Batch } from "../batches.ts"
 import { library, ours, type Primitive, plain, raw } from "../primitive.ts"
@@ -32,11 +34,11 @@ const checked = ({ cancelled, cleaned, done }: Ends, all: number): void => {
 
 /** Ten thousand of anything that is spawned, cancelled, and has an exit. */
 const effectScene =
-  <T>(
-    spawn: (work: Effect.Effect<number>) => Effect.Effect<T>,
+  <T, E = never>(
+    spawn: (work: Effect.Effect<number>) => Effect.Effect<T, E>,
     cancel: (task: T) => Effect.Effect<unknown>,
     exit: (task: T) => Effect.Effect<Exit.Exit<number>>
-  ): ((all: number) => Effect.Effect<void>) =>
+  ): ((all: number) => Effect.Effect<void, E>) =>
   (all) =>
     Effect.gen(function* () {
       const resumes: Array<() => void> = []
@@ -156,6 +158,10 @@ const promiseScene: Batch = async (all) => {
   checked(ends, all)
 }
 
+/** What work can ask where it stands, and what an interrupt can say. */
+class Standing extends Context.Service<Standing, object>()("benchmarks/Standing") {}
+const reason = Standing.context({}) as Context.Context<never>
+
 /** A lookup that ends when it is told to. */
 const lookingUp = () => {
   let resume: (effect: Effect.Effect<number>) => void = () => undefined
@@ -254,7 +260,7 @@ export const rows: ReadonlyArray<Primitive> = [
         Effect.runPromise(
           TaskScope.use((scope: TaskScope.TaskScope<never>) =>
             effectScene(
-              (work) => Effect.orDie(scope.spawn(work)),
+              (work) => scope.spawn(work),
               (task) => task.cancel(),
               (task) => task.exit
             )(all)
@@ -273,7 +279,22 @@ export const rows: ReadonlyArray<Primitive> = [
       library("effection: spawn", () => effectionScene, 20),
       library("abort-controller-x: fork", () => controllerScene, 7),
       plain("promises, an AbortController each", () => promiseScene, 1)
-    ]
+    ],
+    least: {
+      name: "a FiberSet, an entry in the context of each, an interrupt with a reason",
+      batch: () => (all) =>
+        Effect.runPromise(
+          Effect.scoped(
+            Effect.flatMap(FiberSet.make<number>(), (set) =>
+              effectScene<Fiber.Fiber<number>>(
+                (work) => FiberSet.run(set, Effect.provideService(work, Standing, {}), now),
+                (fiber) => Effect.sync(() => fiber.interruptUnsafe(undefined, reason)),
+                Fiber.await
+              )(all)
+            )
+          )
+        )
+    }
   },
   {
     row: "a lookup shared by a thousand, half of whom leave",

@@ -80,8 +80,27 @@ const spawns: ReadonlyArray<Primitive> = bodies.map(([name, work]) => ({
           })
         ]
       : [])
-  ]
+  ],
+  least: {
+    name: "FiberSet.run of work with an entry in its context, Fiber.join",
+    batch: () =>
+      within((times) =>
+        Effect.scoped(
+          Effect.flatMap(FiberSet.make<number>(), (set) =>
+            repeat(
+              times,
+              () =>
+                Effect.flatMap(FiberSet.run(set, Effect.provideService(work, Standing, {}), now), Fiber.join),
+              isResult
+            )
+          )
+        )
+      )
+  }
 }))
+
+/** What work can ask where it stands. */
+class Standing extends Context.Service<Standing, object>()("benchmarks/Standing") {}
 
 class Tasks extends Context.Service<Tasks, FiberSet.FiberSet<unknown, unknown>>()("benchmarks/Tasks") {}
 
