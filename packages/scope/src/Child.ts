@@ -12,6 +12,7 @@ export {
   keptCell,
   resumeWith,
   startAndAwait,
+  startEntering,
   startUnder,
   startUnsafe
 } from "./internal/child.ts"

@@ -52,6 +52,8 @@ export interface Known {
   readonly outer?: Cell | undefined
   /** Asked when the body fails. True: somebody else is told the failure, and the policy does not apply. */
   readonly observed?: (() => boolean) | undefined
+  /** Told the cell when it is made, which may be never. */
+  readonly shown?: ((cell: CancelCell) => void) | undefined
 }
 
 export class TaskState<A, E> implements Task<A, E>, Entering<A, E>, Unshown {
@@ -104,6 +106,7 @@ export class TaskState<A, E> implements Task<A, E>, Entering<A, E>, Unshown {
       cell.reason = undefined
       cell.unlink()
     }
+    known?.shown?.(cell)
     return cell
   }
 
