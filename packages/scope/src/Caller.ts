@@ -61,7 +61,13 @@ export const holdUnsafe = (
   }
 }
 
-const nobody: ReturnType<typeof holdUnsafe> = { around: (work) => work, follow: () => {} }
+/**
+ * What is held of nobody.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const nobody: ReturnType<typeof holdUnsafe> = { around: (work) => work, follow: () => {} }
 
 /**
  * The fiber's context without what belongs to the request of its caller.

@@ -73,10 +73,8 @@ export const unhandledTotal: Metric.Counter<number> = /* @__PURE__ */ Metric.cou
   }
 )
 
-const sentence = (unhandled: Unhandled): string => {
-  const why = unhandled.reason === undefined ? "" : ` while it was being cancelled (${unhandled.reason._tag})`
-  return `Nobody waited for the failure of this ${named(unhandled.origin, unhandled.name)}${why}.`
-}
+const sentence = ({ name, origin, reason }: Unhandled): string =>
+  `Nobody waited for the failure of this ${named(origin, name)}${reason ? ` while it was being cancelled (${reason._tag})` : ""}.`
 
 /**
  * Hands a failure to {@link OnUnhandled}. A cause of interrupts alone is not a failure and is dropped.

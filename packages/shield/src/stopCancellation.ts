@@ -1,7 +1,13 @@
 import { ownInterrupt } from "@curfew/reason"
-import { CancelCell, CurrentCell, isMaskedUnsafe } from "@curfew/reason/CancelCell"
+import {
+  CancelCell,
+  CurrentCell,
+  inlineUnsafe,
+  interruptsOfUnsafe,
+  isMaskedUnsafe
+} from "@curfew/reason/CancelCell"
 import { type Owner, ownerClosedTotal, reportUnhandled } from "@curfew/scope"
-import { holdUnsafe } from "@curfew/scope/Caller"
+import { holdUnsafe, nobody } from "@curfew/scope/Caller"
 import * as Child from "@curfew/scope/Child"
 import { receive } from "@curfew/scope/LateResult"
 import { ownerOfUnsafe } from "@curfew/scope/Owner"
@@ -90,63 +96,74 @@ export const stopCancellation = <A, E, R, R2 = never>(
     const context = fiber.context as Context.Context<R | R2 | Owner>
     const owner = options?.owner ?? ownerOfUnsafe(fiber.context)
     const name = options?.name
-    const masked = isMaskedUnsafe(fiber)
-    const abandoned = (exit: Exit.Exit<A, E>): Effect.Effect<void, never, R2> =>
-      options?.onAbandoned === undefined
-        ? reportFailure(exit, name)
-        : receiving(exit, options.onAbandoned, name)
     let left = false
     let settled: Exit.Exit<A, E> | undefined
-    let attached = false
-    const work = Effect.onExitPrimitive(self, (exit) => {
+    const settle = (exit: Exit.Exit<A, E>) => {
       settled = exit
-      return left ? abandoned(exit) : undefined
-    })
-    return Child.startAndAwait<A, E, A, E, R | R2 | Owner>(
-      () => {
-        const outer = fiber.getRef(CurrentCell)
-        const held = holdUnsafe(fiber, name ?? "stopCancellation")
-        const task = TaskScope.spawnUnsafe(owner, context, held.around(work), {
-          name,
-          outer,
-          observed: always
-        })
-        if (task !== undefined) {
-          // The owner may end while a scheduler holds the task up before its work.
-          held.follow(task.fiber)
-          return task.fiber
+      // What the receiver needs is in the context that the work has.
+      return left ? (abandoned(exit, options) as Effect.Effect<void>) : undefined
+    }
+    const outer = fiber.getRef(CurrentCell)
+    const held = holdUnsafe(fiber, name ?? "stopCancellation")
+    // A caller is held until the receiver has run; where there is none, the body's end says the same for less.
+    const ended = held === nobody ? settle : undefined
+    const work = ended === undefined ? held.around(Effect.onExitPrimitive(self, settle)) : self
+    const task = TaskScope.spawnUnsafe(owner, context, work, { name, outer, observed: always, ended })
+    let running = task?.fiber
+    if (running === undefined) {
+      ownerClosedTotal.updateUnsafe(1, fiber.context)
+      running = Child.forkUnsafe(
+        context,
+        new CancelCell("shield", { name, outer }),
+        work,
+        ended && { settle }
+      )
+    } else {
+      // The owner may end while a scheduler holds the task up before its work.
+      held.follow(running)
+    }
+    const exit = running.pollUnsafe()
+    // In this very operation: between the two an interrupt would take the exit from the waiter.
+    if (exit !== undefined && interruptsOfUnsafe(fiber) === undefined) return inlineUnsafe(fiber, exit)
+    const started = running
+    const masked = isMaskedUnsafe(fiber)
+    return inlineUnsafe(
+      fiber,
+      Child.startAndAwait<A, E, A, E, R | R2 | Owner>(
+        () => started,
+        (exit) => exit,
+        (running) => {
+          if (masked) return Effect.void
+          return Effect.flatMap(ownInterrupt, (own) => {
+            // The work ended interrupted by itself: that exit was passed on, and nobody has left.
+            if (own === undefined) return Effect.void
+            if (settled === undefined) {
+              left = true
+              return task === undefined ? Child.awaitEnd(running) : Effect.void
+            }
+            // Settled, but its exit did not get through before the interrupt: the waiter sees to it that it is received.
+            const received = abandoned(settled, options)
+            const told = TaskScope.spawnUnsafe(owner, context, received, { name, observed: always })
+            return told === undefined ? received : Effect.void
+          })
         }
-        attached = true
-        ownerClosedTotal.updateUnsafe(1, fiber.context)
-        return Child.forkUnsafe(context, new CancelCell("shield", { name, outer }), held.around(work))
-      },
-      (exit) => exit,
-      (running) => {
-        if (masked) return Effect.void
-        return Effect.flatMap(ownInterrupt, (own) => {
-          // The work ended interrupted by itself: that exit was passed on, and nobody has left.
-          if (own === undefined) return Effect.void
-          if (settled === undefined) {
-            left = true
-            return attached ? Child.awaitEnd(running) : Effect.void
-          }
-          // Settled, but its exit did not get through before the interrupt: the waiter sees to it that it is received.
-          const received = abandoned(settled)
-          const task = TaskScope.spawnUnsafe(owner, context, received, { name, observed: always })
-          return task === undefined ? received : Effect.void
-        })
-      }
+      )
     )
   })
 
 /** The waiter or the receiver is told a failure; the owner does not report it again. */
 const always = (): boolean => true
 
-const reportFailure = (exit: Exit.Exit<unknown, unknown>, name: string | undefined): Effect.Effect<void> =>
-  exit._tag === "Success" ? Effect.void : reportUnhandled("abandoned work", name, exit.cause)
-
-const receiving = <A, E, R>(
+const abandoned = <A, E, R>(
   exit: Exit.Exit<A, E>,
-  receiver: (exit: Exit.Exit<A, E>) => Effect.Effect<unknown, never, R>,
-  name: string | undefined
-): Effect.Effect<void, never, R> => receive(() => receiver(exit), name)
+  options:
+    | {
+        readonly name?: string | undefined
+        readonly onAbandoned?: ((exit: Exit.Exit<A, E>) => Effect.Effect<unknown, never, R>) | undefined
+      }
+    | undefined
+): Effect.Effect<void, never, R> => {
+  const receiver = options?.onAbandoned
+  if (receiver !== undefined) return receive(() => receiver(exit), options?.name)
+  return exit._tag === "Success" ? Effect.void : reportUnhandled("abandoned work", options?.name, exit.cause)
+}

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { CleanupBudget } from "../CleanupBudget.ts"
 import { enterUnsafe, logStuck } from "../Stuck.ts"
-import { endedWithin } from "./endedWithin.ts"
+import { endedWithin } from "./timer.ts"
 
 /** Waits until a child that was cancelled has ended, at most for the clean-up budget; it is stuck then. */
 export const awaitCancelled = (cell: CancelCell, fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>

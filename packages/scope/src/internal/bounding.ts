@@ -21,7 +21,7 @@ import * as Option from "effect/Option"
 import { CleanupBudget } from "../CleanupBudget.ts"
 import { enterUnsafe, loggingWhy, logStuck } from "../Stuck.ts"
 import * as child from "./child.ts"
-import { endedWithin } from "./endedWithin.ts"
+import { endedWithin } from "./timer.ts"
 
 interface Bounds {
   /** Default: the budget of the waiter. */
@@ -52,12 +52,7 @@ const limited = <A, E, R>(
   reason: CancelReason | undefined,
   tell: Tell | undefined
 ): Effect.Effect<Option.Option<A>, E> => {
-  /** Takes it out of the stuck registry; set when it overran. */
-  let leave: (() => void) | undefined
-  const work = Effect.onExitPrimitive(loggingWhy(finalizer, reason), (exit) => {
-    leave?.()
-    return leave && exit._tag === "Failure" ? tell?.(exit.cause, reason) : undefined
-  })
+  const work = loggingWhy(finalizer, reason)
   // A cell of its own: the clean-up stands in the live tree, and it can ask for the reason although its fiber is a
   // new one, which nobody interrupts.
   const cell = new Cell("cleanup", { name, outer: waiter.getRef(CurrentCell) })
@@ -70,11 +65,14 @@ const limited = <A, E, R>(
       cell.fiber = own
       return deep ? Effect.andThen(Effect.yieldNow, work) : work
     }),
-    { uninterruptible: true }
+    masked
   )
-  running.addObserver(() => cell.unlink())
   const ended = running.pollUnsafe()
-  if (ended !== undefined) return Exit.map(ended, Option.some)
+  if (ended !== undefined) {
+    cell.unlink()
+    return Exit.map(ended, Option.some)
+  }
+  running.addObserver(() => cell.unlink())
   return endedWithin<Option.Option<A>, E>(
     budget ?? waiter.getRef(CleanupBudget),
     (told) => running.addObserver((exit) => told(Exit.map(exit, Option.some))),
@@ -88,9 +86,17 @@ const limited = <A, E, R>(
         startedAt,
         source: source?.()
       } as const
-      leave = enterUnsafe(record, waiter.context)
+      const leave = enterUnsafe(record, waiter.context)
+      running.addObserver((exit) => {
+        leave()
+        const telling = exit._tag === "Failure" ? tell?.(exit.cause, reason) : undefined
+        // Under a limit of its own, as all that is told is.
+        if (telling !== undefined) child.startUnsafe(context, telling, masked)
+      })
       // The waiter logs it: masked, and before anybody goes on.
       return Effect.as(logStuck(record), Option.none())
     }
   )
 }
+
+const masked = { uninterruptible: true }

@@ -24,11 +24,10 @@ import { OnUnhandled, reportUnhandled, type Unhandled } from "../OnUnhandled.ts"
 import { enterUnsafe, logStuck, type StuckRecord } from "../Stuck.ts"
 import { InterruptedElsewhere, type Task } from "../Task.ts"
 import * as child from "./child.ts"
-import { endedWithin } from "./endedWithin.ts"
 import { Failures } from "./failures.ts"
 import { Place, Places } from "./place.ts"
 import { type AnyTask, type Keeper, type Known, TaskState } from "./taskState.ts"
-import { armUnsafe } from "./timer.ts"
+import { armUnsafe, endedWithin } from "./timer.ts"
 
 export type Policy = "failFast" | "supervise"
 

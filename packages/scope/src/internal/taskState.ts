@@ -54,6 +54,8 @@ export interface Known {
   readonly observed?: (() => boolean) | undefined
   /** Told the cell when it is made, which may be never. */
   readonly shown?: ((cell: CancelCell) => void) | undefined
+  /** Told how the body ended, before its children are cleaned up. What it gives runs masked. For work that is observed. */
+  readonly ended?: ((exit: Exit.Exit<never, never>) => Effect.Effect<void> | undefined) | undefined
 }
 
 export class TaskState<A, E> implements Task<A, E>, Entering<A, E>, Unshown {
@@ -125,7 +127,10 @@ export class TaskState<A, E> implements Task<A, E>, Entering<A, E>, Unshown {
 
   /** The body has ended; its children may still have to be cleaned up. */
   settle(exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined {
-    return exit._tag === "Success" ? undefined : this.#keeper.bodyFailed(this as unknown as AnyTask, exit)
+    const told = this.#known?.ended?.(exit as Exit.Exit<never, never>)
+    return exit._tag === "Success"
+      ? told
+      : (this.#keeper.bodyFailed(this as unknown as AnyTask, exit) ?? told)
   }
 
   /** The work, with something in its place should it not begin. */
