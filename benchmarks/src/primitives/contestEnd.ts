@@ -8,13 +8,13 @@ import * as Effect from "effect/Effect"
 import { answer, collect, cpuMicros } from "../harness/child.ts"
 import type { Batch } from "./batches.ts"
 import { groups } from "./groups.ts"
-import type { Contest, Primitive } from "./primitive.ts"
+import { type Contest, contestsOf, type Primitive } from "./primitive.ts"
 
 const [group = "", row = "", place = "0"] = process.argv.slice(2)
 const primitive = (await (groups[group] as (typeof groups)[string])()).find(
   (one) => one.row === row
 ) as Primitive
-const contest = [primitive.ours, ...primitive.peers][Number(place)] as Contest
+const contest = contestsOf(primitive)[Number(place)] as Contest
 const batch: Batch = await contest.batch()
 
 /** How much processor a batch takes, and how much goes by before the code counts as warm, in microseconds. */

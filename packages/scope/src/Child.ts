@@ -12,8 +12,8 @@ export {
   keptCell,
   resumeWith,
   startAndAwait,
-  startEntering,
   startUnder,
-  startUnsafe
+  startUnsafe,
+  startUnshown
 } from "./internal/child.ts"
 export { armUnsafe } from "./internal/timer.ts"

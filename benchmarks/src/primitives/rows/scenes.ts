@@ -11,7 +11,7 @@ import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Effection from "effection"
 import type { Batch } from "../batches.ts"
-import { library, ours, type Primitive, plain, raw } from "../primitive.ts"
+import { least, library, ours, type Primitive, plain, raw } from "../primitive.ts"
 import { result } from "./work.ts"
 
 const now = { startImmediately: true } as const
@@ -221,6 +221,38 @@ const gate = () => {
   return { promise, resolve }
 }
 
+/** What somebody who leaves is told: an error of his own, with the place where that happened. */
+class Left extends Error {
+  readonly reason: unknown
+
+  constructor(reason: unknown) {
+    super(`The wait was given up: ${String(reason)}.`)
+    this.reason = reason
+  }
+}
+
+/** The same map with what nobody who waits can do without: he is known while he waits, and is told why he left. */
+const knownMap = () => {
+  const { promise, resolve } = gate()
+  const known = new Set<object>()
+  const get = (_: string, signal: AbortSignal): Promise<number> =>
+    new Promise((settle, reject) => {
+      const entry = { name: "key", since: performance.now() }
+      known.add(entry)
+      const abort = () => {
+        known.delete(entry)
+        reject(new Left(signal.reason))
+      }
+      signal.addEventListener("abort", abort, { once: true })
+      promise.then((value) => {
+        if (!known.delete(entry)) return
+        signal.removeEventListener("abort", abort)
+        settle(value)
+      })
+    })
+  return { get, answer: () => resolve(result) }
+}
+
 /** What one writes: a map of promises, and a promise for each waiter that ends with its signal. */
 const promiseMap = () => {
   const { promise, resolve } = gate()
@@ -324,6 +356,10 @@ export const rows: ReadonlyArray<Primitive> = [
         }),
       "Curfew: sharedMap of promises"
     ),
-    peers: [abortableMap]
+    peers: [abortableMap],
+    limit: least(
+      "such a map that knows who waits and tells each that leaves why, in an error of his own",
+      () => (times) => leaving(times, knownMap)
+    )
   }
 ]

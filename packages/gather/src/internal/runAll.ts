@@ -20,8 +20,7 @@ import {
   forkCellUnsafe,
   inlineUnsafe,
   keepUnsafe,
-  type Unshown,
-  unshown
+  type Unshown
 } from "@curfew/reason/CancelCell"
 import { failureOf, ownerClosedTotal, reportUnhandled, SiblingFailures } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
@@ -194,25 +193,11 @@ class Gathering {
     }
     const item = new Running(this, position)
     this.#enter(item)
-    const fiber = this.#begin(item, work)
+    const fiber = Child.startUnshown(this.#fiber.context, work, item)
     item.fiber = fiber
     const exit = fiber.pollUnsafe()
     if (exit === undefined) this.#follow(item)
     else this.#ended(item, exit)
-  }
-
-  #begin(item: Running, work: Effect.Effect<unknown, unknown>): Fiber.Fiber<unknown, unknown> {
-    const { context } = this.#fiber
-    item.before = unshown.last
-    unshown.last = item
-    let fiber: Fiber.Fiber<unknown, unknown> | undefined
-    try {
-      fiber = Child.startEntering(context, work, item)
-    } finally {
-      unshown.last = item.before
-      item.before = undefined
-    }
-    return fiber ?? Child.startUnder(context, item.cell, work, item)
   }
 
   #follow(item: Running): void {
