@@ -6,7 +6,7 @@ import { progress } from "../harness/progress.ts"
 import { type Row, reached } from "../harness/row.ts"
 import { figure } from "../harness/table.ts"
 import { groups } from "./groups.ts"
-import { contestsOf, type Primitive } from "./primitive.ts"
+import { type Contest, contestsOf, type Primitive } from "./primitive.ts"
 
 const file = new URL("./contestEnd.ts", import.meta.url)
 
@@ -17,26 +17,36 @@ const times = (forks: number): string => {
 
 const isRaw = ({ peerName }: Row): boolean => peerName.startsWith("Effect: ")
 
-/** Where a library is faster than raw Effect, or than the least that it takes, that is the limit of what is built on Effect. */
-const withLimit = (rows: ReadonlyArray<Row>, least: Row | undefined): ReadonlyArray<Row> => {
+const saying = (row: Row, said: string): Row => ({
+  ...row,
+  note: row.note === undefined ? said : `${said}; ${row.note}`
+})
+
+/** Where a library is faster than raw Effect, that is the limit of whatever is built on Effect. */
+const withLimit = (rows: ReadonlyArray<Row>): ReadonlyArray<Row> => {
   const raw = rows.find(isRaw)
-  return rows.map((row) => {
-    if (reached(row)) return row
-    const notes: Array<string> = []
-    if (raw !== undefined && !isRaw(row) && raw.peer > row.peer / row.target)
-      notes.push(`the limit: raw Effect itself takes ${figure(raw.peer)} ${row.unit}`)
-    if (least !== undefined)
-      notes.push(
-        `${least.peer > row.peer / row.target ? "the limit: " : ""}${least.peerName} takes ${figure(least.peer)} ${row.unit}`
-      )
-    if (row.note !== undefined) notes.push(row.note)
-    return notes.length === 0 ? row : { ...row, note: notes.join("; ") }
-  })
+  return rows.map((row) =>
+    raw === undefined || isRaw(row) || reached(row) || raw.peer <= row.peer / row.target
+      ? row
+      : saying(row, `the limit: raw Effect itself takes ${figure(raw.peer)} ${row.unit}`)
+  )
+}
+
+/** The least that does what has to be done, which was measured in the same rounds, beside the rows that are not reached. */
+const withLeast = (rows: ReadonlyArray<Row>, limit: Contest | undefined): ReadonlyArray<Row> => {
+  const least = limit && rows.find(({ peerName }) => peerName === limit.name)
+  if (least === undefined) return rows
+  const said = ({ peer, target, unit }: Row) => {
+    const is = least.peer > peer / target ? "the limit: " : ""
+    return `${is}${least.peerName}, by itself: ${figure(least.peer)} ${unit}, ${figure(peer / least.peer)} x`
+  }
+  return rows.filter((row) => row !== least).map((row) => (reached(row) ? row : saying(row, said(row))))
 }
 
 const measure = async (group: string, primitive: Primitive, rounds: number): Promise<ReadonlyArray<Row>> => {
-  const { least, note, ours, per = "call", row } = primitive
+  const { limit, note, ours, per = "call", row } = primitive
   const contests = contestsOf(primitive)
+  const peers = contests.slice(1)
   const children: Array<Child> = []
   try {
     const warm: Array<{ readonly forks: number }> = []
@@ -58,7 +68,7 @@ const measure = async (group: string, primitive: Primitive, rounds: number): Pro
       target: 1,
       rounds,
       ours: contestant(0, ours.name),
-      peers: contests.slice(1).map(({ name, target }, index) => ({
+      peers: peers.map(({ name, target }, index) => ({
         ...contestant(index + 1, name),
         ...(target === undefined ? {} : { target }),
         note: (own: number, peer: number) => {
@@ -70,7 +80,7 @@ const measure = async (group: string, primitive: Primitive, rounds: number): Pro
         }
       }))
     })
-    return least === undefined ? withLimit(rows, undefined) : withLimit(rows.slice(0, -1), rows.at(-1))
+    return withLeast(withLimit(rows), limit)
   } finally {
     for (const child of children) await child.stop()
   }

@@ -18,13 +18,16 @@ export interface Primitive {
   /** Operations of a batch, where it is a scene with a size of its own; default: as many as fill a moment. */
   readonly times?: number
   readonly note?: string
-  /** The least that gives the row's guarantee in Effect alone: measured in the same rounds, and told where a row is missed. */
-  readonly least?: Contest
+  /**
+   * The least that gives what the primitive cannot do without and a peer does not give. It is measured in the same rounds, and
+   * stands beside the rows that are not reached.
+   */
+  readonly limit?: Contest
 }
 
-/** All that a row measures: ours, its peers, and the least last. */
-export const contestsOf = ({ least, ours, peers }: Primitive): ReadonlyArray<Contest> =>
-  least === undefined ? [ours, ...peers] : [ours, ...peers, least]
+/** Who is measured, ours first and the limit last. */
+export const contestsOf = ({ limit, ours, peers }: Primitive): ReadonlyArray<Contest> =>
+  limit === undefined ? [ours, ...peers] : [ours, ...peers, limit]
 
 /** At most twice the time of the raw Effect. */
 const rawTarget = 0.5
@@ -46,3 +49,5 @@ export const library = (name: string, batch: Contest["batch"], target = 1): Cont
   batch,
   target
 })
+/** What is indispensable, written out without Curfew. */
+export const least = (name: string, batch: Contest["batch"]): Contest => ({ name, batch })

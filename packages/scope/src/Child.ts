@@ -13,6 +13,7 @@ export {
   resumeWith,
   startAndAwait,
   startUnder,
-  startUnsafe
+  startUnsafe,
+  startUnshown
 } from "./internal/child.ts"
 export { armUnsafe } from "./internal/timer.ts"

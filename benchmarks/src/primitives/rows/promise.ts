@@ -25,7 +25,7 @@ import pMap from "p-map"
 import pMemoize from "p-memoize"
 import pTimeout from "p-timeout"
 import { effects, promises } from "../batches.ts"
-import { library, ours, type Primitive, plain, raw } from "../primitive.ts"
+import { least, library, ours, type Primitive, plain, raw } from "../primitive.ts"
 import { isResult, result } from "./work.ts"
 
 const now = { startImmediately: true } as const
@@ -40,6 +40,37 @@ const run = <A, E>(program: Effect.Effect<A, E>): Promise<A> => Effect.runPromis
 const wrong = () => {
   throw new Error("A wrong result: nothing was cancelled.")
 }
+
+/** The work is not called inside the start of a fiber, and its end is waited for, whoever cancels. */
+const awaited = (called: (signal: AbortSignal) => Promise<number>): Effect.Effect<number, unknown> =>
+  Effect.callback((resume) => {
+    const controller = new AbortController()
+    const settled = Promise.resolve()
+      .then(() => called(controller.signal))
+      .then(
+        (value) => resume(Effect.succeed(value)),
+        (error) => resume(Effect.fail(error))
+      )
+    return Effect.andThen(
+      Effect.sync(() => controller.abort()),
+      Effect.promise(() => settled)
+    )
+  })
+
+/** A scope of promises: the body starts work in it, and all of it has ended before the scope does. */
+const supervised: Effect.Effect<number, unknown> = Effect.scoped(
+  Effect.gen(function* () {
+    const set = yield* FiberSet.make<number, unknown>()
+    const body = yield* FiberSet.run(
+      set,
+      awaited(() => Effect.runPromise(Effect.flatMap(FiberSet.run(set, awaited(work), now), Fiber.join))),
+      now
+    )
+    const value = yield* Fiber.join(body)
+    yield* FiberSet.awaitEmpty(set)
+    return value
+  })
+)
 
 const areResults = (values: ReadonlyArray<unknown>): boolean =>
   values.length === many && values[many - 1] === result
@@ -65,7 +96,10 @@ export const rows: ReadonlyArray<Primitive> = [
   {
     row: "promise: promiseSettled",
     ours: ours(() => effects(() => promiseSettled(work), isResult)),
-    peers: [raw("tryPromise", () => effects(() => Effect.tryPromise(work), isResult))]
+    peers: [raw("tryPromise", () => effects(() => Effect.tryPromise(work), isResult))],
+    limit: least("the same with a signal, called in a turn of its own and awaited when it is aborted", () =>
+      effects(() => awaited(work), isResult)
+    )
   },
   {
     row: "promise: cancelScope, run, disposed",
@@ -115,7 +149,10 @@ export const rows: ReadonlyArray<Primitive> = [
       library("abort-controller-x: spawn, fork", () =>
         promises(() => acx.spawn(never, (_, { fork }) => fork(work).join()), isResult)
       )
-    ]
+    ],
+    limit: least("a FiberSet that waits for a body and for what it forks, each with a signal", () =>
+      promises(() => run(supervised), isResult)
+    )
   },
   {
     row: "promise: failAfter",

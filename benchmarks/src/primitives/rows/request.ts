@@ -17,7 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { effects } from "../batches.ts"
-import { ours, type Primitive, raw } from "../primitive.ts"
+import { least, ours, type Primitive, raw } from "../primitive.ts"
 import { bodies, isResult, result } from "./work.ts"
 
 const now = { startImmediately: true } as const
@@ -239,7 +239,16 @@ export const rows: ReadonlyArray<Primitive> = [
           withPeer
         )
       )
-    ]
+    ],
+    limit: least("a fork of the write, which the peer's leaving can end, and its join", () =>
+      effects(
+        () =>
+          Effect.flatMap(Effect.forkChild(atOnce, now), (fiber) =>
+            Effect.map(Fiber.join(fiber), (value) => ({ _tag: "Sent" as const, value }))
+          ),
+        (sent) => sent.value === result
+      )
+    )
   },
   {
     row: "request: RequestContext.run",

@@ -13,7 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Effection from "effection"
 import type { Batch } from "../batches.ts"
-import { library, ours, type Primitive, plain, raw } from "../primitive.ts"
+import { least, library, ours, type Primitive, plain, raw } from "../primitive.ts"
 import { result } from "./work.ts"
 
 const now = { startImmediately: true } as const
@@ -227,6 +227,38 @@ const gate = () => {
   return { promise, resolve }
 }
 
+/** What somebody who leaves is told: an error of his own, with the place where that happened. */
+class Left extends Error {
+  readonly reason: unknown
+
+  constructor(reason: unknown) {
+    super(`The wait was given up: ${String(reason)}.`)
+    this.reason = reason
+  }
+}
+
+/** The same map with what nobody who waits can do without: he is known while he waits, and is told why he left. */
+const knownMap = () => {
+  const { promise, resolve } = gate()
+  const known = new Set<object>()
+  const get = (_: string, signal: AbortSignal): Promise<number> =>
+    new Promise((settle, reject) => {
+      const entry = { name: "key", since: performance.now() }
+      known.add(entry)
+      const abort = () => {
+        known.delete(entry)
+        reject(new Left(signal.reason))
+      }
+      signal.addEventListener("abort", abort, { once: true })
+      promise.then((value) => {
+        if (!known.delete(entry)) return
+        signal.removeEventListener("abort", abort)
+        settle(value)
+      })
+    })
+  return { get, answer: () => resolve(result) }
+}
+
 /** What one writes: a map of promises, and a promise for each waiter that ends with its signal. */
 const promiseMap = () => {
   const { promise, resolve } = gate()
@@ -280,7 +312,7 @@ export const rows: ReadonlyArray<Primitive> = [
       library("abort-controller-x: fork", () => controllerScene, 7),
       plain("promises, an AbortController each", () => promiseScene, 1)
     ],
-    least: {
+    limit: {
       name: "a FiberSet, an entry in the context of each, an interrupt with a reason",
       batch: () => (all) =>
         Effect.runPromise(
@@ -345,6 +377,10 @@ export const rows: ReadonlyArray<Primitive> = [
         }),
       "Curfew: sharedMap of promises"
     ),
-    peers: [abortableMap]
+    peers: [abortableMap],
+    limit: least(
+      "such a map that knows who waits and tells each that leaves why, in an error of his own",
+      () => (times) => leaving(times, knownMap)
+    )
   }
 ]

@@ -81,7 +81,7 @@ const spawns: ReadonlyArray<Primitive> = bodies.map(([name, work]) => ({
         ]
       : [])
   ],
-  least: {
+  limit: {
     name: "FiberSet.run of work with an entry in its context, Fiber.join",
     batch: () =>
       within((times) =>

@@ -13,57 +13,89 @@
  */
 import { CancelReason, currentReason, fromCause, toCause } from "@curfew/reason"
 import {
-  type Body,
   CancelCell,
+  CurrentCell,
   cancelledAboveUnsafe,
-  childrenOf,
+  type Entering,
   forkCellUnsafe,
   inlineUnsafe,
-  keepUnsafe
+  keepUnsafe,
+  type Unshown
 } from "@curfew/reason/CancelCell"
 import { failureOf, ownerClosedTotal, reportUnhandled, SiblingFailures } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { ChildCancelled } from "../ChildCancelled.ts"
 
-/** An item that runs: its cell, which its fiber tells how its work ended. */
-class Running extends CancelCell implements Body<unknown, unknown> {
-  readonly gathering: Gathering | undefined
+/** An item that runs: one object, which its fiber tells how its work ended, and which makes its cell when somebody looks. */
+class Running implements Entering<unknown, unknown>, Unshown {
+  readonly #gathering: Gathering | undefined
+  #cell: CancelCell | undefined = undefined
   readonly position: number
-  running: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  fiber: Fiber.Fiber<unknown, unknown> = undefined as never
+  /** The next one out of those that have not been shown. */
+  before: Unshown | undefined = undefined
   /** True once an owner answers for it. */
   given = false
   /** Set when the work has failed; its fiber may still wait for the clean-up of its own children. */
   failed: Cause.Cause<unknown> | undefined = undefined
+  /** The neighbours among those that run. */
+  next: Running | undefined = undefined
+  previous: Running | undefined = undefined
 
-  constructor(gathering: Gathering | undefined, parent: CancelCell | undefined, position: number) {
-    super("task", { name: gathering?.nameOf(position), parent })
-    this.gathering = gathering
+  constructor(gathering: Gathering | undefined, position: number) {
+    this.#gathering = gathering
     this.position = position
   }
 
+  get cell(): CancelCell {
+    if (this.#cell !== undefined) return this.#cell
+    const gathering = this.#gathering as Gathering
+    const cell = new CancelCell("task", { name: gathering.nameOf(this.position), parent: gathering.whole })
+    this.#cell = cell
+    if (this.fiber?.pollUnsafe() === undefined) cell.fiber = this.fiber
+    else {
+      // Nobody has cancelled it while it ran: its cell would have been there.
+      cell.reason = undefined
+      cell.unlink()
+    }
+    return cell
+  }
+
+  show(): void {
+    void this.cell
+  }
+
+  unlink(): void {
+    this.#cell?.unlink()
+  }
+
+  get reason(): CancelReason | undefined {
+    return this.#cell?.reason
+  }
+
+  enter(given: Context.Context<never>): Context.Context<never> {
+    return Context.add(given, CurrentCell, this.cell)
+  }
+
   settle(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    return exit._tag === "Success" ? undefined : this.gathering?.itemFailed(this, exit.cause)
+    return exit._tag === "Success" ? undefined : this.#gathering?.itemFailed(this, exit.cause)
   }
 }
-
-const names: Array<string> = []
 
 let keeps = false
 
 /** Before the first is made. */
 const keep = (fiber: Fiber.Fiber<unknown, unknown>): void => {
   keeps = true
-  const kept = new Running(undefined, undefined, 0)
-  kept.unlink()
-  keepUnsafe(kept)
-  keepUnsafe(new Gathering(fiber, kept, [], undefined, 1, undefined).forget())
+  keepUnsafe(new Running(undefined, 0))
+  keepUnsafe(new Gathering(fiber, Child.keptCell(), [], undefined, 1, undefined).forget())
 }
 
 class Gathering {
@@ -73,7 +105,9 @@ class Gathering {
   readonly #keys: ReadonlyArray<string> | undefined
   readonly #concurrency: number
   readonly #owner: TaskScope.TaskScope | undefined
-  readonly #whole: CancelCell
+  /** Above all items. */
+  readonly whole: CancelCell
+  #firstRunning: Running | undefined = undefined
   #running = 0
   #next = 0
   #starting = false
@@ -98,7 +132,7 @@ class Gathering {
     this.#keys = keys
     this.#concurrency = concurrency
     this.#owner = owner
-    this.#whole = whole
+    this.whole = whole
   }
 
   /** Holds nothing any more. */
@@ -112,9 +146,7 @@ class Gathering {
   }
 
   nameOf(position: number): string {
-    if (this.#keys !== undefined || position > 99) return `gather[${this.#indexOf(position)}]`
-    names[position] ??= `gather[${position}]`
-    return names[position]
+    return `gather[${this.#indexOf(position)}]`
   }
 
   /** Starts what may start; true when all of it has ended by then. */
@@ -139,7 +171,7 @@ class Gathering {
       this.#next < this.#places.length &&
       this.#running < this.#concurrency &&
       this.#first === undefined &&
-      this.#whole.reason === undefined
+      this.whole.reason === undefined
     ) {
       const position = this.#next++
       const work = workOf(this.#places[position])
@@ -147,7 +179,7 @@ class Gathering {
     }
     this.#starting = false
     if (this.#running > 0) return
-    this.#whole.unlink()
+    this.whole.unlink()
     const idle = this.#idle
     this.#idle = undefined
     idle?.()
@@ -159,26 +191,43 @@ class Gathering {
       this.#take(position, work, undefined)
       return
     }
-    const item = new Running(this, this.#whole, position)
-    this.#running++
-    const fiber = Child.startUnder(this.#fiber.context as Context.Context<unknown>, item, work, item)
+    const item = new Running(this, position)
+    this.#enter(item)
+    const fiber = Child.startUnshown(this.#fiber.context, work, item)
+    item.fiber = fiber
     const exit = fiber.pollUnsafe()
-    if (exit === undefined) this.#follow(item, fiber)
+    if (exit === undefined) this.#follow(item)
     else this.#ended(item, exit)
   }
 
-  #follow(item: Running, fiber: Fiber.Fiber<unknown, unknown>): void {
-    item.running = fiber
-    fiber.addObserver((exit) => {
+  #follow(item: Running): void {
+    item.show()
+    item.fiber.addObserver((exit) => {
       this.#ended(item, exit)
       this.#startMore()
     })
   }
 
+  #enter(item: Running): void {
+    const first = this.#firstRunning
+    item.next = first
+    if (first !== undefined) first.previous = item
+    this.#firstRunning = item
+    this.#running++
+  }
+
+  #leave(item: Running): void {
+    const { next, previous } = item
+    if (previous === undefined) this.#firstRunning = next
+    else previous.next = next
+    if (next !== undefined) next.previous = previous
+    this.#running--
+  }
+
   #ended(item: Running, exit: Exit.Exit<unknown, unknown>): void {
     item.unlink()
     if (item.given) return
-    this.#running--
+    this.#leave(item)
     this.#take(item.position, exit, item.reason)
   }
 
@@ -187,7 +236,7 @@ class Gathering {
     if (this.#owner === undefined) return undefined
     running.failed = this.#asFailure(running.reason, running.position, cause)
     return running.given && running.failed
-      ? reportUnhandled("sibling", running.name, running.failed)
+      ? reportUnhandled("sibling", running.cell.name, running.failed)
       : undefined
   }
 
@@ -220,16 +269,16 @@ class Gathering {
       return
     }
     this.#first = failure
-    if (this.#owner === undefined) this.#whole.cancel(CancelReason.SiblingFailed({ cause: failure }))
+    if (this.#owner === undefined) this.whole.cancel(CancelReason.SiblingFailed({ cause: failure }))
     // A gather that is being cancelled itself waits for its items and gives none away.
-    else if (this.#whole.reason === undefined) this.#giveAway(this.#owner)
+    else if (this.whole.reason === undefined) this.#giveAway(this.#owner)
   }
 
   /** Those that run, in the order of their start. */
   get #all(): ReadonlyArray<Running> {
-    return childrenOf(this.#whole).filter(
-      (cell) => cell instanceof Running && cell.gathering === this
-    ) as never
+    const all: Array<Running> = []
+    for (let running = this.#firstRunning; running !== undefined; running = running.next) all.push(running)
+    return all.reverse()
   }
 
   /** Hands what still runs to the owner; what a closed owner does not take is awaited instead. */
@@ -237,14 +286,14 @@ class Gathering {
     let refused = false
     for (const running of this.#all) {
       // The start of one that is in its first steps has not returned yet, but its cell knows the fiber.
-      const fiber = running.running ?? running.fiber
+      const fiber = running.fiber ?? running.cell.fiber
       if (fiber === undefined || fiber.pollUnsafe() !== undefined) continue
-      if (!TaskScope.adoptUnsafe(owner, running, fiber)) {
+      if (!TaskScope.adoptUnsafe(owner, running.cell, fiber)) {
         refused = true
         continue
       }
       running.given = true
-      this.#running--
+      this.#leave(running)
       this.#failed(running.failed)
     }
     if (refused) ownerClosedTotal.updateUnsafe(1, this.#fiber.context)
@@ -265,7 +314,7 @@ class Gathering {
     if (results !== undefined) return Effect.succeed(results)
     const first = this.#first
     // A cancel from above has ended the items and not yet reached the waiter, a native child of who was cancelled.
-    if (first === undefined) return Effect.failCause(toCause(this.#whole.reason ?? CancelReason.Unknown()))
+    if (first === undefined) return Effect.failCause(toCause(this.whole.reason ?? CancelReason.Unknown()))
     if (this.#siblings === undefined) return Effect.failCause(first)
     const siblings = SiblingFailures.context([...this.#siblings])
     return Effect.andThen(this.#tell, Effect.failCause(Cause.annotate(first, siblings as never)))
@@ -286,8 +335,8 @@ class Gathering {
   /** The waiter was interrupted: signal all, wait for all, and report what nobody will be given. */
   get stop(): Effect.Effect<void> {
     return Effect.flatMap(currentReason, (reason) => {
-      this.#whole.inherit(Option.getOrElse(reason, CancelReason.Unknown))
-      const fibers = this.#all.flatMap(({ running }) => (running === undefined ? [] : [running]))
+      this.whole.inherit(Option.getOrElse(reason, CancelReason.Unknown))
+      const fibers = this.#all.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
       const ended = Effect.forEach(fibers, Child.awaitEnd, { discard: true })
       return Effect.andThen(
         ended,

@@ -22,7 +22,9 @@ import {
   isMaskedUnsafe,
   learnUnsafe,
   startEnteringUnsafe,
-  startKnownUnsafe
+  startKnownUnsafe,
+  type Unshown,
+  unshown
 } from "@curfew/reason/CancelCell"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -91,6 +93,24 @@ export const startEntering = <A, E, R>(
   } finally {
     nested--
   }
+}
+
+/** The same with a cell in any case. It stands among what is shown to whoever looks for cells, until this returns. */
+export const startUnshown = <A, E, R>(
+  context: Context.Context<R>,
+  work: Effect.Effect<A, E, R>,
+  body: Entering<A, E> & Unshown & { readonly cell: CancelCell }
+): Fiber.Fiber<A, E> => {
+  body.before = unshown.last
+  unshown.last = body
+  let fiber: Fiber.Fiber<A, E> | undefined
+  try {
+    fiber = startEntering(context, work, body)
+  } finally {
+    unshown.last = body.before
+    body.before = undefined
+  }
+  return fiber ?? startUnder(context, body.cell, work, body)
 }
 
 const unlessDeep = <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

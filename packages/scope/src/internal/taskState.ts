@@ -52,6 +52,8 @@ export interface Known {
   readonly outer?: Cell | undefined
   /** Asked when the body fails. True: somebody else is told the failure, and the policy does not apply. */
   readonly observed?: (() => boolean) | undefined
+  /** Told the cell when it is made, which may be never. */
+  readonly shown?: ((cell: CancelCell) => void) | undefined
   /** Told how the body ended, before its children are cleaned up. What it gives runs masked. For work that is observed. */
   readonly ended?: ((exit: Exit.Exit<never, never>) => Effect.Effect<void> | undefined) | undefined
 }
@@ -106,6 +108,7 @@ export class TaskState<A, E> implements Task<A, E>, Entering<A, E>, Unshown {
       cell.reason = undefined
       cell.unlink()
     }
+    known?.shown?.(cell)
     return cell
   }
 

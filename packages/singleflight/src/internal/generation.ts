@@ -16,7 +16,7 @@
  * 8. User code is called from the run's fiber only, and a throw of it is a defect of the run.
  */
 import { CancelReason, fromCause } from "@curfew/reason"
-import { CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
+import { CancelCell, rootsUnsafe } from "@curfew/reason/CancelCell"
 import { failureOf, ownerClosedTotal, reportUnhandled } from "@curfew/scope"
 import { millisUnsafe } from "@curfew/scope/Argument"
 import * as Child from "@curfew/scope/Child"
@@ -251,7 +251,13 @@ export class Generation<K, A, E> implements Run {
     const scope = Scope.makeUnsafe()
     const own = Context.add(context, Scope.Scope, scope)
     const work = this.#work(name, scope)
-    const task = TaskScope.spawnUnsafe(owner, own, work, { name, kind: "shared", observed: always })
+    const known = {
+      name,
+      kind: "shared",
+      observed: always,
+      shown: (cell: CancelCell) => this.#shown(cell)
+    } as const
+    const task = TaskScope.spawnUnsafe(owner, own, work, known)
     const fiber = task === undefined ? this.#attach(work, own, name) : task.fiber
     if (fiber === undefined) {
       this.#drop(CancelReason.Shutdown({ phase: "drain" }))
@@ -273,27 +279,35 @@ export class Generation<K, A, E> implements Run {
     this.#host = host
     ownerClosedTotal.updateUnsafe(1, host.host.context)
     const cell = new CancelCell("shared", { name })
+    this.#shown(cell)
     return Child.forkUnsafe(context, cell, work)
   }
 
   #work(name: string, scope: Scope.Closeable): Effect.Effect<A, E> {
     const { linked, lookup } = this.#settings
+    // The context has the scope, and so the work needs none.
+    const sealed = Effect.onExitPrimitive(
+      Effect.suspend(() => lookup(this.#place.key) as Effect.Effect<A, E>),
+      (exit) => (scope.state._tag === "Empty" ? this.#seal(exit, name) : this.#close(scope, exit, name))
+    )
+    if (!linked) return sealed
     const entered = Effect.withFiber<A, E>((fiber) => {
-      this.#cell = fiber.getRef(CurrentCell) as CancelCell | undefined
-      if (this.#cell !== undefined) enterRun(this.#cell, this)
-      this.#cell?.listen((reason) => this.#cancelled(reason))
-      if (linked && fiber.cache.span !== undefined) {
-        this.#span = fiber.cache.span
+      const { span } = fiber.cache
+      this.#span = span
+      if (span !== undefined)
         for (let one = this.#observers.first; one !== undefined; one = one.next)
-          if (one.fiber !== undefined) link(this.#span, one.fiber)
-      }
-      // The context has the scope, and so the work needs none.
-      return Effect.onExitPrimitive(
-        Effect.suspend(() => lookup(this.#place.key) as Effect.Effect<A, E>),
-        (exit) => (scope.state._tag === "Empty" ? this.#seal(exit, name) : this.#close(scope, exit, name))
-      )
+          if (one.fiber !== undefined) link(span, one.fiber)
+      return sealed
     })
-    return linked ? Effect.withSpan(entered, name, { root: true }) : entered
+    return Effect.withSpan(entered, name, { root: true })
+  }
+
+  /** Somebody has looked at the run, or it waits: from here on it hears of its cancel. */
+  #shown(cell: CancelCell): void {
+    this.#cell = cell
+    if (this.#is("over") || cell.ended) return
+    enterRun(cell, this)
+    cell.listen((reason) => this.#cancelled(reason))
   }
 
   /** What its finalizers fail with belongs to the exit of the work. */
@@ -346,6 +360,8 @@ export class Generation<K, A, E> implements Run {
     }
     if (!this.#is("running")) return false
     this.#ours = true
+    // In its first run it may have no cell yet.
+    if (this.#cell === undefined) rootsUnsafe()
     const first =
       this.#cell === undefined ? this.#task?.cancelUnsafe(reason) === true : this.#cell.cancel(reason)
     if (this.#is("cleaningUp")) this.#startWatch()

@@ -1,0 +1,64 @@
+/** Items have no cell in their first run until somebody looks. */
+import { CancelReason } from "@curfew/reason"
+import { type Cell, CurrentCell, childrenOf, rootsUnsafe } from "@curfew/reason/CancelCell"
+import { CancelScope } from "@curfew/scope"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { describe, expect, test } from "vitest"
+import { gather } from "../src/index.ts"
+
+const named = (cells: ReadonlyArray<Cell>): ReadonlyArray<Cell> =>
+  cells.flatMap((cell) => [cell, ...named(childrenOf(cell))])
+
+const alive = (): ReadonlyArray<string> =>
+  named(rootsUnsafe()).flatMap(({ name }) => (name?.startsWith("gather") === true ? [name] : []))
+
+describe("an item in its first run", () => {
+  test("stands in the live tree for whoever looks, below its gather and beside those that wait", () => {
+    let seen: ReadonlyArray<string> = []
+    const looks = Effect.sync(() => {
+      seen = alive()
+      return "seen"
+    })
+    const fiber = Effect.runFork(gather({ ended: Effect.sync(() => 1), waits: Effect.never, looks }))
+    expect(seen).toEqual(["gather", "gather[waits]", "gather[looks]"])
+    expect(alive()).toEqual(["gather", "gather[waits]"])
+    fiber.interruptUnsafe()
+    expect(alive()).toEqual([])
+  })
+
+  test("knows its own cell, which ends with it", () => {
+    const cells: Array<Cell | undefined> = []
+    const item = Effect.withFiberSucceed((fiber) => cells.push(fiber.getRef(CurrentCell)))
+    expect(Effect.runSync(gather([item, item]))).toEqual([1, 2])
+    expect(cells.map((cell) => [cell?.name, cell?.ended])).toEqual([
+      ["gather[0]", true],
+      ["gather[1]", true]
+    ])
+  })
+
+  test("is cancelled with what it cancels, and nothing starts after it", () => {
+    let later = 0
+    const exit = Effect.runSyncExit(
+      CancelScope.run((scope) =>
+        gather([
+          Effect.andThen(scope.cancel(CancelReason.Superseded()), Effect.yieldNow),
+          Effect.sync(() => later++)
+        ])
+      )
+    )
+    expect(later).toBe(0)
+    expect(exit).toEqual(Exit.succeed({ _tag: "Cancelled", reason: CancelReason.Superseded() }))
+  })
+
+  test("fails its siblings with it", () => {
+    const log: Array<string> = []
+    const exit = Effect.runSyncExit(
+      gather([
+        Effect.onInterrupt(Effect.never, () => Effect.sync(() => log.push("told"))),
+        Effect.fail("first")
+      ])
+    )
+    expect([exit, log]).toEqual([Exit.fail("first"), ["told"]])
+  })
+})
