@@ -16,16 +16,8 @@ import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { PeerGone } from "../TunnelError.ts"
 import { isThenable, Settlement } from "./bridge.ts"
 import type { CallInfo } from "./callInfo.ts"
-import {
-  type CallObject,
-  duplexCall,
-  type Host,
-  readableCall,
-  responder,
-  statusOfError,
-  unaryCall,
-  writableCall
-} from "./callObjects.ts"
+import { duplexCall, readableCall, unaryCall, writableCall } from "./callObjects.ts"
+import { type CallObject, type Host, responder, statusOfError } from "./callSurface.ts"
 import { StreamDriver } from "./driver.ts"
 import type { Revision } from "./frame.ts"
 import type { AuthContext, Link } from "./link.ts"
