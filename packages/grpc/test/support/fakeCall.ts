@@ -1,27 +1,35 @@
 /** Call objects in memory, as small as the edge needs them, whose client can leave at any moment. */
 import { EventEmitter } from "node:events"
-import { CancelReason } from "@curfew/reason"
 import { Metadata } from "@grpc/grpc-js"
 import { Encoded } from "../../src/internal/server/requests.ts"
+import { FakeClient } from "./fakeClient.ts"
 
 export class FakeCall extends EventEmitter {
   readonly metadata = new Metadata()
-  readonly sent: Array<string> = []
   readonly request: unknown
-  cancelled = false
   writableNeedDrain = false
-  /** How it ended for its client: a status code, or that it left. */
-  outcome: string | undefined
   readonly #requests: Array<Encoded>
-  readonly #done: (outcome: string) => void
+  readonly #client: FakeClient
 
   constructor(requests: ReadonlyArray<string>, done: (outcome: string) => void) {
     super()
     this.#requests = requests.map((text) => new Encoded(Buffer.from(text)))
     this.request = this.#requests[0]
-    this.#done = done
+    this.#client = new FakeClient(done)
     Object.assign(this, { [Symbol.for("curfew.transport")]: "tunnel" })
-    this.on("error", (error: { readonly code: number }) => this.#end(`status ${error.code}`))
+    this.on("error", (error: { readonly code: number }) => this.#client.end(`status ${error.code}`))
+  }
+
+  get sent(): Array<string> {
+    return this.#client.sent
+  }
+
+  get cancelled(): boolean {
+    return this.#client.cancelled
+  }
+
+  get outcome(): string | undefined {
+    return this.#client.outcome
   }
 
   readonly getPeer = (): string => "fake"
@@ -47,25 +55,17 @@ export class FakeCall extends EventEmitter {
     return false
   }
 
-  readonly end = (): void => this.#end("status 0")
+  readonly end = (): void => this.#client.end("status 0")
 
   readonly respond = (error: { readonly code: number } | null, value?: Buffer | null): void => {
     if (value) this.sent.push(value.toString())
-    this.#end(`status ${error?.code ?? 0}`)
-  }
-
-  #end(outcome: string): void {
-    if (this.outcome !== undefined) return
-    this.outcome = outcome
-    this.#done(outcome)
+    this.#client.end(`status ${error?.code ?? 0}`)
   }
 
   /** The client leaves. */
-  readonly leave = (): void => {
-    if (this.cancelled || this.outcome !== undefined) return
-    this.cancelled = true
-    this.emit("cancelled", CancelReason.ClientGone({ transport: "tunnel" }))
-    this.emit("close")
-    this.#end("left")
-  }
+  readonly leave = (): void =>
+    this.#client.leave((reason) => {
+      this.emit("cancelled", reason)
+      this.emit("close")
+    })
 }

@@ -1,5 +1,6 @@
-import { CancelReason } from "@curfew/reason"
+import type { CancelReason } from "@curfew/reason"
 import { Metadata } from "@grpc/grpc-js"
+import { FakeClient } from "./fakeClient.ts"
 
 /** What a handler's entrance for plain calls gives back. */
 interface Receiver {
@@ -18,19 +19,27 @@ export class FakeHost {
   readonly deadline = Number.POSITIVE_INFINITY
   readonly clock = {}
   readonly object = {}
-  readonly sent: Array<string> = []
-  cancelled = false
-  /** How it ended for its client: a status code, or that it left. */
-  outcome: string | undefined
   /** Messages that are on their way out. */
   leaving = 0
   readonly #requests: Array<Buffer>
-  readonly #done: (outcome: string) => void
+  readonly #client: FakeClient
   #receiver: Receiver | undefined
 
   constructor(requests: ReadonlyArray<string>, done: (outcome: string) => void) {
     this.#requests = requests.map((text) => Buffer.from(text))
-    this.#done = done
+    this.#client = new FakeClient(done)
+  }
+
+  get sent(): Array<string> {
+    return this.#client.sent
+  }
+
+  get cancelled(): boolean {
+    return this.#client.cancelled
+  }
+
+  get outcome(): string | undefined {
+    return this.#client.outcome
   }
 
   /** Calls a handler of an implementation at its entrance. */
@@ -60,19 +69,8 @@ export class FakeHost {
     })
   }
 
-  readonly sendStatus = ({ code }: { readonly code: number }): void => this.#end(`status ${code}`)
-
-  #end(outcome: string): void {
-    if (this.outcome !== undefined) return
-    this.outcome = outcome
-    this.#done(outcome)
-  }
+  readonly sendStatus = ({ code }: { readonly code: number }): void => this.#client.end(`status ${code}`)
 
   /** The client leaves. */
-  readonly leave = (): void => {
-    if (this.cancelled || this.outcome !== undefined) return
-    this.cancelled = true
-    this.#receiver?.onCancelled(CancelReason.ClientGone({ transport: "tunnel" }))
-    this.#end("left")
-  }
+  readonly leave = (): void => this.#client.leave((reason) => this.#receiver?.onCancelled(reason))
 }

@@ -11,7 +11,8 @@
  */
 import type { CancelReason } from "@curfew/reason"
 import { type CallCredentials, status as Code, type experimental, type Metadata } from "@grpc/grpc-js"
-import { type ClientCall, cancelWithReason } from "./clientCall.ts"
+import type { ClientCall } from "./clientCall.ts"
+import { cancelWithReason } from "./stubCall.ts"
 
 type Call = experimental.CallStream
 type Listener = Parameters<Call["start"]>[1]

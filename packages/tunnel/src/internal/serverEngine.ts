@@ -23,12 +23,13 @@ import {
   revisionZero,
   tunnelId
 } from "./frame.ts"
+import type { Incoming } from "./handlerCall.ts"
 import { drainingDetails, type Link, shuttingDownDetails } from "./link.ts"
 import type { OnPiece } from "./messages.ts"
 import { MetadataProblem, metadataFromWire } from "./metadata.ts"
 import { reasonFromWire } from "./reasonWire.ts"
 import { makeStatus, refusalToWire } from "./rpcStatus.ts"
-import { type Incoming, ServerCall } from "./serverCall.ts"
+import { ServerCall } from "./serverCall.ts"
 import { StreamTable } from "./streams.ts"
 import { takeTimeout } from "./timeout.ts"
 

@@ -17,7 +17,7 @@ import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2"
 import type { Metadata } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { transportKey } from "./callObjects.ts"
+import { transportKey } from "./callSurface.ts"
 import { paths } from "./grpcCarrier.ts"
 
 const created: Channel = /* @__PURE__ */ channel("http2.server.stream.created")

@@ -12,9 +12,9 @@ import { status as Code, type experimental, type Metadata } from "@grpc/grpc-js"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { afterTurn } from "./bridge.ts"
-import { cancelWithReason, type Outgoing } from "./clientCall.ts"
 import type { PlacedCall } from "./movableCall.ts"
 import { makeStatus } from "./rpcStatus.ts"
+import { cancelWithReason, type Outgoing } from "./stubCall.ts"
 
 type Call = experimental.CallStream
 type Listener = Parameters<Call["start"]>[1]
