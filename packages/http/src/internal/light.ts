@@ -22,33 +22,15 @@ import * as Child from "@curfew/scope/Child"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type { EdgeRequest } from "../EdgeRecord.ts"
 import { type Deferred, deferred, type Ear, told } from "./bridge.ts"
 import { Call, type Hooks, handedOver } from "./call.ts"
-import { pathOf, type Series } from "./counting.ts"
-import type { Limited } from "./deadlines.ts"
+import type { Series } from "./counting.ts"
 import type { Edge, Spec } from "./edge.ts"
 import { quickRecord } from "./lightRecord.ts"
-import { clientMillis, type Resolved } from "./options.ts"
+import { LightState } from "./lightState.ts"
 import type { Port } from "./port.ts"
 import type { Entry } from "./table.ts"
-import { afterTurn, endTurn, type Turned } from "./turn.ts"
-
-/** Whether an edge has room for a request that nothing is said of that has to go on beside it from its start. */
-export const hasRoom = ({ requests, table }: Edge, { light }: Spec): boolean => {
-  if (!light || table.refusing) return false
-  if (table.entries.size < requests) return true
-  // Of those that are there some may have ended in this very turn.
-  endTurn()
-  return table.entries.size < requests
-}
-
-/** How long a request may take; zero where what its client says of it is no time. */
-export const limitOf = ({ clientDeadline, deadline }: Resolved, wish: string | undefined): number => {
-  if (clientDeadline === undefined || wish === undefined) return deadline
-  const millis = clientMillis(wish) ?? Number.NaN
-  return Number.isNaN(millis) ? 0 : Math.min(deadline, millis, clientDeadline.max)
-}
+import { afterTurn, type Turned } from "./turn.ts"
 
 /** What a call needs of its request: the watch begins once the handler stands behind it. */
 export interface Promoted {
@@ -57,44 +39,27 @@ export interface Promoted {
   readonly look: () => void
 }
 
-export abstract class Light<Full extends CancelScope = CancelScope> implements Ear, Entry, Limited, Turned {
-  entered = false
+export abstract class Light<Full extends CancelScope = CancelScope>
+  extends LightState
+  implements Ear, Entry, Turned
+{
   before: Entry | undefined = undefined
   after: Entry | undefined = undefined
-  row: Limited["row"] = undefined
-  readonly place: TaskScope.Place
-  readonly limit: number
+  entered = false
   /** The handler has ended. */
   protected settled = false
-  protected readonly edge: Edge
-  protected readonly spec: Spec
-  readonly #series: Series
-  readonly #number: number
-  #begun = false
-  /** Monotonic milliseconds, where somebody will ask. */
-  #began = 0
-  #startedAt = 0
   #running: Deferred<unknown> | undefined
   #call: Call | undefined
   #full: Full | undefined
-  #promotedAfter = 0
   #over = false
   #ended = false
-  #expired = false
 
   constructor(edge: Edge, spec: Spec, series: Series, place: TaskScope.Place, limit: number) {
-    this.edge = edge
-    this.spec = spec
-    this.#series = series
-    this.#number = edge.table.nextNumber()
-    this.limit = limit
-    this.place = place
+    super(edge, spec, series, place, limit)
     place.holder = this
     edge.table.enter(this)
   }
 
-  abstract readonly url: string
-  abstract readonly verb: string
   abstract readonly name: string | undefined
   /** Its client has left; the call is told so by its own watch, and there may be none yet. */
   abstract readonly gone: boolean
@@ -116,27 +81,6 @@ export abstract class Light<Full extends CancelScope = CancelScope> implements E
   protected abstract prepare(): Promoted
   /** What the handler is given once it has a scope; `ended`: the request has, and the scope is over. */
   protected abstract scoped(scope: CancelScope, port: Port, context: Context.Context<never>): Full
-
-  get id(): string {
-    return `http-${this.#number}`
-  }
-
-  get method(): string {
-    return this.#series.route
-  }
-
-  get transport(): "http1" | "http2" {
-    return this.#series.transport as "http1" | "http2"
-  }
-
-  get known(): EdgeRequest {
-    const { id, method: route, transport, url, verb: method } = this
-    return { id, method, route, url, path: pathOf(url), transport }
-  }
-
-  get at(): number {
-    return this.#began + this.limit
-  }
 
   get isCall(): boolean {
     return this.#call !== undefined
@@ -175,7 +119,7 @@ export abstract class Light<Full extends CancelScope = CancelScope> implements E
   run(): void {
     const { clock, options, records } = this.edge
     if (records) {
-      this.#startedAt = clock.currentTimeMillisUnsafe()
+      this.startedAt = clock.currentTimeMillisUnsafe()
       this.#watch()
     } else afterTurn(this)
     if (options.onStart !== undefined) this.#tell("onStart", options.onStart, this.known)
@@ -202,19 +146,11 @@ export abstract class Light<Full extends CancelScope = CancelScope> implements E
   }
 
   #watch(): void {
-    this.#begin()
+    this.begin()
     this.place.show()
     this.listen()
     if (this.#call === undefined && !this.#ended && this.limit !== Number.POSITIVE_INFINITY)
       this.edge.deadlines.enter(this)
-  }
-
-  /** It is counted as started, and its time begins. */
-  #begin(): void {
-    const { clock, context, records } = this.edge
-    this.#begun = true
-    if (records || this.limit !== Number.POSITIVE_INFINITY) this.#began = Instant.nowOf(clock)
-    this.#series.start(context)
   }
 
   fulfilled(value: unknown): void {
@@ -251,36 +187,15 @@ export abstract class Light<Full extends CancelScope = CancelScope> implements E
   }
 
   expire(): void {
-    this.#expired = true
+    this.expired = true
     const { clock } = this.edge
     const at = Math.round(clock.currentTimeMillisUnsafe() + (this.at - Instant.nowOf(clock)))
-    const origin = this.#origin
+    const origin = this.origin
     this.promote().stop(CancelReason.Deadline({ at, origin, scope: this.method }))
   }
 
   get abandon(): Effect.Effect<void> {
     return Effect.suspend(() => (this.#ended ? Effect.void : this.promote().abandon))
-  }
-
-  get #origin(): "local" | "remote" {
-    return this.limit < this.spec.options.deadline ? "remote" : "local"
-  }
-
-  /** What is left of its time, as its call has it. */
-  get remaining(): {
-    readonly deadline: Instant.Instant | undefined
-    readonly deadlineOrigin: "local" | "remote"
-  } {
-    const none = this.#expired || this.limit === Number.POSITIVE_INFINITY
-    return {
-      deadline: none ? undefined : (this.at as Instant.Instant),
-      deadlineOrigin: this.#origin
-    }
-  }
-
-  /** When it began, and how long it had no call. */
-  get beginning(): { readonly startedAt: number; readonly before: number } {
-    return { startedAt: this.#startedAt, before: this.#promotedAfter }
   }
 
   /** Makes a call of it, with all that a call has. */
@@ -289,11 +204,11 @@ export abstract class Light<Full extends CancelScope = CancelScope> implements E
     const { edge, name } = this
     this.deafen()
     edge.deadlines.leave(this)
-    if (edge.records) this.#promotedAfter = Instant.nowOf(edge.clock) - this.#began
+    if (edge.records) this.promotedAfter = Instant.nowOf(edge.clock) - this.began
     const running = deferred<unknown>()
     this.#running = running
     if (this.settled) running.resolve(handedOver)
-    if (!this.#begun) this.#begin()
+    if (!this.begun) this.begin()
     const { hooks, look, port } = this.prepare()
     if (this.complete) port.peer.completeUnsafe()
     const handler = Effect.contextWith((context: Context.Context<never>) =>
@@ -322,12 +237,12 @@ export abstract class Light<Full extends CancelScope = CancelScope> implements E
     if (this.row !== undefined) edge.deadlines.leave(this)
     edge.table.leave(this)
     const { status } = this
-    if (this.#begun) this.#series.answered(status, edge.context)
-    else this.#series.quick(status, edge.context)
+    if (this.begun) this.series.answered(status, edge.context)
+    else this.series.quick(status, edge.context)
     const { onRecord } = edge.options
     if (onRecord !== undefined) {
-      const took = Instant.nowOf(edge.clock) - this.#began
-      this.#tell("onRecord", onRecord, quickRecord(this.known, this.#startedAt, took, status))
+      const took = Instant.nowOf(edge.clock) - this.began
+      this.#tell("onRecord", onRecord, quickRecord(this.known, this.startedAt, took, status))
     }
     this.place.leave()
   }

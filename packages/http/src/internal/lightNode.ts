@@ -16,8 +16,9 @@ import type { Hooks } from "./call.ts"
 import type { Series } from "./counting.ts"
 import type { Edge, Spec } from "./edge.ts"
 import { ExchangeState } from "./exchange.ts"
-import { hasRoom, Light, limitOf, type Promoted } from "./light.ts"
+import { Light, type Promoted } from "./light.ts"
 import { LightExchange } from "./lightExchange.ts"
+import { hasRoom, limitOf } from "./lightRoom.ts"
 import {
   type HalfCloseEar,
   halfCloseEars,
