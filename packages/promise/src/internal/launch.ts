@@ -67,7 +67,10 @@ export const launchWork = <A>(
 ): Promise<A> => {
   try {
     checkWork(work)
-    const light = launchLightly(options, (start) => lightly({ ...start, work, settling, around, limit }))
+    const light = launchLightly(options, ({ context, name, signal, tasks }) =>
+      // Not by spreading: what that makes looks new to the engine after each full collection.
+      lightly({ tasks, context, name, signal, work, settling, around, limit })
+    )
     if (light !== undefined) return light
   } catch (error) {
     return rejected(error)

@@ -89,7 +89,8 @@ const spawnUnsafe = <A>(
   const options = { kind, name, outer, observed: always }
   const tasks = Context.get(context as Context.Context<never>, CurrentTasks)
   const daemon = Context.get(context as Context.Context<never>, InDaemon)
-  const task = tasks && TaskScope.spawnUnsafe(tasks, context, effect, { ...options, daemon })
+  const task =
+    tasks && TaskScope.spawnUnsafe(tasks, context, effect, { kind, name, outer, observed: always, daemon })
   return task ?? TaskScope.spawnUnsafe(Context.get(context, Owner), context, effect, options)
 }
 

@@ -87,11 +87,10 @@ export class ScopeState implements CancelScope {
     if (parent?.cancelled === false && placeOf(parent.signal)?.cell?.ended === true) {
       throw new TaskScopeClosed({ scope: parent.name })
     }
-    const start = {
-      ...startOf({ ...options, signal: options?.signal ?? parent?.signal }),
-      kind: "scope",
-      adapt: servicesOf(options ?? {})
-    } as const
+    const { name, owner } = startOf(options)
+    const signal = options?.signal ?? parent?.signal
+    const adapt = options === undefined ? undefined : servicesOf(options)
+    const start = { signal, owner, name, kind: "scope", adapt } as const
     const started = startUnsafe(this.#keep(deadline), start)
     if (started._tag === "Refused") {
       this.#over = true

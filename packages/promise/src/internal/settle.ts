@@ -174,8 +174,10 @@ export const settle = <A>(
 export const keepRuns = (): void => {
   if (keeps) return
   keeps = true
-  keepUnsafe(new Run(() => {}, undefined))
-  keepUnsafe(new Place(Context.empty(), undefined, false))
+  const run = new Run(() => {}, undefined)
+  const controller = new AbortController()
+  remember(controller.signal, run)
+  keepUnsafe([run, new Place(Context.empty(), undefined, false), controller])
 }
 
 /** Ends like a promise that runs already. */
