@@ -23,6 +23,21 @@ const inRuns = (size: number, onRun: (run: Buffer) => void): ((chunk: Buffer) =>
   }
 }
 
+/** As many calls as the tunnel's intake handles in a turn: three frames each. */
+const batch = 16
+
+/** Writes what comes in a turn of the event loop in one go, and no more than so many runs at a time. */
+const inBatches = (write: (bytes: Buffer) => void): ((run: Buffer) => void) => {
+  const waiting: Array<Buffer> = []
+  const turn = (): void => {
+    write(Buffer.concat(waiting.splice(0, batch)))
+    if (waiting.length > 0) setImmediate(turn)
+  }
+  return (run) => {
+    if (waiting.push(run) === 1) setImmediate(turn)
+  }
+}
+
 const stream = (stream: ServerHttp2Stream, size: number, everyMillis: number): void => {
   const message = messagesOf(size)
   let index = 0
@@ -38,11 +53,10 @@ export const bareServer = (): Promise<number> =>
       opened.on("error", () => undefined)
       opened.respond()
       const [, size, everyMillis] = String(headers[":path"]).split("/")
+      const write = (bytes: Buffer) => opened.write(bytes)
+      if (size === "batches") return void opened.on("data", inRuns(bytes, inBatches(write)))
       if (size !== "") return stream(opened, Number(size), Number(everyMillis))
-      opened.on(
-        "data",
-        inRuns(bytes, (run) => opened.write(run))
-      )
+      opened.on("data", inRuns(bytes, write))
     })
     server.listen(0, "127.0.0.1", () => resolve((server.address() as AddressInfo).port))
   })
@@ -77,10 +91,16 @@ const streamed =
     }
   }
 
-/** "Calls" of such a server: what a call sends there and back, and nothing of what it is. */
-export const bareDriver = (address: string): Driver => {
+/**
+ * "Calls" of such a server: what a call sends there and back, and nothing of what it is. In batches, which is how a tunnel
+ * sends what many callers have, it is all that is left of one without frames.
+ */
+export const bareDriver = (address: string, how: "one by one" | "batches"): Driver => {
   const session = connect(`http://${address}`)
-  const opened = session.request({ ":method": "POST", ":path": "/" }, { endStream: false })
+  const path = how === "batches" ? "/batches" : "/"
+  const opened = session.request({ ":method": "POST", ":path": path }, { endStream: false })
+  const write = (bytes: Buffer) => opened.write(bytes)
+  const send = how === "batches" ? inBatches(write) : write
   const waiting: Array<readonly [number: number, done: (error?: unknown) => void]> = []
   opened.on(
     "data",
@@ -96,7 +116,7 @@ export const bareDriver = (address: string): Driver => {
   )
   const issue: Driver["issue"] = (number, done) => {
     waiting.push([number, done])
-    opened.write(payload(bytes, number))
+    send(payload(bytes, number))
   }
   return {
     issue,

@@ -36,13 +36,16 @@ const effect = Effect.flatMap(openForward({ address, credentials: insecure }), (
   effectDriver(tunnel.grpc)
 )
 
-const bare = Effect.sync(() => bareDriver(address))
+const bare = Effect.sync(() => bareDriver(address, "one by one"))
+
+const batches = Effect.sync(() => bareDriver(address, "batches"))
 
 const kinds: Record<string, Effect.Effect<Driver, unknown, Effect.Services<typeof stubs> | Owner>> = {
   direct,
   stubs,
   effect,
-  bare
+  bare,
+  batches
 }
 
 const { promise: driver, reject, resolve } = deferred<Driver>()

@@ -2,7 +2,7 @@
 import { compare } from "../harness/compare.ts"
 import { type Options, wanted } from "../harness/options.ts"
 import { median, type Row } from "../harness/row.ts"
-import { limitOf, names, withAll, withPairs } from "./common.ts"
+import { limitOf, limitOfBatches, names, withAll, withPairs } from "./common.ts"
 import type { Kind } from "./pair.ts"
 
 const cases = [
@@ -12,6 +12,9 @@ const cases = [
   { kind: "effect", callers: 64, target: 10 }
 ] as const
 
+/** What each row cannot get past. */
+const bareOf = (callers: number): Kind => (callers === 1 ? "bare" : "batches")
+
 export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> => {
   const all = cases.map((each) => ({
     ...each,
@@ -19,12 +22,17 @@ export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> 
   }))
   const chosen = all.filter(({ row }) => wanted(options, row))
   if (chosen.length === 0) return []
-  const bare: ReadonlyArray<Kind> = chosen.some(({ callers }) => callers === 1) ? ["bare"] : []
-  const kinds = [...new Set<Kind>(["direct", ...bare, ...chosen.map(({ kind }) => kind)])]
+  const kinds = [
+    ...new Set<Kind>([
+      "direct",
+      ...chosen.flatMap(({ callers, kind }): ReadonlyArray<Kind> => [bareOf(callers), kind])
+    ])
+  ]
   return withPairs(options, kinds, async (pairs) => {
     const rows: Array<Row> = []
     for (const { callers, kind, row, target } of chosen) {
-      const cpu: Record<Kind, Array<number>> = { direct: [], stubs: [], effect: [], bare: [] }
+      const bare = bareOf(callers)
+      const cpu: Record<Kind, Array<number>> = { direct: [], stubs: [], effect: [], bare: [], batches: [] }
       const measure = (of: Kind) => async () => {
         const { callsPerSecond, cpuPerCall } = await pairs[of].closed({
           callers,
@@ -42,16 +50,14 @@ export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> 
         ours: { name: names[kind], measure: measure(kind) },
         peers: [
           { name: names.direct, measure: measure("direct") },
-          ...(callers === 1 ? [{ name: names.bare, measure: measure("bare") }] : [])
+          { name: names[bare], measure: measure(bare) }
         ]
       })
-      const [direct, limit] = made as readonly [Row, Row?]
+      const [direct, limit] = made as readonly [Row, Row]
       const [ours, theirs] = [median(cpu[kind]), median(cpu.direct)]
       const note = `${withAll}; CPU of both ends for a call: ${ours.toFixed(1)} µs, direct ${theirs.toFixed(1)} µs, ${(theirs / ours).toFixed(2)} x`
-      const floor =
-        limit === undefined
-          ? ""
-          : `; ${limitOf(`${limit.peer.toFixed(0)} calls/s, ${(limit.peer / direct.peer).toFixed(2)} x direct`)}, ${median(cpu.bare).toFixed(1)} µs`
+      const reached = `${limit.peer.toFixed(0)} calls/s, ${(limit.peer / direct.peer).toFixed(2)} x direct, ${median(cpu[bare]).toFixed(1)} µs`
+      const floor = `; ${bare === "bare" ? limitOf(reached) : limitOfBatches(reached)}`
       rows.push({ ...direct, note: note + floor })
     }
     return rows

@@ -8,6 +8,7 @@ export const withAll = "100 B, 3 entries of metadata, deadline, 3 headers"
 export const names: Readonly<Record<Kind, string>> = {
   direct: "direct grpc-js",
   bare: "a bare HTTP/2 stream",
+  batches: "a bare HTTP/2 stream, in batches",
   stubs: "stubs and handlers of grpc-js",
   effect: "Effect client and scoped handlers"
 }
@@ -17,6 +18,10 @@ export const ours = ["stubs", "effect"] as const
 /** Beside rows that Node's HTTP/2 and the waking of two processes decide: how far these alone get. */
 export const limitOf = (bare: string): string =>
   `a bare HTTP/2 stream that carries the bytes there and back: ${bare}`
+
+/** Beside rows of many callers: how far two processes get that exchange such batches, and neither make nor read a frame. */
+export const limitOfBatches = (bare: string): string =>
+  `a bare HTTP/2 stream that carries the bytes there and back in a tunnel's batches: ${bare}`
 
 /** What a user who knows them sets on a channel: wide windows, and no retry buffer, which makes backpressure fictional. */
 export const tuned = { "grpc-node.flow_control_window": 4 << 20, "grpc.per_rpc_retry_buffer_size": 0 }

@@ -4,7 +4,7 @@ import { Child } from "../harness/child.ts"
 import type { Beside, BesideResult, Released, Transfer } from "./clientEnd.ts"
 import type { Closed, ClosedResult, Open, OpenResult } from "./load.ts"
 
-export type Kind = "direct" | "stubs" | "effect" | "bare"
+export type Kind = "direct" | "stubs" | "effect" | "bare" | "batches"
 
 export interface WithCpu {
   /** Microseconds of both processes for a call. */

@@ -1,6 +1,6 @@
 /**
  * The process that is called: `direct`, a `grpc.Server` with its handlers; `stubs`, the same handlers behind a tunnel;
- * `effect`, scoped handlers behind a tunnel; `bare`, what gives bytes back.
+ * `effect`, scoped handlers behind a tunnel; `bare` and `batches`, what gives bytes back.
  */
 import { GrpcServer } from "@curfew/grpc"
 import { Owner } from "@curfew/scope"
@@ -43,7 +43,7 @@ const effect = Effect.gen(function* () {
   return server.port
 })
 
-const kinds = { direct, stubs, effect, bare: Effect.promise(bareServer) }
+const kinds = { direct, stubs, effect, bare: Effect.promise(bareServer), batches: Effect.promise(bareServer) }
 
 const { promise: port, reject, resolve } = deferred<number>()
 const listening = Effect.flatMap(kinds[process.argv[2] as keyof typeof kinds], (port) => {
