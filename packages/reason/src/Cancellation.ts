@@ -152,7 +152,6 @@ export const awaitCancellation: Effect.Effect<CancelReason> = /* @__PURE__ */ Ef
  * ```ts
  * import * as Effect from "effect/Effect"
  * import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
  * import { ownCancellation } from "@curfew/reason"
  *
  * const program = Effect.map(ownCancellation(Exit.interrupt(7)), (own) => own._tag)

@@ -69,14 +69,9 @@ export class Pledge<A> {
   }
 
   refuse(error: unknown): void {
-    this.#reject(quietly(this.promise, error))
+    this.#reject(error)
+    if (isCancelled(error)) quiet(this.promise)
   }
-}
-
-/** What a promise is about to be rejected with; of a cancellation nobody need hear. */
-const quietly = <A>(promise: Promise<A>, error: unknown): unknown => {
-  if (isCancelled(error)) quiet(promise)
-  return error
 }
 
 /** A promise that has settled with the exit. */
