@@ -76,20 +76,6 @@ export class CancelCell extends Cell implements Hears {
   // Few cells have a listener, and of those most have one.
   listeners: Listener | Set<Listener> | undefined = undefined
 
-  constructor(
-    kind: CellKind,
-    options: ConstructorParameters<typeof Cell>[1] & {
-      /** For what has been there for so many milliseconds and is shown only now. */
-      readonly age?: number | undefined
-    }
-  ) {
-    super(kind, options)
-    const { age, parent } = options
-    if (age === undefined) return
-    this.born -= Math.trunc(age)
-    this.signalledAt = parent?.signalledAt
-  }
-
   /** True when `cancel` was called on this very cell before an ancestor was cancelled. */
   get own(): boolean {
     return (this.flags & own) !== 0
