@@ -44,14 +44,11 @@ export const checkpoint = (signal?: AbortSignal): Promise<void> => {
   if (signal?.aborted === true) return rejected(cancelledBy(signal))
   const context = contextOf(signal) ?? Context.empty()
   if (hasTimeUnsafe(context)) return resolved
-  const breathing = Child.startUnsafe(context, Guard.checkpoint)
-  if (breathing.pollUnsafe()?._tag === "Success") return resolved
-  return toPromise(
-    Child.startUnsafe(
-      context,
-      Effect.flatMap(Child.awaitEnd(breathing), () =>
-        signal?.aborted === true ? interrupted(cancelledBy(signal).reason) : Effect.void
-      )
+  const breathing = Child.startUnsafe(
+    context,
+    Effect.flatMap(Guard.checkpoint, () =>
+      signal?.aborted === true ? interrupted(cancelledBy(signal).reason) : Effect.void
     )
   )
+  return breathing.pollUnsafe()?._tag === "Success" ? resolved : toPromise(breathing)
 }
