@@ -21,7 +21,7 @@ import { cleanUp } from "./internal/cleanUp.ts"
  * **Gotchas**
  *
  * Clean-up that gets stuck stands in the registry under the name of its function, without the line: taking a line costs
- * several times what the rest costs, on calls that are never cancelled. `guard` takes one.
+ * several times what the rest costs, on calls that are never cancelled. `guard` takes one, where there is time.
  *
  * **Example**
  *

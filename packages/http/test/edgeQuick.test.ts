@@ -12,6 +12,7 @@ import {
   RequestContext
 } from "@curfew/request"
 import { inspect } from "@curfew/scope"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -114,6 +115,41 @@ describe.each(servers)("a request that nobody is given the record of, on %s", (_
           yield* server.ended("answered", 200)
           expect(yield* server.started).toBe(1)
         }
+      })
+    ))
+
+  test("L8: one that its owner does not take leaves no limit behind", () =>
+    run(
+      Effect.gen(function* () {
+        const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
+        const server = yield* alone(() => Effect.as(Effect.yieldNow, text("answer")), {
+          ...kind,
+          deadline: "1 hour"
+        })
+        const quiet = timers()
+        yield* fetched(server.port, server.path)
+        yield* server.ended("answered", 200)
+        while (timers() > quiet) yield* Effect.yieldNow
+        yield* server.owner.close
+        yield* fetched(server.port, server.path)
+        while ((yield* server.started) < 2) yield* Effect.yieldNow
+        // One that stayed would be armed for an hour.
+        while (timers() > quiet) yield* Effect.yieldNow
+      })
+    ))
+
+  test("tells what fails in the handler's scope once the answer is out", () =>
+    run(
+      Effect.gen(function* () {
+        const late = new Error("late")
+        const handler = Effect.as(
+          Effect.addFinalizer(() => Effect.die(late)),
+          text("answer")
+        ) as unknown as Handler
+        const server = yield* alone(() => handler, kind)
+        expect(yield* fetched(server.port, server.path)).toMatchObject({ status: 200, body: "answer" })
+        while (server.unhandled.length === 0) yield* Effect.yieldNow
+        expect(server.unhandled).toMatchObject([{ origin: "cleanup", cause: Cause.die(late) }])
       })
     ))
 

@@ -3,6 +3,8 @@ import { cancelledTotal, CancelReason as Reason } from "@curfew/reason"
 import { formatTree, inspect } from "@curfew/scope"
 import * as TaskScope from "@curfew/scope/TaskScope"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Hash from "effect/Hash"
 import * as Metric from "effect/Metric"
 import { describe, expect, test } from "vitest"
 import { CancelReason, owner, processOwner, shared, sharedMap } from "../src/index.ts"
@@ -98,6 +100,60 @@ describe("a wait for shared work without a fiber", () => {
     expect(await two).toBe("run 2")
     await ending
     expect([runs, rates.observers]).toEqual([2, 0])
+  })
+
+  test.each([1, 2])("L30, L31: leaves at the %s. call of the name that its key is given", async (call) => {
+    const client = new AbortController()
+    let calls = 0
+    let reason: unknown
+    const users = sharedMap(
+      (_: number, signal: AbortSignal) => {
+        signal.addEventListener("abort", () => {
+          reason = signal.reason.reason
+        })
+        return hangs(signal)
+      },
+      {
+        name: () => {
+          if (++calls === call) client.abort("in the name")
+          return "user"
+        }
+      }
+    )
+    expect(await reasonOf(users.get(1, { signal: client.signal }))).toEqual(requested("in the name"))
+    await turn()
+    expect([users.observers(1), users.size, processOwner.size]).toEqual([0, 0, 0])
+    // Whether or not its work was called, it has been cancelled.
+    expect([undefined, "Unobserved"]).toContain((reason as { _tag?: string } | undefined)?._tag)
+  })
+
+  test("L24: its owner ends in the call of a name", async () => {
+    const hasty = owner({ drain: 0 })
+    let calls = 0
+    let ending: unknown
+    const users = sharedMap((_: number, signal: AbortSignal) => hangs(signal), {
+      owner: hasty,
+      name: () => {
+        if (++calls === 1) ending = hasty[Symbol.asyncDispose]()
+        return "user"
+      }
+    })
+    expect(await caught(users.get(1))).toMatchObject({ _tag: "Cancelled" })
+    await ending
+    expect([users.observers(1), hasty.size]).toEqual([0, 0])
+  })
+
+  test("a key that cannot be hashed rejects", async () => {
+    class Odd {
+      [Hash.symbol](): number {
+        throw new Error("no hash")
+      }
+      [Equal.symbol](): boolean {
+        return false
+      }
+    }
+    const users = sharedMap((_: Odd) => "told")
+    expect(await caught(users.get(new Odd()))).toMatchObject({ message: "no hash" })
   })
 
   test("L30: one that was given a fiber leaves like the others", async () => {

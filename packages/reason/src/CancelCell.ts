@@ -36,6 +36,8 @@ export {
   has,
   liveOf,
   rootsUnsafe,
+  show,
+  showAll,
   stuck,
   type Unshown,
   unshown,

@@ -75,8 +75,10 @@ export const currentSignal: Effect.Effect<AbortSignal, never, Scope.Scope> = /* 
       })
     )
     const { signal } = cell.controller
-    // The finalizer of a `Scope` that is closed already.
-    return Exit.isExit(added) ? Effect.succeed(signal) : Effect.as(Effect.uninterruptible(added), signal)
+    if (Exit.isExit(added)) return Effect.succeed(signal)
+    // What is given back is the finalizer of a `Scope` that is closed already; an interrupt may come before it.
+    cell.unlink()
+    return Effect.as(Effect.uninterruptible(added), signal)
   }
 )
 

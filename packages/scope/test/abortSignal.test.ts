@@ -2,11 +2,13 @@ import { getEventListeners } from "node:events"
 import { CancelReason } from "@curfew/reason"
 import { type CancelCell, rootsUnsafe } from "@curfew/reason/CancelCell"
 import { describe, expect, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { started } from "../../../test/support/recorder.ts"
 import { CancelScope, currentSignal, failAfter, withSignal } from "../src/index.ts"
@@ -204,6 +206,22 @@ describe("currentSignal", () => {
         )
       )
       expect(held[0]?.reason).toBe(reason)
+    })
+  )
+
+  it.effect("L8: leaves nothing in a Scope that is closed already, wherever an interrupt comes", () =>
+    Effect.gen(function* () {
+      const before = rootsUnsafe().length
+      // Every operation of it is the last one of a turn at some length of turns.
+      for (let operations = 3; operations <= 12; operations++) {
+        const closed = Scope.makeUnsafe()
+        yield* Scope.close(closed, Exit.fail("closed"))
+        const work = Effect.provideService(currentSignal, Scope.Scope, closed)
+        const fiber = Effect.runForkWith(Context.make(Scheduler.MaxOpsBeforeYield, operations))(work)
+        fiber.interruptUnsafe()
+        yield* Fiber.await(fiber)
+      }
+      expect(rootsUnsafe().length).toBe(before)
     })
   )
 

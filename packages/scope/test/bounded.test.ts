@@ -13,7 +13,16 @@ import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
 import { exitOf, fiberCount, held, receiver, recorder, started } from "../../../test/support/recorder.ts"
 import { runs } from "../../../test/support/seed.ts"
-import { bounded, CancelScope, CleanupBudget, failAfter, Instant, stuck, TaskScope } from "../src/index.ts"
+import {
+  bounded,
+  CancelScope,
+  CleanupBudget,
+  failAfter,
+  Instant,
+  OnUnhandled,
+  stuck,
+  TaskScope
+} from "../src/index.ts"
 import { takePosition } from "../src/internal/source.ts"
 
 const reason = CancelReason.Superseded()
@@ -114,6 +123,23 @@ describe("L17: an overrun leaves one record", () => {
         yield* Deferred.succeed(gate, undefined)
         expect(yield* stuck).toEqual([])
       })
+  )
+
+  it.effect("L17: stands in the registry until its failure has been told", () =>
+    Effect.gen(function* () {
+      const { gate, work } = held<void, string>()
+      const told = yield* Deferred.make<void>()
+      const telling = Effect.provideService(bounded(work, { name: "pool", within: 1 }), OnUnhandled, () =>
+        Deferred.await(told)
+      )
+      const fiber = yield* started(telling)
+      yield* TestClock.adjust(1)
+      yield* Fiber.join(fiber)
+      yield* Deferred.fail(gate, "no")
+      expect((yield* stuck).map(({ name }) => name)).toContain("pool")
+      yield* Deferred.succeed(told, undefined)
+      expect(yield* stuck).toEqual([])
+    })
   )
 
   it.effect("L17: a failure after the budget is told once, a success not", () =>

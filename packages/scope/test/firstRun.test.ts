@@ -37,6 +37,23 @@ describe("work in its first run", () => {
     )
   )
 
+  it.effect("stands beside its siblings in the order in which they began", () =>
+    TaskScope.use(
+      (tasks: TaskScope.TaskScope) =>
+        Effect.gen(function* () {
+          const spawn = yield* TaskScope.makeRuntime(tasks)
+          const outer = Effect.suspend(() => {
+            spawn(Effect.never, { name: "inner" })
+            return Effect.never
+          })
+          yield* tasks.spawn(outer, { name: "outer" })
+          expect(aliveUnsafe().filter((name) => name !== "set")).toEqual(["outer", "inner"])
+          yield* tasks.cancel(reason)
+        }),
+      { name: "set" }
+    )
+  )
+
   it.effect("L2: is cancelled by what it calls, at its next operation", () =>
     Effect.gen(function* () {
       const seen: Array<string> = []

@@ -6,8 +6,7 @@
  * @since 0.1.0
  */
 import type * as Exit from "effect/Exit"
-import type { Waiter } from "./internal/generation.ts"
-import type { Waits } from "./internal/slot.ts"
+import type { Waiter, Waits } from "./internal/generation.ts"
 import type { Shared } from "./Shared.ts"
 import type { SharedCancelled } from "./SharedCancelled.ts"
 import type { SharedMap } from "./SharedMap.ts"
@@ -30,7 +29,7 @@ export const join: unique symbol = /* @__PURE__ */ Symbol("@curfew/singleflight/
 
 interface Looked<K, A, E> {
   readonly [look]: (key?: K) => Exit.Exit<A, E | SharedCancelled> | undefined
-  readonly [join]: (waiter: Waiter<A, E>, key?: K) => Waits<A, E>
+  readonly [join]: (waiter: Waiter<A, E>, key?: K) => void
 }
 
 /**
@@ -46,7 +45,7 @@ export const retainedUnsafe = <K, A, E>(
 
 /**
  * Waits as `get` does where nothing is retained, without a fiber. For who stands in no run. The waiter may be told before
- * this returns; it is told nothing any more when it has left.
+ * this returns, or leave: a name, a key or a lookup may do anything. Throws nothing: what they throw is told as a defect.
  *
  * @stability internal
  * @since 0.1.0
@@ -55,6 +54,6 @@ export const joinUnsafe = <K, A, E>(
   shared: Shared<A, E> | SharedMap<K, A, E>,
   waiter: Waiter<A, E>,
   key?: K
-): Waits<A, E> => (shared as unknown as Looked<K, A, E>)[join](waiter, key)
+): void => (shared as unknown as Looked<K, A, E>)[join](waiter, key)
 
 export type { Waiter, Waits }

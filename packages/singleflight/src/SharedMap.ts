@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import { Retention } from "./internal/retention.ts"
 import { makeSettings, nowOf, type Settings } from "./internal/settings.ts"
 import { observe, Slot, type Slots, statisticsOf, wait } from "./internal/slot.ts"
-import { join, look, type Waiter, type Waits } from "./Retained.ts"
+import { join, look, type Waiter } from "./Retained.ts"
 import type { SharedCancelled } from "./SharedCancelled.ts"
 import type { SharedOptions, SharedStatistics } from "./SharedOptions.ts"
 
@@ -109,7 +109,7 @@ class SharedMapImpl<K, A, E> implements SharedMap<K, A, E>, Slots<K, A, E> {
 
   readonly [look] = (key: K): Exit.Exit<A, E | SharedCancelled> | undefined => this.find(key)?.hit()
 
-  readonly [join] = (waiter: Waiter<A, E>, key: K): Waits<A, E> => wait(this, key, waiter)
+  readonly [join] = (waiter: Waiter<A, E>, key: K): void => wait(this, key, waiter)
 
   readonly invalidate = (key: K): Effect.Effect<void> => Effect.sync(() => this.find(key)?.invalidate())
 

@@ -20,6 +20,7 @@ import {
   forkCellUnsafe,
   inlineUnsafe,
   keepUnsafe,
+  show,
   type Unshown
 } from "@curfew/reason/CancelCell"
 import { failureOf, ownerClosedTotal, reportUnhandled, SiblingFailures } from "@curfew/scope"
@@ -56,6 +57,7 @@ class Running implements Entering<unknown, unknown>, Unshown {
 
   get cell(): CancelCell {
     if (this.#cell !== undefined) return this.#cell
+    show(this.before)
     const gathering = this.#gathering as Gathering
     const cell = new CancelCell("task", { name: gathering.nameOf(this.position), parent: gathering.whole })
     this.#cell = cell

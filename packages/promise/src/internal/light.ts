@@ -115,6 +115,7 @@ export abstract class Seated<A> implements Host {
 
   /** It has ended without a fiber. */
   protected end(exit: Exit.Exit<A, unknown>): void {
+    if (this.#over) return
     this.#close()
     // Who waits for the scope's end looks for it.
     this.#exit = exit

@@ -11,10 +11,10 @@ import type * as Single from "@curfew/singleflight"
 import type { Waiter, Waits } from "@curfew/singleflight/Retained"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import type { WorkOptions } from "../Options.ts"
 import type { SharedOptions } from "../shared.ts"
-import { ended } from "./bridge.ts"
+import { ended, rejected } from "./bridge.ts"
 import { durationOf } from "./durations.ts"
 import { launchLightly } from "./launch.ts"
 import { type AnyRun, Seated, seatOf } from "./light.ts"
@@ -25,14 +25,19 @@ export const retainedFor = <A>(
   find: () => Exit.Exit<A, unknown> | undefined,
   asking: Pick<WorkOptions, "signal"> | undefined
 ): Promise<A> | undefined => {
-  const exit = isFree(asking?.signal) ? find() : undefined
-  return exit && ended(exit)
+  try {
+    const exit = isFree(asking?.signal) ? find() : undefined
+    return exit && ended(exit)
+  } catch (error) {
+    // A key that throws when it is hashed or compared.
+    return rejected(error)
+  }
 }
 
 /** Waits for shared work without a fiber; `undefined` where that takes one. */
 export const askLightly = <A>(
   options: WorkOptions,
-  join: (waiter: Waiter<A, unknown>) => Waits<A, unknown>
+  join: (waiter: Waiter<A, unknown>) => void
 ): Promise<A> | undefined =>
   launchLightly(options, (start) => {
     const seat = seatOf(start)
@@ -53,15 +58,15 @@ class Asking<A> extends Seated<A> implements Waiter<A, unknown> {
   begin(
     seat: TaskScope.Place,
     signal: AbortSignal | undefined,
-    join: (waiter: Waiter<A, unknown>) => Waits<A, unknown>
+    join: (waiter: Waiter<A, unknown>) => void
   ): Promise<A> {
     this.sit(seat, signal, (reason) => this.#aborted(reason))
-    try {
-      this.#waits = join(this)
-    } catch (error) {
-      this.end(Exit.die(error))
-    }
+    join(this)
     return this.promise
+  }
+
+  joins(waits: Waits<A, unknown>): void {
+    this.#waits = waits
   }
 
   #aborted(reason: CancelReason): void {

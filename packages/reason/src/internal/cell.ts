@@ -3,7 +3,7 @@
  *
  * Invariants
  * 1. Nothing is cancelled here: who only stands in the tree, as clean-up does, carries nothing of what cancels. That is
- *    `CancelCell`, of which all are that a cancel can reach.
+ *    `CancelCell`; what only hears of a cancel is told by one above it.
  * 2. What hangs below one cell is a ring of cells: a set would cost more than they do.
  * 3. `first`, `next`, `previous`, `flags`, `born`, `signalledAt`, `enter` and `leave` are for cells alone.
  * 4. Work may have no cell as long as nobody has seen that: whoever goes down the tree calls `showAll` first.
@@ -63,15 +63,25 @@ export interface Unshown {
  */
 export const unshown: { last: Unshown | undefined } = { last: undefined }
 
-/** To be called by whoever goes down the tree. */
-export const showAll = (): void => show(unshown.last)
-
-// In the order in which they began.
-const show = (work: Unshown | undefined): void => {
+/**
+ * Has this one shown and all that began before it, in the order in which they began: so siblings stand in the tree.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const show = (work: Unshown | undefined): void => {
   if (work === undefined) return
   show(work.before)
   work.show()
 }
+
+/**
+ * To be called by whoever goes down the tree, and before work is shown whose first run is over.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const showAll = (): void => show(unshown.last)
 
 // Not a field of an object: with one, a scope at the root took nearly twice as long.
 let firstRoot: Cell | undefined
@@ -90,7 +100,7 @@ export const now = (): number => Math.trunc(uptime())
 
 /**
  * A node of the live tree. Clean-up is one that no cancel reaches: it has no parent, and what is above it can only be
- * asked. All others are a {@link CancelCell}.
+ * asked. A signal is one that hears of cancels ({@link Hears}). All others are a {@link CancelCell}.
  *
  * @stability internal
  * @since 0.1.0
@@ -205,7 +215,7 @@ export class Cell {
   /** Somebody is about to look at what hangs below it. */
   reveal?(): void
 
-  /** No cancel reaches it, so there is nothing to hear. */
+  /** Nothing is cancelled by it, so there is nothing to hear from it. */
   listen(_listener: Listener): () => void {
     return nothing
   }

@@ -6,8 +6,8 @@
  * which then runs on as if nobody had cancelled it. So the interrupt is first made pending in all of them.
  *
  * With `peek.ts` and `inline.ts`, this is the only module that looks behind Effect's public interface (`interruptible`,
- * `_running`, `_deferredInterrupt`, `_interruptedCause`, `evaluate`, `runLoop` and the constructor of the fiber, and
- * `evaluate` of an effect). `test/pinned.test.ts` fails when an upgrade changes them.
+ * `_running`, `_deferredInterrupt`, `_interruptedCause`, `evaluate`, `runLoop` and the constructor of the fiber, where
+ * it keeps its `context`, and `evaluate` of an effect). `test/pinned.test.ts` fails when an upgrade changes them.
  *
  * Invariants
  * 1. After `pend` the fiber cannot run an ordinary operation outside a mask before it meets the interrupt.
@@ -18,7 +18,7 @@
  *    stack frames in its causes, gets one of its own.
  * 5. Where the fiber does not look as expected, both steps fall back to the public call, and the order between
  *    the fibers of one cancel is then Effect's.
- * 6. Each body that `startKnown` starts is told to its `Body` once, before its children are cleaned up; also one that was
+ * 6. Each body that `startKnown` or `startEntering` starts is told to its `Body` once, before its children are cleaned up; also one that was
  *    interrupted before its first operation.
  * 7. What reads the context of a fiber that `startEntering` starts reads what `enter` gives, whoever it is and whenever.
  */

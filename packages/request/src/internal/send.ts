@@ -15,6 +15,7 @@ import {
   forkCellUnsafe,
   keepUnsafe,
   maskedReasonUnsafe,
+  show,
   type Unshown
 } from "@curfew/reason/CancelCell"
 import { failureOf } from "@curfew/scope"
@@ -42,6 +43,7 @@ class Writing<A, E> implements Entering<A, E>, Unshown {
 
   get cell(): CancelCell {
     if (this.#cell !== undefined) return this.#cell
+    show(this.before)
     const cell = forkCellUnsafe(this.#waiter, "scope", "send")
     this.#cell = cell
     cell.fiber = this.fiber

@@ -5,7 +5,8 @@
  * 1. The work runs masked, in a fiber of its own, from the first operation of the call on: clean-up that has begun is
  *    awaited, whoever cancels.
  * 2. The waiter goes on when the work has ended or the budget is used up, whichever comes first, and once.
- * 3. An overrun stands in the stuck registry from the moment the waiter goes on until the work ends.
+ * 3. An overrun stands in the stuck registry from the moment the waiter goes on until the work ends
+ *    and what it failed with is told.
  * 4. What the work fails with is the waiter's, or `tell`'s once nobody waits any more.
  * 5. Depth costs no stack.
  */
@@ -88,10 +89,10 @@ const limited = <A, E, R>(
       } as const
       const leave = enterUnsafe(record, waiter.context)
       running.addObserver((exit) => {
-        leave()
         const telling = exit._tag === "Failure" ? tell?.(exit.cause, reason) : undefined
-        // Under a limit of its own, as all that is told is.
-        if (telling !== undefined) child.startUnsafe(context, telling, masked)
+        // Under a limit of its own, as all that is told is, and in the registry until then: nobody else waits for it.
+        if (telling === undefined) leave()
+        else child.startUnsafe(context, telling, masked).addObserver(leave)
       })
       // The waiter logs it: masked, and before anybody goes on.
       return Effect.as(logStuck(record), Option.none())

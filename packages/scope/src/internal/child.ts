@@ -21,6 +21,7 @@ import {
   interruptsOfUnsafe,
   isMaskedUnsafe,
   learnUnsafe,
+  showAll,
   startEnteringUnsafe,
   startKnownUnsafe,
   type Unshown,
@@ -110,7 +111,9 @@ export const startUnshown = <A, E, R>(
     unshown.last = body.before
     body.before = undefined
   }
-  return fiber ?? startUnder(context, body.cell, work, body)
+  fiber ??= startUnder(context, body.cell, work, body)
+  if (fiber.pollUnsafe() === undefined) showAll()
+  return fiber
 }
 
 const unlessDeep = <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

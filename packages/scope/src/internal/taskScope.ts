@@ -10,7 +10,7 @@
  *    stuck registry until it ends after all.
  * 5. All waiting is by observers of the set; a wait that is interrupted takes its observer with it.
  */
-import { type CancelCell, keepUnsafe, unshown } from "@curfew/reason/CancelCell"
+import { type CancelCell, keepUnsafe, showAll, unshown } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -147,6 +147,7 @@ export class TaskSet implements Keeper {
     task.fiber = fiber
     const exit = fiber.pollUnsafe()
     if (exit === undefined) {
+      showAll()
       task.show()
       this.#follow(own)
     } else this.#over(own, exit)

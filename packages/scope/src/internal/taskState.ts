@@ -17,6 +17,7 @@ import {
   type CellKind,
   CurrentCell,
   type Entering,
+  show,
   tellingBegin,
   type Unshown
 } from "@curfew/reason/CancelCell"
@@ -97,6 +98,7 @@ export class TaskState<A, E> implements Task<A, E>, Entering<A, E>, Unshown {
   }
 
   #makeCell(): CancelCell {
+    show(this.before)
     const known = this.#known
     const { cell: parent } = this.#keeper
     const cell = new CancelCell(known?.kind ?? "task", { name: known?.name, outer: known?.outer, parent })

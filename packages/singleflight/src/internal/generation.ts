@@ -40,10 +40,22 @@ export type Phase = "waiting" | "running" | "cleaningUp" | "stuck" | "over"
 
 /** Who waits without a fiber, until somebody needs one of it. */
 export interface Waiter<A, E> {
+  /** Told first what it waits by, before anything can be asked of it. */
+  readonly joins: (waits: Waits<A, E>) => void
   /** Told the exit, once, if no fiber has entered. */
   readonly told: (exit: Exit.Exit<A, E | SharedCancelled>) => void
   /** Has a fiber enter. */
   readonly fill: () => void
+}
+
+/** A wait without a fiber. */
+export interface Waits<A, E> {
+  /** For the fiber that waits on in its place. */
+  readonly enter: Effect.Effect<A, E | SharedCancelled>
+  /** The run belongs to who waits, and is not left before it is over. */
+  readonly hosted: boolean
+  /** Nobody waits any more. For one that is not the host, and that no fiber has entered. */
+  readonly leave: () => void
 }
 
 type Resume<A, E> = (exit: Effect.Effect<A, E | SharedCancelled>) => void

@@ -13,12 +13,12 @@
 import type { CancelReason } from "@curfew/reason"
 import { inlineUnsafe, keepUnsafe } from "@curfew/reason/CancelCell"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { SharedCancelled } from "../SharedCancelled.ts"
 import type { SharedStatistics } from "../SharedOptions.ts"
 import { SharedSelfWait } from "../SharedSelfWait.ts"
-import { Generation, Observer, type Place, type Waiter } from "./generation.ts"
+import { Generation, Observer, type Place, type Waiter, type Waits } from "./generation.ts"
 import type { Kept, Retention } from "./retention.ts"
 import { nowOf, type Settings } from "./settings.ts"
 import { type Run, runsAround, wayTo } from "./waits.ts"
@@ -233,46 +233,51 @@ const waiting = <K, A, E>(
     return Effect.suspend(() => generation.leave(observer))
   })
 
-/** A wait without a fiber. */
-export interface Waits<A, E> {
-  /** For the fiber that waits on in its place. */
-  readonly enter: Effect.Effect<A, E | SharedCancelled>
-  /** The run belongs to who waits, and is not left before it is over. */
-  readonly hosted: boolean
-  /** Nobody waits any more. For one that is not the host, and that no fiber has entered. */
-  readonly leave: () => void
-}
-
 /** Waits without a fiber for what no run stands around. */
-export const wait = <K, A, E>(slots: Slots<K, A, E>, key: K, waiter: Waiter<A, E>): Waits<A, E> => {
+export const wait = <K, A, E>(slots: Slots<K, A, E>, key: K, waiter: Waiter<A, E>): void => {
   keep()
-  const observer = new Observer<A, E>(undefined, undefined, [], waiter)
-  return new Waited(observer, slots.obtain(key).join(observer))
+  new Waited<K, A, E>(waiter).join(slots, key)
 }
 
 class Waited<K, A, E> implements Waits<A, E> {
   readonly #observer: Observer<A, E>
-  readonly #generation: Generation<K, A, E>
+  #generation: Generation<K, A, E> | undefined = undefined
+  /** It was left by what a name or a key called, before it had joined. */
+  #left = false
 
-  constructor(observer: Observer<A, E>, generation: Generation<K, A, E>) {
-    this.#observer = observer
-    this.#generation = generation
+  constructor(waiter: Waiter<A, E>) {
+    this.#observer = new Observer<A, E>(undefined, undefined, [], waiter)
+    waiter.joins(this)
+  }
+
+  join(slots: Slots<K, A, E>, key: K): void {
+    try {
+      const generation = slots.obtain(key).join(this.#observer)
+      this.#generation = generation
+      if (this.#left) generation.leaveNow(this.#observer)
+    } catch (error) {
+      if (!this.#left) this.#observer.tell(Exit.die(error))
+    }
   }
 
   get enter(): Effect.Effect<A, E | SharedCancelled> {
     return Effect.withFiber((fiber) =>
       Effect.callback((resume) => {
         this.#observer.enter(fiber, resume)
-        return Effect.suspend(() => this.#generation.leave(this.#observer))
+        return Effect.suspend(() => {
+          this.#left = true
+          return this.#generation === undefined ? Effect.void : this.#generation.leave(this.#observer)
+        })
       })
     )
   }
 
   get hosted(): boolean {
-    return this.#generation.hostedBy(this.#observer)
+    return this.#generation?.hostedBy(this.#observer) === true
   }
 
   leave(): void {
-    this.#generation.leaveNow(this.#observer)
+    this.#left = true
+    this.#generation?.leaveNow(this.#observer)
   }
 }

@@ -80,6 +80,8 @@ export class QuickCall extends QuickEnd implements Serving.Edge<Response, unknow
   /** The owner is closed, and takes nothing: nothing has run. */
   #attached(): Effect.Effect<Response, unknown> {
     void this.client.watch
+    // It has a timer of its own.
+    this.limit = Number.POSITIVE_INFINITY
     const answer = attached(this.served, this.exchange, this.state, Instant.nowUnsafe(this.fiber))
     return Effect.ensuring(
       answer,

@@ -9,6 +9,7 @@
  *    which is asked for when the turn is over, and listened for by those that outlive it.
  */
 import type { RequestContext } from "@curfew/request"
+import { reportUnhandled } from "@curfew/scope"
 import * as Child from "@curfew/scope/Child"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -56,7 +57,13 @@ export abstract class QuickEnd extends QuickState implements Turned {
       const { scope } = this
       return scope === undefined || scope.state._tag === "Empty"
         ? ended
-        : Effect.ensuring(Scope.close(scope, exit), ended)
+        : Effect.ensuring(
+            // The server, which closes the request's scope, tells nobody.
+            Effect.catchCause(Scope.close(scope, exit), (cause) =>
+              reportUnhandled("cleanup", this.exchange.route, cause)
+            ),
+            ended
+          )
     })
   }
 
