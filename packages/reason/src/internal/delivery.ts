@@ -18,8 +18,8 @@
  *    stack frames in its causes, gets one of its own.
  * 5. Where the fiber does not look as expected, both steps fall back to the public call, and the order between
  *    the fibers of one cancel is then Effect's.
- * 6. Each body that `startKnown` or `startEntering` starts is told to its `Body` once, before its children are cleaned up; also one that was
- *    interrupted before its first operation.
+ * 6. Each body that `startKnown` or `startEntering` starts is told to its `Body` once, before its children are cleaned up;
+ *    also one that was interrupted before its first operation.
  * 7. What reads the context of a fiber that `startEntering` starts reads what `enter` gives, whoever it is and whenever.
  */
 import * as Cause from "effect/Cause"
