@@ -74,6 +74,26 @@ describe("a comparison", () => {
     expect(said.join(" ")).toBe("ours one two one two ours two ours one")
   })
 
+  test("takes several turns a round where it is asked to, and their rate together", async () => {
+    said.length = 0
+    const [row] = await compare(
+      comparison({
+        better: "higher",
+        rounds: 1,
+        turns: 2,
+        ours: gives("ours", 2, 6),
+        peers: [gives("peer", 1, 1)]
+      })
+    )
+    expect(said.join(" ")).toBe("ours peer peer ours")
+    expect(row?.ours).toBeCloseTo(3, 9)
+    expect(row?.ratio).toBeCloseTo(3, 9)
+    const [times] = await compare(
+      comparison({ rounds: 1, turns: 2, ours: gives("ours", 2, 6), peers: [gives("peer", 1, 1)] })
+    )
+    expect(times?.ours).toBe(4)
+  })
+
   test("does not count what only warms up", async () => {
     const [row] = await compare(comparison({ rounds: 2, warmups: 1 }))
     expect(row?.range).toEqual([1, 1])

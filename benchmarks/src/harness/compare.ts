@@ -2,8 +2,8 @@
  * Ours beside its peers.
  *
  * Invariants:
- * 1. Every round measures ours and every peer once, one after the other, and who comes first changes with each round:
- *    what the machine does beside the run reaches all of them alike.
+ * 1. Every round measures ours and every peer equally often, one after the other, and who comes first changes with each
+ *    turn: what the machine does beside the run reaches all of them alike.
  * 2. A ratio is taken within a round and the median over the rounds, never a ratio of two medians.
  * 3. A measurement that throws ends the run: there is no figure for a wrong result.
  */
@@ -30,6 +30,11 @@ export interface Comparison {
   readonly target: number
   /** Default: 5. */
   readonly rounds?: number | undefined
+  /**
+   * How many turns each has in a round; default: 1. The figure of a round is that of its turns together. More and shorter
+   * turns bring what is compared closer together than a machine changes its speed.
+   */
+  readonly turns?: number | undefined
   /** Rounds before those that count, to warm up; default: none. */
   readonly warmups?: number
   readonly ours: Contestant
@@ -37,23 +42,34 @@ export interface Comparison {
   readonly note?: string
 }
 
+/** The figure of turns of one size together: the mean of times, of rates the rate of all. */
+const together = (figures: ReadonlyArray<number>, better: Comparison["better"]): number => {
+  const sum = figures.reduce((all, one) => all + (better === "higher" ? 1 / one : one), 0)
+  return better === "higher" ? figures.length / sum : sum / figures.length
+}
+
 export const compare = async (comparison: Comparison): Promise<ReadonlyArray<Row>> => {
   const { better, note, ours, peers, row, target, unit } = comparison
-  const { rounds = 5, warmups = 0 } = comparison
+  const { rounds = 5, turns = 1, warmups = 0 } = comparison
   if (!Number.isInteger(rounds) || rounds < 1)
     throw new Error(`"${row}" was asked for ${rounds} rounds; ask for a whole number from 1 on.`)
   const contestants = [ours, ...peers]
   const figures = contestants.map(() => [] as Array<number>)
+  let first = 0
   for (let round = -warmups; round < rounds; round++) {
     progress(`${row}: ${round < 0 ? "warming up" : `round ${round + 1} of ${rounds}`}`)
-    for (let turn = 0; turn < contestants.length; turn++) {
-      const at = (turn + round + warmups) % contestants.length
-      const { measure, name } = contestants[at] as Contestant
-      const figure = await measure()
-      if (!(figure > 0 && Number.isFinite(figure)))
-        throw new Error(`"${row}": ${name} measured ${figure}; a figure has to be above zero.`)
-      if (round >= 0) figures[at]?.push(figure)
+    const taken = contestants.map(() => [] as Array<number>)
+    for (let turn = 0; turn < turns; turn++, first++) {
+      for (let i = 0; i < contestants.length; i++) {
+        const at = (first + i) % contestants.length
+        const { measure, name } = contestants[at] as Contestant
+        const figure = await measure()
+        if (!(figure > 0 && Number.isFinite(figure)))
+          throw new Error(`"${row}": ${name} measured ${figure}; a figure has to be above zero.`)
+        taken[at]?.push(figure)
+      }
     }
+    if (round >= 0) for (const [at, these] of taken.entries()) figures[at]?.push(together(these, better))
   }
   const own = figures[0] as ReadonlyArray<number>
   return peers.map((peer, index) => {

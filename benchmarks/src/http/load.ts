@@ -1,22 +1,39 @@
 /**
- * Requests to one server over connections that are kept, each sending its next request when its last one was answered,
- * and the check of every answer.
+ * Requests to one server over connections that are kept from load to load, each sending its next request when its last one
+ * was answered, and the check of every answer.
  *
  * Invariants:
  * 1. No pipelining: a connection of HTTP/1.1, and a stream's place on one of HTTP/2, has one request under way.
- * 2. An answer that is not the one to this very request fails the load.
+ * 2. An answer that is not the one to this very request fails the load; a connection that breaks fails the load that is under
+ *    way, or the next.
+ * 3. Nothing is opened or closed while a load is measured.
  */
 import { type ClientHttp2Session, connect } from "node:http2"
-import { createConnection } from "node:net"
+import { createConnection, type Socket } from "node:net"
 
 export type Method = "GET" | "POST"
 
-export interface Load {
+export interface Target {
   readonly port: number
   readonly http2: boolean
+  readonly connections: number
+}
+
+export interface Load {
+  readonly port: number
   readonly method: Method
   readonly requests: number
-  readonly connections: number
+}
+
+/** Gives the numbers of a load's requests, until there are no more. */
+type Draw = () => number | undefined
+
+/** A place for one request after the other. */
+type Place = (method: Method, draw: Draw) => Promise<void>
+
+interface Connections {
+  readonly places: ReadonlyArray<Place>
+  readonly close: () => void
 }
 
 interface Exchange {
@@ -38,55 +55,88 @@ const exchange = (method: Method, n: number): Exchange =>
         expected: `{"sum":${n + 1000},"left":${n},"right":1000}`
       }
 
-/** Draws numbers for as many requests as there are to be. */
-const counter = (requests: number): (() => number | undefined) => {
-  let next = 0
-  return () => (next < requests ? next++ : undefined)
-}
-
 const wrong = (status: string, body: string, expected: string): Error =>
   new Error(`The answer was ${status} ${JSON.stringify(body)} and not 200 ${JSON.stringify(expected)}.`)
 
-const overHttp1 = ({ method, port }: Load, draw: () => number | undefined): Promise<void> =>
-  new Promise((resolve, reject) => {
-    const socket = createConnection({ port, host: "127.0.0.1", noDelay: true })
-    let received = ""
-    let expected = ""
-    const send = (): void => {
-      const n = draw()
-      if (n === undefined) {
-        socket.destroy()
-        resolve()
-        return
-      }
-      const { body, expected: next, path } = exchange(method, n)
-      expected = next
-      received = ""
-      const head = `${method} ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: application/json\r\n`
-      socket.write(
-        method === "GET"
-          ? `${head}\r\n`
-          : `${head}content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`
-      )
-    }
+class Http1 {
+  readonly #socket: Socket
+  #received = ""
+  #expected = ""
+  #method: Method = "GET"
+  #draw: Draw = () => undefined
+  #done: (() => void) | undefined
+  #failed: ((error: Error) => void) | undefined
+  #broken: Error | undefined
+
+  private constructor(socket: Socket) {
+    this.#socket = socket
     socket.setEncoding("latin1")
-    socket.on("connect", send)
-    socket.on("error", reject)
-    socket.on("close", () => reject(new Error("The server closed a connection that was to be kept.")))
-    socket.on("data", (part: string) => {
-      received += part
-      const end = received.indexOf("\r\n\r\n")
-      if (end < 0) return
-      const body = bodyOf(received, end)
-      if (body === undefined) return
-      if (!received.startsWith("HTTP/1.1 200") || body !== expected) {
-        reject(wrong(received.slice(9, 12), body, expected))
-        socket.destroy()
-        return
-      }
-      send()
+    socket.on("error", (error) => this.#fail(error))
+    socket.on("close", () => this.#fail(new Error("The server closed a connection that was to be kept.")))
+    socket.on("data", (part: string) => this.#take(part))
+  }
+
+  static open(port: number): Promise<Http1> {
+    return new Promise((resolve, reject) => {
+      const socket = createConnection({ port, host: "127.0.0.1", noDelay: true }, () => {
+        socket.off("error", reject)
+        resolve(new Http1(socket))
+      })
+      socket.once("error", reject)
     })
-  })
+  }
+
+  readonly run: Place = (method, draw) =>
+    new Promise((resolve, reject) => {
+      if (this.#broken !== undefined) return reject(this.#broken)
+      this.#method = method
+      this.#draw = draw
+      this.#done = resolve
+      this.#failed = reject
+      this.#send()
+    })
+
+  close(): void {
+    this.#socket.removeAllListeners("close")
+    this.#socket.destroy()
+  }
+
+  #send(): void {
+    const n = this.#draw()
+    if (n === undefined) {
+      this.#done?.()
+      return
+    }
+    const { body, expected, path } = exchange(this.#method, n)
+    this.#expected = expected
+    this.#received = ""
+    const head = `${this.#method} ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: application/json\r\n`
+    this.#socket.write(
+      this.#method === "GET"
+        ? `${head}\r\n`
+        : `${head}content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`
+    )
+  }
+
+  #take(part: string): void {
+    this.#received += part
+    const end = this.#received.indexOf("\r\n\r\n")
+    if (end < 0) return
+    const body = bodyOf(this.#received, end)
+    if (body === undefined) return
+    if (this.#received.startsWith("HTTP/1.1 200") && body === this.#expected) {
+      this.#send()
+      return
+    }
+    this.#fail(wrong(this.#received.slice(9, 12), body, this.#expected))
+    this.#socket.destroy()
+  }
+
+  #fail(error: Error): void {
+    this.#broken ??= error
+    this.#failed?.(this.#broken)
+  }
+}
 
 /** The whole body, or nothing while parts of it are missing. */
 const bodyOf = (received: string, end: number): string | undefined => {
@@ -108,11 +158,7 @@ const bodyOf = (received: string, end: number): string | undefined => {
   }
 }
 
-const overHttp2 = (
-  session: ClientHttp2Session,
-  method: Method,
-  draw: () => number | undefined
-): Promise<void> =>
+const overHttp2 = (session: ClientHttp2Session, method: Method, draw: Draw): Promise<void> =>
   new Promise((resolve, reject) => {
     const send = (): void => {
       const n = draw()
@@ -145,27 +191,63 @@ const overHttp2 = (
     send()
   })
 
-/** Sends it all; gives the seconds that it took. */
-export const load = async (given: Load): Promise<number> => {
-  const { connections, http2, method, port, requests } = given
-  const draw = counter(requests)
-  const all = Array.from({ length: connections })
-  if (!http2) {
-    const began = performance.now()
-    await Promise.all(all.map(() => overHttp1(given, draw)))
-    return (performance.now() - began) / 1000
+const http1 = async ({ connections, port }: Target): Promise<Connections> => {
+  const opened = await Promise.all(Array.from({ length: connections }, () => Http1.open(port)))
+  return {
+    places: opened.map((one) => one.run),
+    close: () => {
+      for (const one of opened) one.close()
+    }
   }
-  // As many streams as HTTP/1.1 has connections, over a few of them.
-  const sessions = Array.from({ length: 4 }, () => connect(`http://127.0.0.1:${port}`))
+}
+
+/** As many streams as HTTP/1.1 has connections, over a few of them. */
+const http2 = async ({ connections, port }: Target): Promise<Connections> => {
+  const sessions = await Promise.all(
+    Array.from(
+      { length: 4 },
+      () =>
+        new Promise<ClientHttp2Session>((resolve, reject) => {
+          const session = connect(`http://127.0.0.1:${port}`, () => resolve(session))
+          session.once("error", reject)
+        })
+    )
+  )
   const broken = new Promise<never>((_, reject) => {
     for (const session of sessions) session.on("error", reject)
   })
+  broken.catch(() => {})
+  return {
+    places: Array.from({ length: connections }, (_, i) => (method, draw) => {
+      const session = sessions[i % sessions.length] as ClientHttp2Session
+      return Promise.race([overHttp2(session, method, draw), broken])
+    }),
+    close: () => {
+      for (const session of sessions) session.destroy()
+    }
+  }
+}
+
+const open = new Map<number, Connections>()
+
+/** Connects to a server. */
+export const dial = async (target: Target): Promise<void> => {
+  open.set(target.port, await (target.http2 ? http2(target) : http1(target)))
+}
+
+/** Leaves a server. */
+export const leave = ({ port }: { readonly port: number }): void => {
+  open.get(port)?.close()
+  open.delete(port)
+}
+
+/** Sends it all; gives the seconds that it took. */
+export const load = async ({ method, port, requests }: Load): Promise<number> => {
+  const connections = open.get(port)
+  if (connections === undefined) throw new Error(`Nothing is connected to port ${port}; dial it first.`)
+  let next = 0
+  const draw: Draw = () => (next < requests ? next++ : undefined)
   const began = performance.now()
-  const loaded = all.map((_, i) =>
-    overHttp2(sessions[i % sessions.length] as ClientHttp2Session, method, draw)
-  )
-  await Promise.race([Promise.all(loaded), broken])
-  const took = (performance.now() - began) / 1000
-  for (const session of sessions) session.destroy()
-  return took
+  await Promise.all(connections.places.map((run) => run(method, draw)))
+  return (performance.now() - began) / 1000
 }

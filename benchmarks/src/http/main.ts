@@ -9,10 +9,13 @@ import { Child } from "../harness/child.ts"
 import { compare } from "../harness/compare.ts"
 import { type Options, wanted } from "../harness/options.ts"
 import { median, type Row } from "../harness/row.ts"
-import type { Load, Method } from "./load.ts"
+import type { Load, Method, Target } from "./load.ts"
 import { leastOf, type Side } from "./servers.ts"
 
 const connections = 48
+
+/** A round's requests go out in so many turns, each some tens of milliseconds. */
+const turns = 20
 
 const names = ["node:http", "node:http2", "Express", "Fastify", "Hono", "fetch handler", "Effect HttpServer"]
 const methods: ReadonlyArray<Method> = ["GET", "POST"]
@@ -23,47 +26,56 @@ const file = (name: string): URL => new URL(name, import.meta.url)
 class Measured {
   readonly #server: Child
   readonly #client: Child
-  readonly #port: number
-  readonly #http2: boolean
-  /** Microseconds of the server's processor a request, one figure a round. */
-  readonly #cpu: Array<number> = []
-  /** Requests a second, one figure a round. */
-  readonly #rates: Array<number> = []
+  readonly #target: Target
+  /** Microseconds of the server's processor, and requests, since it was taken. */
+  #cpu = 0
+  #requests = 0
+  /** Seconds, one figure a turn. */
+  #seconds: Array<number> = []
 
-  private constructor(server: Child, client: Child, port: number, http2: boolean) {
+  private constructor(server: Child, client: Child, target: Target) {
     this.#server = server
     this.#client = client
-    this.#port = port
-    this.#http2 = http2
+    this.#target = target
   }
 
   static async start(name: string, side: Side, client: Child): Promise<Measured> {
     const server = await Child.start(file("./serverEnd.ts"), { args: [name, side] })
-    return new Measured(server, client, await server.ask("port"), name === "node:http2")
+    const target: Target = { port: await server.ask("port"), http2: name === "node:http2", connections }
+    await client.ask("dial", target)
+    return new Measured(server, client, target)
   }
 
   /** Requests a second. */
   async measure(method: Method, requests: number): Promise<number> {
-    const load: Load = { port: this.#port, http2: this.#http2, method, requests, connections }
+    const load: Load = { port: this.#target.port, method, requests }
     const before = await this.#server.cpu()
     const seconds = await this.#client.ask<number>("load", load)
-    this.#cpu.push(((await this.#server.cpu()) - before) / requests)
-    this.#rates.push(requests / seconds)
+    this.#cpu += (await this.#server.cpu()) - before
+    this.#requests += requests
+    this.#seconds.push(seconds)
     return requests / seconds
   }
 
-  /** Forgets the rounds so far, and gives the median of their processor time and each one's rate. */
-  take(): { readonly cpu: number; readonly rates: ReadonlyArray<number> } {
-    return { cpu: median(this.#cpu.splice(0)), rates: this.#rates.splice(0) }
+  /** Forgets what was measured so far, and gives the processor time of a request and the time of each turn. */
+  take(): { readonly cpu: number; readonly seconds: ReadonlyArray<number> } {
+    const cpu = this.#cpu / this.#requests
+    const seconds = this.#seconds
+    this.#cpu = 0
+    this.#requests = 0
+    this.#seconds = []
+    return { cpu, seconds }
   }
 
-  stop(): Promise<void> {
-    return this.#server.stop()
+  async stop(): Promise<void> {
+    await this.#client.ask("leave", this.#target)
+    await this.#server.stop()
   }
 }
 
 export const run = async (options: Options): Promise<ReadonlyArray<Row>> => {
   const { calls = 10_000, rounds = 7 } = options
+  const requests = Math.ceil(calls / turns)
   const rows: Array<Row> = []
   const client = await Child.start(file("./clientEnd.ts"))
   try {
@@ -84,10 +96,11 @@ export const run = async (options: Options): Promise<ReadonlyArray<Row>> => {
           better: "higher",
           target: 0.9,
           rounds,
-          ours: { name: "with the edge", measure: () => edge.measure(method, calls) },
+          turns,
+          ours: { name: "with the edge", measure: () => edge.measure(method, requests) },
           peers: [
-            { name: "bare", measure: () => bare.measure(method, calls) },
-            { name: "the least", measure: () => least.measure(method, calls) }
+            { name: "bare", measure: () => bare.measure(method, requests) },
+            { name: "the least", measure: () => least.measure(method, requests) }
           ]
         })
         const note = noteOf(name, edge.take(), bare.take(), least.take())
@@ -103,9 +116,16 @@ export const run = async (options: Options): Promise<ReadonlyArray<Row>> => {
 
 type Taken = ReturnType<Measured["take"]>
 
+/** The seconds of each round, of those of its turns. */
+const ofRounds = (seconds: ReadonlyArray<number>): ReadonlyArray<number> =>
+  Array.from({ length: seconds.length / turns }, (_, round) =>
+    seconds.slice(round * turns, (round + 1) * turns).reduce((all, one) => all + one, 0)
+  )
+
 /** The processor's share, and what the least layer has of the bare server's rate in the same rounds. */
 const noteOf = (name: string, edge: Taken, bare: Taken, least: Taken): string => {
-  const reaches = median(least.rates.map((rate, round) => rate / (bare.rates[round] as number)))
+  const bareRounds = ofRounds(bare.seconds)
+  const reaches = median(ofRounds(least.seconds).map((seconds, round) => (bareRounds[round] ?? 0) / seconds))
   return (
     `processor time of the server: ${edge.cpu.toFixed(1)} and ${bare.cpu.toFixed(1)} µs a request, ` +
     `${(bare.cpu / edge.cpu).toFixed(2)}; ${leastOf(name)}: ${reaches.toFixed(2)} x, ${least.cpu.toFixed(1)} µs`
