@@ -1,6 +1,6 @@
 /**
- * Each server with the policy layer beside the same server without it, and beside that with the least that notices a
- * client's leaving, which says how much of the difference any such layer has.
+ * Each server with the policy layer beside the same server without it, and beside that with what one writes by hand in
+ * its place, which says how much of the difference any such layer has.
  *
  * Invariants:
  * 1. The servers and the clients are processes of their own; of the servers only the one that is measured has work.
@@ -10,7 +10,7 @@ import { compare } from "../harness/compare.ts"
 import { type Options, wanted } from "../harness/options.ts"
 import { median, type Row } from "../harness/row.ts"
 import type { Load, Method, Target } from "./load.ts"
-import { leastOf, type Side } from "./servers.ts"
+import { handOf, type Side } from "./servers.ts"
 
 const connections = 48
 
@@ -84,8 +84,8 @@ export const run = async (options: Options): Promise<ReadonlyArray<Row>> => {
       if (asked.length === 0) continue
       const edge = await Measured.start(name, "edge", client)
       const bare = await Measured.start(name, "bare", client)
-      const least = await Measured.start(name, "least", client)
-      const all = [edge, bare, least]
+      const hand = await Measured.start(name, "hand", client)
+      const all = [edge, bare, hand]
       for (const method of asked) {
         // What the engine compiles while it is measured for the first time is nobody's throughput.
         for (const each of [...all, ...all]) await each.measure(method, calls)
@@ -100,10 +100,10 @@ export const run = async (options: Options): Promise<ReadonlyArray<Row>> => {
           ours: { name: "with the edge", measure: () => edge.measure(method, requests) },
           peers: [
             { name: "bare", measure: () => bare.measure(method, requests) },
-            { name: "the least", measure: () => least.measure(method, requests) }
+            { name: "by hand", measure: () => hand.measure(method, requests) }
           ]
         })
-        const note = noteOf(name, edge.take(), bare.take(), least.take())
+        const note = noteOf(name, edge.take(), bare.take(), hand.take())
         rows.push({ ...(row as Row), note })
       }
       for (const each of all) await each.stop()
@@ -122,12 +122,12 @@ const ofRounds = (seconds: ReadonlyArray<number>): ReadonlyArray<number> =>
     seconds.slice(round * turns, (round + 1) * turns).reduce((all, one) => all + one, 0)
   )
 
-/** The processor's share, and what the least layer has of the bare server's rate in the same rounds. */
-const noteOf = (name: string, edge: Taken, bare: Taken, least: Taken): string => {
+/** The processor's share, and what the layer by hand has of the bare server's rate in the same rounds. */
+const noteOf = (name: string, edge: Taken, bare: Taken, hand: Taken): string => {
   const bareRounds = ofRounds(bare.seconds)
-  const reaches = median(ofRounds(least.seconds).map((seconds, round) => (bareRounds[round] ?? 0) / seconds))
+  const reaches = median(ofRounds(hand.seconds).map((seconds, round) => (bareRounds[round] ?? 0) / seconds))
   return (
     `processor time of the server: ${edge.cpu.toFixed(1)} and ${bare.cpu.toFixed(1)} µs a request, ` +
-    `${(bare.cpu / edge.cpu).toFixed(2)}; ${leastOf(name)}: ${reaches.toFixed(2)} x, ${least.cpu.toFixed(1)} µs`
+    `${(bare.cpu / edge.cpu).toFixed(2)}; ${handOf(name)}: ${reaches.toFixed(2)} x, ${hand.cpu.toFixed(1)} µs`
   )
 }

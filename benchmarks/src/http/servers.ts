@@ -1,6 +1,6 @@
 /**
- * The same two handlers on every server, bare, behind an edge with its defaults, and behind the least: `GET /items/7`, a small
- * JSON answer, and `POST /sums`, a small JSON body and an answer that can only be right when the body was read.
+ * The same two handlers on every server, bare, behind an edge with its defaults, and behind what one writes by hand in its
+ * place: `GET /items/7`, a small JSON answer, and `POST /sums`, a small JSON body and an answer that can only be right when the body was read.
  *
  * Invariants:
  * 1. Ours and the bare one differ in the edge alone: what reads, computes and answers is one function for all.
@@ -42,8 +42,8 @@ import express, { type Request as ExpressRequest, type Response as ExpressRespon
 import Fastify, { type FastifyRequest } from "fastify"
 import { type Context, Hono } from "hono"
 
-/** How a server is built: by itself, behind an edge, or with the least that notices a client's leaving. */
-export const sides = ["bare", "edge", "least"] as const
+/** How a server is built: by itself, behind an edge, or with what one writes by hand in its place. */
+export const sides = ["bare", "edge", "hand"] as const
 export type Side = (typeof sides)[number]
 
 /** Listens, and says where. */
@@ -57,8 +57,11 @@ interface Sum {
 const item = (id: string | undefined) => ({ id, name: "a small item", tags: ["one", "two"], price: 42 })
 const sum = ({ left, right }: Sum) => ({ sum: left + right, left, right })
 
+/** Milliseconds. */
+const deadline = 30_000
+
 /** An edge as users have it: each of its options that costs something with each request. */
-const edgeOf = () => nodeEdge({ deadline: "30 seconds" })
+const edgeOf = () => nodeEdge({ deadline })
 
 /** Far above what a load takes. Not without a limit: keeping one is among what a request of node costs. */
 const keptFor = 10 * 60_000
@@ -71,26 +74,39 @@ const listening = (server: Server | Http2Server): Promise<number> =>
 
 const current = new AsyncLocalStorage<AbortSignal>()
 
+/** The requests that a plain layer has under way, for a shutdown to wait for, and what it has counted. */
+const underWay = new Set<AbortController>()
+const counts = { answered: 0, left: 0 }
+
 /**
- * Runs a handler as the least layer does that tells it of its client's leaving: a listener, a signal, and a place where the
- * handler finds it. It counts nothing, waits for nothing and has no deadline.
+ * What the edge does, as one writes it by hand in a few lines: a signal, found from anywhere in the handler, that a leaving
+ * client or the end of the request's time aborts, a record of what is under way, and two counts. It has no policy, waits for
+ * nothing that a handler left running, and tells nobody what was lost.
  */
-const noticing = <A>(
+const byHand = <A>(
   response: { readonly writableEnded: boolean; on(name: "close", listener: () => void): unknown },
   handler: () => A
 ): A => {
   const controller = new AbortController()
+  underWay.add(controller)
+  const timer = setTimeout(() => controller.abort(new Error("The request took too long.")), deadline)
   response.on("close", () => {
-    if (!response.writableEnded) controller.abort()
+    clearTimeout(timer)
+    underWay.delete(controller)
+    if (response.writableEnded) counts.answered++
+    else {
+      counts.left++
+      controller.abort(new Error("The client has gone."))
+    }
   })
   return current.run(controller.signal, handler)
 }
 
-/** What the least layer of a server is. */
-export const leastOf = (name: string): string =>
+/** What is written by hand for a server. */
+export const handOf = (name: string): string =>
   name === "Effect HttpServer"
-    ? "a fiber of an owner for each handler, with a scope and a name, joined, alone"
-    : "a listener, an AbortSignal and an AsyncLocalStorage alone"
+    ? "by hand, a fiber of an owner for each handler with a scope, a name, a time-out and two counts"
+    : "by hand, a listener, a signal in an AsyncLocalStorage, a timer, a set and two counts"
 
 const bodyOf = (request: IncomingMessage): Promise<string> =>
   new Promise((resolve, reject) => {
@@ -116,8 +132,8 @@ const node =
   (create: (listener: RequestListener) => Server | Http2Server): Build =>
   (side) => {
     if (side === "bare") return listening(create((request, response) => void plain(request, response)))
-    if (side === "least")
-      return listening(create((request, response) => void noticing(response, () => plain(request, response))))
+    if (side === "hand")
+      return listening(create((request, response) => void byHand(response, () => plain(request, response))))
     const edge = edgeOf()
     const server = create(edge.handle(cancellable(plain)))
     edge.attach(server)
@@ -140,11 +156,9 @@ const onExpress: Build = (side) => {
     app.post("/sums", express.json(), post)
     return listening(createServer(app))
   }
-  if (side === "least") {
-    app.get("/items/:id", (request, response) => noticing(response, () => get(request, response)))
-    app.post("/sums", express.json(), (request, response) =>
-      noticing(response, () => post(request, response))
-    )
+  if (side === "hand") {
+    app.get("/items/:id", (request, response) => byHand(response, () => get(request, response)))
+    app.post("/sums", express.json(), (request, response) => byHand(response, () => post(request, response)))
     return listening(createServer(app))
   }
   const edge = edgeOf()
@@ -162,9 +176,9 @@ const onFastify: Build = async (side) => {
   if (side === "bare") {
     app.get("/items/:id", get)
     app.post("/sums", post)
-  } else if (side === "least") {
-    app.get("/items/:id", (request, reply) => noticing(reply.raw, () => get(request)))
-    app.post("/sums", (request, reply) => noticing(reply.raw, () => post(request)))
+  } else if (side === "hand") {
+    app.get("/items/:id", (request, reply) => byHand(reply.raw, () => get(request)))
+    app.post("/sums", (request, reply) => byHand(reply.raw, () => post(request)))
   } else {
     const edge = edgeOf()
     app.get("/items/:id", FastifyEdge.route(edge, cancellable(get), { route: "/items/:id" }))
@@ -187,9 +201,9 @@ const onHono: Build = (side) => {
     app.post("/sums", post)
     return listening(createAdaptorServer(app) as Server)
   }
-  if (side === "least") {
-    app.get("/items/:id", (context) => noticing(outgoing(context.env), () => get(context)))
-    app.post("/sums", (context) => noticing(outgoing(context.env), () => post(context)))
+  if (side === "hand") {
+    app.get("/items/:id", (context) => byHand(outgoing(context.env), () => get(context)))
+    app.post("/sums", (context) => byHand(outgoing(context.env), () => post(context)))
     return listening(createAdaptorServer(app) as Server)
   }
   const edge = edgeOf()
@@ -208,10 +222,10 @@ const onWeb: Build = (side) => {
         : item(request.url.slice(request.url.lastIndexOf("/") + 1))
     )
   if (side === "bare") return listening(createAdaptorServer({ fetch }) as Server)
-  if (side === "least") {
-    const least = (request: Request, environment: unknown) =>
-      noticing(outgoing(environment), () => fetch(request))
-    return listening(createAdaptorServer({ fetch: least }) as Server)
+  if (side === "hand") {
+    const hand = (request: Request, environment: unknown) =>
+      byHand(outgoing(environment), () => fetch(request))
+    return listening(createAdaptorServer({ fetch: hand }) as Server)
   }
   const edge = edgeOf()
   const server = createAdaptorServer({ fetch: fetchHandler(edge, cancellable(fetch)) }) as Server
@@ -231,14 +245,22 @@ const routesOf = (around: <A, E, R>(handler: Effect.Effect<A, E, R>) => Effect.E
     HttpRouter.add("POST", "/sums", around(summed))
   )
 
-/** As the least layer runs a handler: in a fiber that an owner waits for, with a scope and the request's name in its log lines. */
+/**
+ * The same by hand in Effect: a fiber that an owner waits for, with a scope, the request's name in its log lines, a limit to
+ * its time, and two counts.
+ */
 const owned =
   (owner: FiberSet.FiberSet<unknown, unknown>) =>
   <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
     let ids = 0
+    const limited = Effect.onExit(Effect.timeout(Effect.scoped(handler), deadline), (exit) =>
+      Effect.sync(() => {
+        if (exit._tag === "Success") counts.answered++
+        else counts.left++
+      })
+    )
     return Effect.suspend(() => {
-      ids++
-      const named = Effect.annotateLogs(Effect.scoped(handler), "request", `http-${ids}`)
+      const named = Effect.annotateLogs(limited, "request", `http-${++ids}`)
       return Effect.flatMap(FiberSet.run(owner, named, { startImmediately: true }), Fiber.join)
     }) as Effect.Effect<A, E, R>
   }
@@ -252,10 +274,10 @@ const onEffect: Build = (side) =>
       Effect.map(HttpServer.HttpServer, ({ address }) => resolve((address as NetAddress.InetAddress).port))
     )
     const routes =
-      side === "least"
+      side === "hand"
         ? Layer.unwrap(Effect.map(FiberSet.make<unknown, unknown>(), (owner) => routesOf(owned(owner))))
         : routesOf(side === "edge" ? cancellable : identity)
-    const app = side === "edge" ? HttpEdge.edge({ deadline: "30 seconds", accessLog: false })(routes) : routes
+    const app = side === "edge" ? HttpEdge.edge({ deadline, accessLog: false })(routes) : routes
     const server =
       side === "edge"
         ? EdgeServer.layer({ port: 0, limits: { keepAlive: keptFor } })
