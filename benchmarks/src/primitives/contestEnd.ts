@@ -5,7 +5,7 @@
  * run through call sites of Effect that the earlier ones had made megamorphic; a program has one of them, not all.
  */
 import * as Effect from "effect/Effect"
-import { answer, collect, cpuMicros } from "../harness/child.ts"
+import { answer, collectYoung, cpuMicros } from "../harness/child.ts"
 import type { Batch } from "./batches.ts"
 import { groups } from "./groups.ts"
 import { type Contest, contestsOf, type Primitive } from "./primitive.ts"
@@ -45,9 +45,9 @@ answer({
     const forks = Math.max(0, fibers() - before - 2) / times
     return { times, forks }
   },
-  /** Microseconds of processor an operation: what other programs take meanwhile is not in it, collecting garbage is. */
+  /** Microseconds of processor an operation: what other programs take meanwhile is not in it, collecting its garbage is. */
   measure: async (): Promise<number> => {
-    await collect()
+    collectYoung()
     return (await timed()) / times
   }
 })

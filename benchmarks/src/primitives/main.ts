@@ -8,6 +8,9 @@ import { figure } from "../harness/table.ts"
 import { groups } from "./groups.ts"
 import { type Contest, contestsOf, type Primitive } from "./primitive.ts"
 
+/** Batches of each in a round. */
+const turns = 3
+
 const file = new URL("./contestEnd.ts", import.meta.url)
 
 const times = (forks: number): string => {
@@ -67,6 +70,7 @@ const measure = async (group: string, primitive: Primitive, rounds: number): Pro
       better: "lower",
       target: 1,
       rounds,
+      turns,
       ours: contestant(0, ours.name),
       peers: peers.map(({ name, target }, index) => ({
         ...contestant(index + 1, name),
