@@ -276,7 +276,7 @@ describe("a scope whose body is in its first run", () => {
           (above) =>
             Effect.gen(function* () {
               yield* CancelScope.run((scope) => Effect.sync(() => (kept = scope)), { name: "kept" })
-              yield* above.cancel(CancelReason.Requested())
+              yield* above.cancel(CancelReason.Requested({ message: "too late" }))
             }),
           { name: "above" }
         )
