@@ -41,31 +41,34 @@ const compared = ({ measure, rounds, row, times, unit }: Growth): Promise<Readon
     peers: [{ name: "1,000 open", measure: () => measure({ open: few, times }) }]
   })
 
-/** The median of the time that was the collector's, and what remains without it. */
-const withoutPauses = (taken: ReadonlyArray<Time & Sizes>): string => {
-  const of = (open: number) => {
-    const these = taken.filter((one) => one.open === open)
-    return {
-      pauses: median(these.map(({ pauses }) => pauses)),
-      rest: median(these.map(({ all, pauses }) => all - pauses))
-    }
-  }
-  const [full, empty] = [of(many), of(few)]
-  return `the collector's pauses in it: ${figure(full.pauses)} and ${figure(empty.pauses)} µs; without them ${figure(full.rest)} and ${figure(empty.rest)}, ratio ${figure(empty.rest / full.rest)}`
+/** A young generation that holds all that a measurement makes, in megabytes: nothing is collected while it runs. */
+const roomy = ["--min-semi-space-size=1024", "--max-semi-space-size=1024"]
+
+interface Asked {
+  readonly thing: Thing
+  /** What each that is laden holds beside itself. */
+  readonly bytes?: number
 }
 
-/** The same of one kind of thing, in a process of its own. */
+interface Grown {
+  readonly rows: ReadonlyArray<Row>
+  /** Microseconds in which the program stood still for the collector: the median of each size. */
+  readonly pauses: { readonly many: number; readonly few: number }
+}
+
+/** One kind of thing, in a process of its own. */
 const grown = async (
-  thing: Thing,
+  asked: Asked,
   what: "time" | "heap",
   row: string,
-  rounds: number
-): Promise<ReadonlyArray<Row>> => {
-  await using child = await Child.start(new URL("./growthEnd.ts", import.meta.url))
+  rounds: number,
+  nodeArgs: ReadonlyArray<string> = []
+): Promise<Grown> => {
+  await using child = await Child.start(new URL("./growthEnd.ts", import.meta.url), { nodeArgs })
   const taken: Array<Time & Sizes> = []
   const measure = async (sizes: Sizes): Promise<number> => {
-    if (what === "heap") return await child.ask<number>("heap", { thing, ...sizes })
-    const time = await child.ask<Time>("time", { thing, ...sizes })
+    if (what === "heap") return await child.ask<number>("heap", { ...asked, ...sizes })
+    const time = await child.ask<Time>("time", { ...asked, ...sizes })
     taken.push({ ...time, ...sizes })
     return time.all
   }
@@ -77,24 +80,56 @@ const grown = async (
   }
   taken.length = 0
   const rows = await compared({ row, unit: what === "heap" ? "B" : "µs", rounds, times, measure })
-  return what === "heap" ? rows : rows.map((one) => ({ ...one, note: withoutPauses(taken) }))
+  const pauses = (open: number) =>
+    taken.length === 0 ? 0 : median(taken.filter((one) => one.open === open).map((one) => one.pauses))
+  return { rows, pauses: { many: pauses(many), few: pauses(few) } }
+}
+
+const said = (row: Row): string =>
+  `${figure(row.ours)} and ${figure(row.peer)} ${row.unit}, ratio ${figure(row.ratio)}`
+
+/** How many bytes one holds of what is open a thousand times. */
+const held = async (asked: Asked): Promise<number> => {
+  await using child = await Child.start(new URL("./growthEnd.ts", import.meta.url))
+  const sizes = { ...asked, open: few, times: 1 }
+  await child.ask<number>("heap", sizes)
+  return await child.ask<number>("heap", { ...sizes, times: 10 })
+}
+
+/**
+ * What a heap of that size costs whoever fills it: the same where nothing is collected, and fibers of raw Effect that hold as
+ * many bytes. Of that no primitive can grow by less.
+ */
+const beside = async (thing: Thing, { pauses }: Grown, rounds: number): Promise<string> => {
+  const bytes = Math.max(0, (await held({ thing })) - (await held({ thing: "laden" })))
+  const row = (kind: string) => `growth, ${thing}: ${kind}`
+  const laden = await grown({ thing: "laden", bytes }, "time", row("fibers of as many bytes"), rounds)
+  const calm = await grown({ thing }, "time", row("nothing collected"), rounds, roomy)
+  const { few, many } = calm.pauses
+  const left = few + many > 0 ? ` (pauses of ${figure(many)} and ${figure(few)} µs are left)` : ""
+  return [
+    `the collector's pauses in it: ${figure(pauses.many)} and ${figure(pauses.few)} µs`,
+    ...calm.rows.map(
+      (one) =>
+        `with a young generation that holds all of them, so that nothing is collected, ${said(one)}${left}`
+    ),
+    ...laden.rows.map((one) => `fibers of raw Effect that hold as many bytes: ${said(one)}`)
+  ].join("; ")
 }
 
 const local = async (options: Options, rounds: number): Promise<ReadonlyArray<Row>> => {
   const rows: Array<Row> = []
-  for (const what of ["time", "heap"] as const) {
-    const asked = (["tasks", "waiters", "scopes"] as const)
-      .map((thing) => ({ thing, row: `growth, ${thing}: ${what} of one` }))
-      .filter(({ row }) => wanted(options, row))
-    if (asked.length === 0) continue
-    // What a heap of that size costs whoever fills it: no primitive can grow by less than the fibers that it starts.
-    const [raw] = await grown("fibers", what, `growth, fibers of raw Effect: ${what} of one`, rounds)
-    for (const { row, thing } of asked)
-      for (const one of await grown(thing, what, row, rounds))
-        rows.push({
-          ...one,
-          note: `${one.note === undefined ? "" : `${one.note}; `}fibers of raw Effect beside it: ${figure(raw?.ours ?? 0)} and ${figure(raw?.peer ?? 0)} ${one.unit}, ratio ${figure(raw?.ratio ?? 0)}`
-        })
+  for (const thing of ["tasks", "waiters", "scopes"] as const) {
+    const row = `growth, ${thing}: time of one`
+    if (!wanted(options, row)) continue
+    const own = await grown({ thing }, "time", row, rounds)
+    const note = await beside(thing, own, rounds)
+    rows.push(...own.rows.map((one) => ({ ...one, note })))
+  }
+  for (const thing of ["tasks", "waiters", "scopes"] as const) {
+    const row = `growth, ${thing}: heap of one`
+    if (!wanted(options, row)) continue
+    rows.push(...(await grown({ thing }, "heap", row, rounds)).rows)
   }
   return rows
 }

@@ -10,7 +10,8 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { answer, collect, cpuMicros } from "../harness/child.ts"
 
-export type Thing = "tasks" | "waiters" | "scopes" | "fibers"
+/** `laden` are fibers of raw Effect with an entry each, which holds as much as is asked. */
+export type Thing = "tasks" | "waiters" | "scopes" | "laden"
 
 type Close = () => Promise<void>
 
@@ -89,7 +90,7 @@ const scopes = async (count: number): Promise<Close> => {
   }
 }
 
-const fibers = async (count: number): Promise<Close> => {
+const fibers = async (count: number, entered: (fiber: Fiber.Fiber<never>) => void): Promise<Close> => {
   let cleaned = 0
   const work = Effect.ensuring(
     Effect.never,
@@ -100,7 +101,11 @@ const fibers = async (count: number): Promise<Close> => {
   const forked = await Effect.runPromise(
     Effect.gen(function* () {
       const all: Array<Fiber.Fiber<never>> = []
-      for (let i = 0; i < count; i++) all.push(yield* Effect.forkDetach(work, now))
+      for (let i = 0; i < count; i++) {
+        const fiber = yield* Effect.forkDetach(work, now)
+        all.push(fiber)
+        entered(fiber)
+      }
       return all
     })
   )
@@ -111,12 +116,78 @@ const fibers = async (count: number): Promise<Close> => {
   }
 }
 
-const things: Readonly<Record<Thing, (count: number) => Promise<Close>>> = { tasks, waiters, scopes, fibers }
+/** So large as what a primitive makes for a fiber: a header of three words, and nine fields. */
+class Load {
+  static readonly bytes = 8 * (3 + 9)
+  readonly load: Load | undefined
+  readonly a = undefined
+  readonly b = undefined
+  readonly c = undefined
+  readonly d = undefined
+  readonly e = undefined
+  readonly f = undefined
+  readonly g = undefined
+  readonly h = undefined
+
+  constructor(load: Load | undefined) {
+    this.load = load
+  }
+}
+
+/** What keeps account of fibers has an entry for each, in a list, until that ends; here with a load of so many bytes. */
+class Entry {
+  next: Entry | undefined = undefined
+  previous: Entry | undefined = undefined
+  readonly fiber: Fiber.Fiber<never>
+  readonly load: Load | undefined
+
+  constructor(fiber: Fiber.Fiber<never>, loads: number) {
+    this.fiber = fiber
+    let load: Load | undefined
+    for (let i = 0; i < loads; i++) load = new Load(load)
+    this.load = load
+  }
+}
+
+const laden = async (count: number, bytes: number): Promise<Close> => {
+  const loads = Math.round(bytes / Load.bytes)
+  let last: Entry | undefined
+  let size = 0
+  const close = await fibers(count, (fiber) => {
+    const entry = new Entry(fiber, loads)
+    entry.previous = last
+    if (last !== undefined) last.next = entry
+    last = entry
+    size++
+    fiber.addObserver(() => {
+      const { next, previous } = entry
+      if (next === undefined) last = previous
+      else next.previous = previous
+      if (previous !== undefined) previous.next = next
+      entry.next = undefined
+      entry.previous = undefined
+      size--
+    })
+  })
+  return async () => {
+    await close()
+    if (size !== 0) wrong(`${size} fibers of ${count} are still entered`)
+  }
+}
+
+const things: Readonly<Record<Thing, (count: number, bytes: number) => Promise<Close>>> = {
+  tasks,
+  waiters,
+  scopes,
+  laden
+}
 
 interface Asked {
   readonly thing: Thing
   readonly open: number
   readonly times: number
+  /** What each that is laden holds beside the fiber and its entry. */
+  readonly bytes?: number
 }
 
 export interface Time {
@@ -144,21 +215,21 @@ const pauses = async (): Promise<number> => {
 
 answer({
   /** What it takes to open one and to end it again, so many of them open together. */
-  time: async ({ open, thing, times }: Asked): Promise<Time> => {
+  time: async ({ bytes = 0, open, thing, times }: Asked): Promise<Time> => {
     await collect()
     const before = { all: cpuMicros(), pauses: await pauses() }
-    for (let i = 0; i < times; i++) await (await things[thing](open))()
+    for (let i = 0; i < times; i++) await (await things[thing](open, bytes))()
     return {
       all: (cpuMicros() - before.all) / (times * open),
       pauses: ((await pauses()) - before.pauses) / (times * open)
     }
   },
   /** Bytes of heap that each holds. */
-  heap: async ({ open, thing, times }: Asked): Promise<number> => {
+  heap: async ({ bytes: load = 0, open, thing, times }: Asked): Promise<number> => {
     await collect()
     const before = process.memoryUsage().heapUsed
     const closing: Array<Close> = []
-    for (let i = 0; i < times; i++) closing.push(await things[thing](open))
+    for (let i = 0; i < times; i++) closing.push(await things[thing](open, load))
     await collect()
     const bytes = (process.memoryUsage().heapUsed - before) / (open * times)
     for (const close of closing) await close()

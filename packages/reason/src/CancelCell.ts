@@ -429,8 +429,21 @@ export const cellUnsafe = <Made extends Cell>(
   name: string | undefined,
   masked: boolean,
   Class: new (...made: ConstructorParameters<typeof Cell>) => Made
+): Made => cellInUnsafe(fiber.getRef(CurrentCell), kind, name, masked, Class)
+
+/**
+ * The same for work that stands in this cell, if in any.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const cellInUnsafe = <Made extends Cell>(
+  nearest: Cell | undefined,
+  kind: CellKind,
+  name: string | undefined,
+  masked: boolean,
+  Class: new (...made: ConstructorParameters<typeof Cell>) => Made
 ): Made => {
-  const nearest = fiber.getRef(CurrentCell)
   const current = liveOf(nearest)
   if (current === undefined) return new Class(kind, { name, outer: nearest })
   return masked ? new Class(kind, { name, outer: current }) : new Class(kind, { name, parent: current })

@@ -1,12 +1,18 @@
 import { CancelReason, fromAbort } from "@curfew/reason"
-import { forkCellUnsafe, startsApartUnsafe } from "@curfew/reason/CancelCell"
+import { startsApartUnsafe } from "@curfew/reason/CancelCell"
 import { effectiveDeadlineOf } from "@curfew/reason/Outer"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Instant } from "./Instant.ts"
 import { awaitCancelled, cancelAndWait } from "./internal/cancelling.ts"
-import { endedByOwnCancel, runBody, ScopeState, withoutOwnInterrupt } from "./internal/scoped.ts"
+import {
+  endedByOwnCancel,
+  runBody,
+  ScopeState,
+  type Settled,
+  withoutOwnInterrupt
+} from "./internal/scoped.ts"
 
 /**
  * A region of work that can be cancelled from outside, with a reason.
@@ -67,7 +73,7 @@ class CancelScopeImpl implements CancelScope {
   }
 
   get name(): string | undefined {
-    return this.#state.cell.name
+    return this.#state.name
   }
 
   // Functions of their own, so that they can be handed on; made when somebody asks.
@@ -151,20 +157,19 @@ export const run = <A, E, R>(
     readonly signal?: AbortSignal | undefined
   }
 ): Effect.Effect<Outcome<A>, E, R> =>
-  runBody(
-    (state) => body(new CancelScopeImpl(state)),
-    options ?? {},
-    (settled): Effect.Effect<Outcome<A>, E> => {
-      if (settled._tag === "NotStarted") return Effect.succeed({ _tag: "Cancelled", reason: settled.reason })
-      const { cell, exit } = settled
-      if (exit._tag === "Success") {
-        return Effect.succeed({ _tag: "Done", value: exit.value, cancelCalled: cell.own })
-      }
-      return endedByOwnCancel(exit.cause, cell)
-        ? Effect.succeed({ _tag: "Cancelled", reason: cell.reason as CancelReason })
-        : Effect.failCause(withoutOwnInterrupt(exit.cause, cell))
-    }
-  )
+  runBody((state) => body(new CancelScopeImpl(state)), options ?? none, told)
+
+const none = {}
+
+const told = <A, E>(settled: Settled<A, E>): Effect.Effect<Outcome<A>, E> => {
+  if (settled._tag === "NotStarted") return Effect.succeed({ _tag: "Cancelled", reason: settled.reason })
+  const { cell, exit } = settled
+  if (exit._tag === "Success")
+    return Effect.succeed({ _tag: "Done", value: exit.value, cancelCalled: cell?.own === true })
+  return endedByOwnCancel(exit.cause, cell)
+    ? Effect.succeed({ _tag: "Cancelled", reason: cell.reason as CancelReason })
+    : Effect.failCause(withoutOwnInterrupt(exit.cause, cell))
+}
 
 /**
  * A cancel scope that an `AbortSignal` cancels, for as long as the surrounding `Scope` is open.
@@ -199,8 +204,9 @@ export const fromSignal = (signal: AbortSignal): Effect.Effect<CancelScope, neve
     const masked = startsApartUnsafe(fiber)
     const acquired = Effect.acquireRelease(
       Effect.sync(() => {
-        const state = new ScopeState(forkCellUnsafe(fiber, "scope", undefined, masked), fiber.context)
+        const state = new ScopeState(fiber.context, masked)
         const abort = () => state.cell.cancel(fromAbort(signal.reason))
+        state.show()
         if (signal.aborted) abort()
         else signal.addEventListener("abort", abort, { once: true })
         return { state, abort }
@@ -209,7 +215,6 @@ export const fromSignal = (signal: AbortSignal): Effect.Effect<CancelScope, neve
         Effect.sync(() => {
           signal.removeEventListener("abort", abort)
           state.end()
-          state.cell.unlink()
         })
     )
     return Effect.map(acquired, ({ state }) => new CancelScopeImpl(state))

@@ -1,12 +1,14 @@
 /** Work in its first run, whose cell is made when somebody looks for it. */
-import { CancelReason, currentReason, fromCause, isCancelled } from "@curfew/reason"
+import { CancelReason, currentReason, fromCause, isCancelled, outerReason } from "@curfew/reason"
 import { CurrentCell, rootsUnsafe, unshown } from "@curfew/reason/CancelCell"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import { vi } from "vitest"
 import { exitOf, started } from "../../../test/support/recorder.ts"
-import { CancelScope, inspect, type LiveNode, TaskScope } from "../src/index.ts"
+import { CancelScope, Instant, inspect, type LiveNode, TaskScope } from "../src/index.ts"
 import * as TaskScopeModule from "../src/TaskScope.ts"
 
 const reason = CancelReason.Superseded()
@@ -159,6 +161,151 @@ describe("work in its first run", () => {
       expect(exit._tag === "Failure" && Cause.squash(exit.cause)).toBe("no route")
       expect(aliveUnsafe()).toEqual([])
       expect((yield* started(Effect.void)).pollUnsafe()).toBeDefined()
+    })
+  )
+})
+
+describe("a scope whose body is in its first run", () => {
+  it.effect("has no cell when nobody asked for one, and leaves nothing in the tree", () =>
+    Effect.gen(function* () {
+      const before = rootsUnsafe().length
+      expect(yield* CancelScope.run(() => Effect.succeed(1), { name: "done" })).toEqual({
+        _tag: "Done",
+        value: 1,
+        cancelCalled: false
+      })
+      expect(rootsUnsafe().length).toBe(before)
+      expect(unshown.last).toBeUndefined()
+    })
+  )
+
+  it.effect("L47: stands in the live tree below the scopes and tasks that it stands in", () =>
+    Effect.gen(function* () {
+      const innermost = CancelScope.run(() => Effect.sync(aliveUnsafe), { name: "inner" })
+      const between = TaskScope.use(
+        (tasks: TaskScope.TaskScope<never>) =>
+          Effect.flatMap(tasks.spawn(innermost, { name: "task" }), ({ join }) => join),
+        { name: "set" }
+      )
+      const outcome = yield* CancelScope.run(() => between, { name: "outer" })
+      expect(outcome).toMatchObject({
+        value: { _tag: "Done", value: ["outer", "set", "set", "task", "inner", "set"] }
+      })
+      expect(aliveUnsafe()).toEqual([])
+    })
+  )
+
+  it.effect("stands beside its siblings in the order in which they began, once it waits", () =>
+    Effect.gen(function* () {
+      const inner = CancelScope.run(() => Effect.never, { name: "inner" })
+      const outer = Effect.suspend(() => {
+        Effect.runFork(
+          CancelScope.run((scope) => (scope.signal.aborted ? Effect.void : Effect.yieldNow), {
+            name: "beside"
+          })
+        )
+        return inner
+      })
+      const running = yield* started(CancelScope.run(() => outer, { name: "outer" }))
+      expect(aliveUnsafe()).toEqual(["outer", "inner", "beside"])
+      yield* Fiber.interrupt(running)
+      yield* Effect.yieldNow
+      expect(aliveUnsafe()).toEqual([])
+    })
+  )
+
+  it.effect(
+    "L2: is cancelled from above in the middle of it, at its next operation, and its caller with it",
+    () =>
+      Effect.gen(function* () {
+        const seen: Array<unknown> = []
+        const outcome = yield* CancelScope.run((above) =>
+          CancelScope.run((scope) =>
+            Effect.andThen(
+              Effect.sync(() => {
+                Effect.runSync(above.cancel(reason))
+                seen.push(scope.signal.aborted, scope.signal.reason)
+              }),
+              Effect.sync(() => seen.push("ran on"))
+            )
+          )
+        )
+        expect(outcome).toEqual({ _tag: "Cancelled", reason })
+        expect(seen).toEqual([true, reason])
+      })
+  )
+
+  it.effect("is asked for its deadline by what stands in it, and by its own handle", () =>
+    Effect.gen(function* () {
+      const deadline = yield* Instant.after("1 second")
+      const asked = CancelScope.run((outer) =>
+        CancelScope.run((scope) => Effect.all([scope.deadline, outer.deadline]))
+      )
+      const within = CancelScope.run(() => asked, { deadline })
+      expect(yield* within).toMatchObject({
+        value: { value: { value: [Option.some(deadline), Option.some(deadline)] } }
+      })
+    })
+  )
+
+  it.effect("L44: beside a mask it asks outwards, and no cancel comes down", () =>
+    Effect.gen(function* () {
+      const seen: Array<unknown> = []
+      const body = (above: CancelScope.CancelScope) =>
+        Effect.uninterruptible(
+          CancelScope.run((scope) =>
+            Effect.andThen(
+              above.cancel(reason),
+              Effect.tap(Effect.all([outerReason, isCancelled]), (read) =>
+                Effect.sync(() => seen.push(...read, scope.signal.aborted))
+              )
+            )
+          )
+        )
+      yield* exitOf(CancelScope.run(body))
+      expect(seen).toEqual([Option.some(reason), false, false])
+    })
+  )
+
+  it.effect(
+    "its handle outlives it: a cancel comes too late for anybody, and nothing stands in the tree",
+    () =>
+      Effect.gen(function* () {
+        let kept: CancelScope.CancelScope | undefined
+        const outcome = yield* CancelScope.run(
+          (above) =>
+            Effect.gen(function* () {
+              yield* CancelScope.run((scope) => Effect.sync(() => (kept = scope)), { name: "kept" })
+              yield* above.cancel(CancelReason.Requested({ message: "too late" }))
+            }),
+          { name: "above" }
+        )
+        expect(outcome._tag).toBe("Cancelled")
+        expect(kept?.name).toBe("kept")
+        expect(kept?.signal.aborted).toBe(false)
+        yield* kept?.setDeadline(yield* Instant.after("1 second")) ?? Effect.void
+        expect(yield* kept?.deadline ?? Effect.die("no handle")).toEqual(Option.none())
+        expect(yield* kept?.cancel(reason) ?? Effect.void).toBe(true)
+        expect(yield* kept?.cancel(reason) ?? Effect.void).toBe(false)
+        expect(kept?.signal.reason).toBe(reason)
+        expect(aliveUnsafe()).toEqual([])
+      })
+  )
+
+  it.effect("a signal that is aborted in the middle of it cancels it, and is heard no more after it", () =>
+    Effect.gen(function* () {
+      const controller = new AbortController()
+      const removed = vi.spyOn(controller.signal, "removeEventListener")
+      const outcome = yield* CancelScope.run(
+        () =>
+          Effect.andThen(
+            Effect.sync(() => controller.abort(reason)),
+            Effect.never
+          ),
+        { signal: controller.signal }
+      )
+      expect(outcome).toEqual({ _tag: "Cancelled", reason })
+      expect(removed).toHaveBeenCalledTimes(1)
     })
   )
 })

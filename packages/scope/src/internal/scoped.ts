@@ -8,18 +8,21 @@
  * 3. A value or a failure that the body gave before the cancel stays its outcome, although Effect replaces it by the
  *    interrupt while the body's children still clean up.
  * 4. A defect or failure that comes out of a cancelled body is never absorbed into the cancellation.
- * 5. A body that ends at once needs neither a timer nor a wait, and gets none.
+ * 5. A body that ends at once needs neither a timer nor a wait, and gets none. It has a cell if somebody asks for it meanwhile.
  */
 import { CancelReason, currentReason, fromAbort, toCause } from "@curfew/reason"
 import {
-  type Body,
-  type CancelCell,
+  CancelCell,
+  CurrentCell,
   cancelledAboveUnsafe,
-  forkCellUnsafe,
+  cellInUnsafe,
+  type Entering,
   Interruption,
   inlineUnsafe,
   keepUnsafe,
-  startsApartUnsafe
+  show,
+  startsApartUnsafe,
+  type Unshown
 } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -53,29 +56,81 @@ const armAll = (): void => {
   for (const state of unarmed.splice(0)) state.arm()
 }
 
+/** Work of this scope starts with this much known of it. */
+interface Known {
+  readonly name?: string | undefined
+  readonly deadline?: number | undefined
+}
+
+const unknown: Known = {}
+
 /** The cell of a body, what its timer needs, and what the body gave. */
-export class ScopeState<A = unknown, E = unknown> implements Body<A, E> {
-  readonly cell: CancelCell
+export class ScopeState<A = unknown, E = unknown> implements Entering<A, E>, Unshown {
+  #cell: CancelCell | undefined = undefined
+  /** Where the scope stands, and whether it stands there beside the cell instead of below. */
   readonly context: Context.Context<never>
+  readonly #apart: boolean
+  readonly #known: Known
+  /** The next one out of those that have not been shown. */
+  before: Unshown | undefined = undefined
+  // Set before the body's first operation.
+  fiber!: Fiber.Fiber<unknown, unknown>
   #disarm: (() => void) | undefined = undefined
   #controller: AbortController | undefined = undefined
   #ended = false
   /** What the body gave, once nothing but its children's clean-up stands between it and the caller. */
   #reached: Exit.Exit<A, E> | undefined = undefined
 
-  constructor(cell: CancelCell, context: Context.Context<never>) {
-    this.cell = cell
+  constructor(context: Context.Context<never>, apart: boolean, known: Known = unknown) {
     this.context = context
+    this.#apart = apart
+    this.#known = known
+  }
+
+  get name(): string | undefined {
+    return this.#known.name
+  }
+
+  get cell(): CancelCell {
+    return this.#cell ?? this.#makeCell()
+  }
+
+  /** The cell, where somebody asked for it: without one nothing was cancelled. */
+  get shown(): CancelCell | undefined {
+    return this.#cell
+  }
+
+  #makeCell(): CancelCell {
+    show(this.before)
+    const { deadline, name } = this.#known
+    const cell = cellInUnsafe(Context.get(this.context, CurrentCell), "scope", name, this.#apart, CancelCell)
+    this.#cell = cell
+    if (deadline !== undefined) cell.deadline = deadline
+    if (!this.#ended) cell.fiber = this.fiber
+    else {
+      // Nobody has cancelled it while it ran: its cell would have been there.
+      cell.reason = undefined
+      cell.unlink()
+    }
+    return cell
+  }
+
+  show(): void {
+    if (this.#cell === undefined) this.#makeCell()
+  }
+
+  enter(given: Context.Context<never>): Context.Context<never> {
+    return Context.add(given, CurrentCell, this.cell)
   }
 
   settle(exit: Exit.Exit<A, E>): undefined {
-    if (this.cell.reason === undefined && (exit._tag === "Success" || failureOf(exit.cause) !== undefined))
+    if (this.#cell?.reason === undefined && (exit._tag === "Success" || failureOf(exit.cause) !== undefined))
       this.#reached = exit
   }
 
   /** What became of a body that ended with this exit. */
   outcome(exit: Exit.Exit<A, E>): Ended<A, E> {
-    const { cell } = this
+    const cell = this.#cell
     const reached = this.#reached
     const beaten = reached !== undefined && exit._tag === "Failure" && endedByOwnCancel(exit.cause, cell)
     const inTime = beaten || (reached !== undefined && exit._tag === reached._tag)
@@ -84,7 +139,7 @@ export class ScopeState<A = unknown, E = unknown> implements Body<A, E> {
 
   setDeadline(at: number): void {
     instantUnsafe("the deadline of the scope", at)
-    if (this.cell.reason !== undefined || this.#ended) return
+    if (this.#ended || this.cell.reason !== undefined) return
     this.disarm()
     this.cell.deadline = at
     armAll()
@@ -113,6 +168,7 @@ export class ScopeState<A = unknown, E = unknown> implements Body<A, E> {
   end(): void {
     this.#ended = true
     this.disarm()
+    this.#cell?.unlink()
   }
 
   get signal(): AbortSignal {
@@ -141,7 +197,8 @@ export interface Limits {
 export interface Ended<A, E> {
   readonly _tag: "Ended"
   readonly exit: Exit.Exit<A, E>
-  readonly cell: CancelCell
+  /** `undefined` when nobody asked for it: nothing was cancelled then. */
+  readonly cell: CancelCell | undefined
   /** The body gave this exit before its cell was cancelled: only its children's clean-up came after that. */
   readonly inTime: boolean
 }
@@ -170,26 +227,28 @@ export const runBody = <A, E, R, B, E2, R2>(
         reason: deadlineReason(fiber.getRef(Clock.Clock), deadline, limits.name)
       })
     }
-    const cell = forkCellUnsafe(fiber, "scope", limits.name, apart)
     const context = fiber.context as Context.Context<R>
     if (!keeps) {
       keeps = true
-      keepUnsafe(new ScopeState(child.keptCell(), Context.empty()))
+      child.keptCell()
+      keepUnsafe(new ScopeState(Context.empty(), false))
     }
-    const state = new ScopeState<A, E>(cell, context as Context.Context<never>)
-    if (deadline !== undefined) {
-      cell.deadline = deadline
-      unarmed.push(state)
-    }
-    const forget = signal && forwardAbort(signal, cell)
-    const running = child.startUnder(
-      limits.keepLate === true ? holdBack(context, cell) : context,
-      cell,
-      Effect.suspend(() => body(state)),
-      state
+    const { name } = limits
+    const state = new ScopeState<A, E>(
+      context as Context.Context<never>,
+      apart,
+      name === undefined && deadline === undefined ? undefined : { name, deadline }
     )
+    if (deadline !== undefined) unarmed.push(state)
+    const forget = signal && forwardAbort(signal, state)
+    const work = Effect.suspend(() => body(state))
+    const running =
+      limits.keepLate === true
+        ? child.startUnder(holdBack(context, state.cell), state.cell, work, state)
+        : child.startUnshown(context, work, state)
     const ended = running.pollUnsafe()
     if (ended === undefined) {
+      state.show()
       armAll()
       return inlineUnsafe(fiber, waiting(fiber, running, state, settle, leave, forget))
     }
@@ -198,7 +257,6 @@ export const runBody = <A, E, R, B, E2, R2>(
   })
 
 const takeDown = <A, E>(state: ScopeState<A, E>, forget: (() => void) | undefined): void => {
-  state.cell.unlink()
   state.end()
   if (unarmed.at(-1) === state) unarmed.pop()
   forget?.()
@@ -236,8 +294,8 @@ const waiting = <A, E, R, B, E2, R2>(
   })
 
 /** Cancels the cell when the signal aborts; gives the removal of that ear. */
-const forwardAbort = (signal: AbortSignal, cell: CancelCell): (() => void) => {
-  const abort = () => cell.cancel(fromAbort(signal.reason))
+const forwardAbort = (signal: AbortSignal, state: { readonly cell: CancelCell }): (() => void) => {
+  const abort = () => state.cell.cancel(fromAbort(signal.reason))
   signal.addEventListener("abort", abort, { once: true })
   return () => signal.removeEventListener("abort", abort)
 }
@@ -263,12 +321,18 @@ const isOwn = (reason: Cause.Reason<unknown>, cell: CancelCell): boolean =>
   reason._tag === "Interrupt" && reason.annotations.get(Interruption.key) === cell.reason
 
 /** True iff the body ended by the cancel of this very cell, and by nothing else. */
-export const endedByOwnCancel = (cause: Cause.Cause<unknown>, cell: CancelCell): boolean =>
-  cell.own && Cause.hasInterruptsOnly(cause) && cause.reasons.some((reason) => isOwn(reason, cell))
+export const endedByOwnCancel = (
+  cause: Cause.Cause<unknown>,
+  cell: CancelCell | undefined
+): cell is CancelCell =>
+  cell?.own === true && Cause.hasInterruptsOnly(cause) && cause.reasons.some((reason) => isOwn(reason, cell))
 
 /** What a body that was cancelled by its own cell failed with besides: the interrupt that was ours is taken out. */
-export const withoutOwnInterrupt = <E>(cause: Cause.Cause<E>, cell: CancelCell): Cause.Cause<E> => {
-  if (!cell.own) return cause
+export const withoutOwnInterrupt = <E>(
+  cause: Cause.Cause<E>,
+  cell: CancelCell | undefined
+): Cause.Cause<E> => {
+  if (cell?.own !== true) return cause
   const rest = cause.reasons.filter((reason) => !isOwn(reason, cell))
   return rest.length === 0 || rest.length === cause.reasons.length ? cause : Cause.fromReasons(rest)
 }

@@ -87,7 +87,7 @@ const timeLimit = <A, E, R, R2, B, E2>(
       (settled): Effect.Effect<B, E | E2, R2> => {
         if (settled._tag === "NotStarted") return timedOut(settled.reason)
         const { cell, exit } = settled
-        if (!cell.own || settled.inTime)
+        if (cell?.own !== true || settled.inTime)
           return Exit.isSuccess(exit) ? onTime(exit.value) : Effect.failCause(exit.cause)
         const timeout = timedOut(cell.reason as CancelReason)
         const late = lateResult(settled)
@@ -108,7 +108,7 @@ const timeLimit = <A, E, R, R2, B, E2>(
 
 /** What the body produced after its own deadline, if anything. */
 const lateResult = <A, E>({ cell, exit, inTime }: Ended<A, E>): Exit.Exit<A, E> | undefined => {
-  if (!cell.own || inTime) return undefined
+  if (cell?.own !== true || inTime) return undefined
   if (Exit.isSuccess(exit)) return exit
   return endedByOwnCancel(exit.cause, cell)
     ? undefined
