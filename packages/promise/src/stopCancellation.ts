@@ -1,6 +1,9 @@
 import * as Shield from "@curfew/shield"
-import { lateExitOf, launch } from "./internal/launch.ts"
-import { settle } from "./internal/settle.ts"
+import { abandoned } from "@curfew/shield/stopCancellation"
+import { rejected } from "./internal/bridge.ts"
+import { lateExitOf, launch, launchLightly } from "./internal/launch.ts"
+import { leavably } from "./internal/leaving.ts"
+import { checkWork, settle } from "./internal/settle.ts"
 import type { OnLate, Work, WorkOptions } from "./Options.ts"
 
 /**
@@ -48,12 +51,22 @@ import type { OnLate, Work, WorkOptions } from "./Options.ts"
 export const stopCancellation = <A>(
   work: Work<A>,
   options?: WorkOptions & { readonly onAbandoned?: OnLate<A> | undefined }
-): Promise<A> =>
-  launch(
-    () =>
-      Shield.stopCancellation(settle(work, { name: options?.name }), {
-        name: options?.name,
-        onAbandoned: lateExitOf(options?.onAbandoned)
-      }),
-    options
-  )
+): Promise<A> => {
+  try {
+    checkWork(work)
+    const name = options?.name
+    const onAbandoned = lateExitOf(options?.onAbandoned)
+    return (
+      launchLightly(options, (start) =>
+        leavably(start, {
+          work,
+          name,
+          abandoned: (exit) => abandoned(exit, { name, onAbandoned }),
+          wantsValues: onAbandoned !== undefined
+        })
+      ) ?? launch(() => Shield.stopCancellation(settle(work, { name }), { name, onAbandoned }), options)
+    )
+  } catch (error) {
+    return rejected(error)
+  }
+}

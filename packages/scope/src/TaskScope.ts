@@ -615,5 +615,6 @@ export const leaveBehindUnsafe = (
 }
 
 export type { Place } from "./internal/place.ts"
+export type { Known } from "./internal/taskState.ts"
 export type { Task, TaskStatus } from "./Task.ts"
 export { ForeignTaskScope, InterruptedElsewhere, NeverReady, TaskCancelled, TaskScopeClosed } from "./Task.ts"

@@ -154,7 +154,13 @@ export const stopCancellation = <A, E, R, R2 = never>(
 /** The waiter or the receiver is told a failure; the owner does not report it again. */
 const always = (): boolean => true
 
-const abandoned = <A, E, R>(
+/**
+ * What is done with an exit that the waiter of a {@link stopCancellation} did not get, for those who write one of their own.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const abandoned = <A, E, R>(
   exit: Exit.Exit<A, E>,
   options:
     | {

@@ -6,7 +6,7 @@
  * @since 0.1.0
  */
 import type * as Exit from "effect/Exit"
-import type { Waiter, Waits } from "./internal/generation.ts"
+import type { Waiter, Waits } from "./internal/observers.ts"
 import type { Shared } from "./Shared.ts"
 import type { SharedCancelled } from "./SharedCancelled.ts"
 import type { SharedMap } from "./SharedMap.ts"

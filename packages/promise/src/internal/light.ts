@@ -131,6 +131,12 @@ export abstract class Seated<A> implements Host {
     this.#pledge.refuse(new Cancelled(reason))
   }
 
+  /** Whoever awaits the promise is told that he was cancelled; what there is goes on. */
+  protected refuse(reason: CancelReason): void {
+    this.#forget?.()
+    this.#pledge.refuse(new Cancelled(reason))
+  }
+
   protected get filled(): boolean {
     return this.#filled
   }

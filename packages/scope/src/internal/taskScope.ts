@@ -126,7 +126,7 @@ export class TaskSet implements Keeper {
       unshown.last = task.before
       task.before = undefined
     }
-    this.#started(task, fiber ?? child.startUnder(context, task.cell, body, task))
+    this.#started(task, fiber ?? child.startUnder(task.furnished(context), task.cell, body, task))
     return task
   }
 

@@ -55,6 +55,8 @@ export interface Known {
   readonly observed?: (() => boolean) | undefined
   /** Told the cell when it is made, which may be never. */
   readonly shown?: ((cell: CancelCell) => void) | undefined
+  /** Adds to the context of the work, when that is first read: not at all, where nobody does. */
+  readonly furnish?: ((given: Context.Context<never>) => Context.Context<never>) | undefined
   /** Told how the body ended, before its children are cleaned up. What it gives runs masked. For work that is observed. */
   readonly ended?: ((exit: Exit.Exit<never, never>) => Effect.Effect<void> | undefined) | undefined
 }
@@ -124,7 +126,13 @@ export class TaskState<A, E> implements Task<A, E>, Entering<A, E>, Unshown {
   }
 
   enter(given: Context.Context<never>): Context.Context<never> {
-    return Context.add(given, CurrentCell, this.cell)
+    return Context.add(this.furnished(given), CurrentCell, this.cell)
+  }
+
+  /** The context with what is added for the work. */
+  furnished<R>(given: Context.Context<R>): Context.Context<R> {
+    const known = this.#known
+    return known?.furnish === undefined ? given : (known.furnish(given as Context.Context<never>) as never)
   }
 
   /** The body has ended; its children may still have to be cleaned up. */

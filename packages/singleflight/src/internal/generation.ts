@@ -14,6 +14,7 @@
  *    not go on before the run is over or stuck.
  * 7. Neither timer outlives the run: the linger is disarmed by a new observer and by the end, the watch by the end.
  * 8. User code is called from the run's fiber only, and a throw of it is a defect of the run.
+ * 9. Its scope is made when its work reads its context; what was never read has none to close.
  */
 import { CancelReason, fromCause } from "@curfew/reason"
 import { CancelCell, rootsUnsafe } from "@curfew/reason/CancelCell"
@@ -33,111 +34,18 @@ import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import { SharedCancelled } from "../SharedCancelled.ts"
 import { SharedStuck } from "../SharedStuck.ts"
+import { type Observer, Observers } from "./observers.ts"
 import type { Settings } from "./settings.ts"
 import { enterRun, type Run } from "./waits.ts"
 
 export type Phase = "waiting" | "running" | "cleaningUp" | "stuck" | "over"
 
-/** Who waits without a fiber, until somebody needs one of it. */
-export interface Waiter<A, E> {
-  /** Told first what it waits by, before anything can be asked of it. */
-  readonly joins: (waits: Waits<A, E>) => void
-  /** Told the exit, once, if no fiber has entered. */
-  readonly told: (exit: Exit.Exit<A, E | SharedCancelled>) => void
-  /** Has a fiber enter. */
-  readonly fill: () => void
-}
-
-/** A wait without a fiber. */
-export interface Waits<A, E> {
-  /** For the fiber that waits on in its place. */
-  readonly enter: Effect.Effect<A, E | SharedCancelled>
-  /** The run belongs to who waits, and is not left before it is over. */
-  readonly hosted: boolean
-  /** Nobody waits any more. For one that is not the host, and that no fiber has entered. */
-  readonly leave: () => void
-}
-
-type Resume<A, E> = (exit: Effect.Effect<A, E | SharedCancelled>) => void
-
-export class Observer<A, E> {
-  fiber: Fiber.Fiber<unknown, unknown> | undefined
-  #resume: Resume<A, E> | undefined
-  readonly #waiter: Waiter<A, E> | undefined
-  /** The runs that it waits inside of. */
-  readonly inside: ReadonlyArray<Run>
-  /** Its neighbours among those of its generation. */
-  next: Observer<A, E> | undefined = undefined
-  previous: Observer<A, E> | undefined = undefined
-  waits = false
-
-  constructor(
-    fiber: Fiber.Fiber<unknown, unknown> | undefined,
-    resume: Resume<A, E> | undefined,
-    inside: ReadonlyArray<Run>,
-    waiter?: Waiter<A, E> | undefined
-  ) {
-    this.fiber = fiber
-    this.#resume = resume
-    this.inside = inside
-    this.#waiter = waiter
-  }
-
-  /** From here on a fiber waits. */
-  enter(fiber: Fiber.Fiber<unknown, unknown>, resume: Resume<A, E>): void {
-    this.fiber = fiber
-    this.#resume = resume
-  }
-
-  /** The fiber that waits; there is one from now on. */
-  get host(): Fiber.Fiber<unknown, unknown> {
-    if (this.fiber === undefined) this.#waiter?.fill()
-    return this.fiber as Fiber.Fiber<unknown, unknown>
-  }
-
-  tell(exit: Exit.Exit<A, E | SharedCancelled>): void {
-    const { fiber } = this
-    if (fiber === undefined) this.#waiter?.told(exit)
-    else Child.resumeWith(fiber, this.#resume as Resume<A, E>, exit)
-  }
-}
-
-/** Those who wait, in the order in which they came, linked through themselves. */
-class Observers<A, E> {
-  first: Observer<A, E> | undefined = undefined
-  #last: Observer<A, E> | undefined = undefined
-  size = 0
-
-  add(observer: Observer<A, E>): void {
-    const last = this.#last
-    observer.previous = last
-    observer.waits = true
-    if (last === undefined) this.first = observer
-    else last.next = observer
-    this.#last = observer
-    this.size++
-  }
-
-  /** True iff it stood here. */
-  delete(observer: Observer<A, E>): boolean {
-    if (!observer.waits) return false
-    observer.waits = false
-    const { next, previous } = observer
-    if (previous === undefined) this.first = next
-    else previous.next = next
-    if (next === undefined) this.#last = previous
-    else next.previous = previous
-    observer.next = undefined
-    observer.previous = undefined
-    this.size--
-    return true
-  }
-}
-
 /** Where a generation stands: the slot of its key. */
 export interface Place<K, A, E> {
   readonly key: K
   readonly name: string
+  /** What a run does, in a context that has a `Scope`. */
+  readonly work: Effect.Effect<A, E>
   /** Nobody shall join this generation any more. */
   readonly forget: (generation: object) => void
   /** The run has ended with this exit, to be held for so many milliseconds. */
@@ -148,16 +56,16 @@ export interface Place<K, A, E> {
   readonly ahead: Iterable<Run>
 }
 
-export class Generation<K, A, E> implements Run {
+export class Generation<K, A, E> extends Observers<A, E> implements Run, TaskScope.Known {
   phase: Phase = "waiting"
   readonly #settings: Settings<K, A, E>
   readonly #place: Place<K, A, E>
-  readonly #observers = new Observers<A, E>()
   /** What fibers inside the run wait for, and how many of them. */
   #awaits: Map<Run, number> | undefined = undefined
   #cell: CancelCell | undefined = undefined
   #task: TaskScope.Task<A, E> | undefined = undefined
   #span: Tracer.AnySpan | undefined = undefined
+  #scope: Scope.Closeable | undefined = undefined
   /** The run's own exit, from the end of its scope on; its fiber may still wait for children. */
   #exit: Exit.Exit<A, E | SharedCancelled> | undefined = undefined
   #retainFor = 0
@@ -170,12 +78,9 @@ export class Generation<K, A, E> implements Run {
   #leaveStuck: (() => void) | undefined = undefined
 
   constructor(settings: Settings<K, A, E>, place: Place<K, A, E>) {
+    super()
     this.#settings = settings
     this.#place = place
-  }
-
-  get observers(): number {
-    return this.#observers.size
   }
 
   get name(): string {
@@ -204,7 +109,7 @@ export class Generation<K, A, E> implements Run {
 
   add(observer: Observer<A, E>): void {
     this.#disarm()
-    this.#observers.add(observer)
+    this.enter(observer)
     for (const run of observer.inside) run.awaits(this)
     if (this.#span !== undefined && observer.fiber !== undefined) link(this.#span, observer.fiber)
   }
@@ -222,11 +127,11 @@ export class Generation<K, A, E> implements Run {
 
   /** The same for one that is not the host. */
   leaveNow(observer: Observer<A, E>): void {
-    if (this.#remove(observer) && this.#observers.size === 0) this.#unobserved(observer.fiber)
+    if (this.#remove(observer) && this.observers === 0) this.#unobserved(observer.fiber)
   }
 
   #remove(observer: Observer<A, E>): boolean {
-    if (!this.#observers.delete(observer)) return false
+    if (!this.drop(observer)) return false
     for (const run of observer.inside) run.awaitsNoMore(this)
     return true
   }
@@ -236,8 +141,7 @@ export class Generation<K, A, E> implements Run {
     if ((!this.#is("waiting") && !this.#is("running")) || this.#exit !== undefined) return
     if (linger === Number.POSITIVE_INFINITY) return
     const cancel = () => {
-      if (this.#observers.size === 0)
-        this.cancel(CancelReason.Unobserved({ lingered: Duration.millis(linger) }))
+      if (this.observers === 0) this.cancel(CancelReason.Unobserved({ lingered: Duration.millis(linger) }))
     }
     // Through the dispatcher when the stack is deep: the last observer may have been a run that lost its own last one.
     if (linger <= 0) {
@@ -259,67 +163,81 @@ export class Generation<K, A, E> implements Run {
   start(): void {
     const { context, counts, owner } = this.#settings
     this.phase = "running"
-    const { name } = this.#place
-    const scope = Scope.makeUnsafe()
-    const own = Context.add(context, Scope.Scope, scope)
-    const work = this.#work(name, scope)
-    const known = {
-      name,
-      kind: "shared",
-      observed: always,
-      shown: (cell: CancelCell) => this.#shown(cell)
-    } as const
-    const task = TaskScope.spawnUnsafe(owner, own, work, known)
-    const fiber = task === undefined ? this.#attach(work, own, name) : task.fiber
+    const work = this.#work
+    const task = TaskScope.spawnUnsafe(owner, context, work, this)
+    const fiber = task === undefined ? this.#attach(work) : task.fiber
     if (fiber === undefined) {
       this.#drop(CancelReason.Shutdown({ phase: "drain" }))
       return
     }
     this.#task = task
     counts.started++
-    fiber.addObserver((exit) => this.#ended(exit))
+    const exit = fiber.pollUnsafe()
+    if (exit === undefined) fiber.addObserver((exit) => this.#ended(exit))
+    else this.#ended(exit)
   }
 
   /** The owner is closed: the run belongs to one of its observers, if there is any. */
-  #attach(
-    work: Effect.Effect<A, E>,
-    context: Context.Context<never>,
-    name: string
-  ): Fiber.Fiber<A, E> | undefined {
-    const host = this.#observers.first
+  #attach(work: Effect.Effect<A, E>): Fiber.Fiber<A, E> | undefined {
+    const host = this.first
     if (host === undefined) return undefined
     this.#host = host
     ownerClosedTotal.updateUnsafe(1, host.host.context)
-    const cell = new CancelCell("shared", { name })
-    this.#shown(cell)
-    return Child.forkUnsafe(context, cell, work)
+    const cell = new CancelCell("shared", { name: this.name })
+    this.shown(cell)
+    const body = { settle: (exit: Exit.Exit<A, E>) => this.ended(exit) }
+    return Child.forkUnsafe(this.furnish(this.#settings.context), cell, work, body)
   }
 
-  #work(name: string, scope: Scope.Closeable): Effect.Effect<A, E> {
-    const { linked, lookup } = this.#settings
-    // The context has the scope, and so the work needs none.
-    const sealed = Effect.onExitPrimitive(
-      Effect.suspend(() => lookup(this.#place.key) as Effect.Effect<A, E>),
-      (exit) => (scope.state._tag === "Empty" ? this.#seal(exit, name) : this.#close(scope, exit, name))
-    )
-    if (!linked) return sealed
+  get #work(): Effect.Effect<A, E> {
+    const work = this.#place.work
+    if (!this.#settings.linked) return work
     const entered = Effect.withFiber<A, E>((fiber) => {
       const { span } = fiber.cache
       this.#span = span
       if (span !== undefined)
-        for (let one = this.#observers.first; one !== undefined; one = one.next)
+        for (let one = this.first; one !== undefined; one = one.next)
           if (one.fiber !== undefined) link(span, one.fiber)
-      return sealed
+      // Its span ends when its scope has closed.
+      return Effect.onExitPrimitive(work, (exit) => this.#conclude(exit))
     })
-    return Effect.withSpan(entered, name, { root: true })
+    return Effect.withSpan(entered, this.name, { root: true })
+  }
+
+  // What a task is known by.
+
+  get kind(): "shared" {
+    return "shared"
+  }
+
+  /** The observers are told a failure, or the run reports it itself: the owner does not, and no sibling is cancelled. */
+  observed(): boolean {
+    return true
+  }
+
+  /** The work has read its context: from here on it has a `Scope`. */
+  furnish(given: Context.Context<never>): Context.Context<never> {
+    this.#scope = Scope.makeUnsafe()
+    return Context.add(given, Scope.Scope, this.#scope) as Context.Context<never>
+  }
+
+  ended(exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined {
+    return this.#settings.linked ? undefined : this.#conclude(exit)
   }
 
   /** Somebody has looked at the run, or it waits: from here on it hears of its cancel. */
-  #shown(cell: CancelCell): void {
+  shown(cell: CancelCell): void {
     this.#cell = cell
     if (this.#is("over") || cell.ended) return
     enterRun(cell, this)
     cell.listen((reason) => this.#cancelled(reason))
+  }
+
+  #conclude(exit: Exit.Exit<A, E>): Effect.Effect<void> | undefined {
+    const scope = this.#scope
+    return scope === undefined || scope.state._tag === "Empty"
+      ? this.#seal(exit, this.name)
+      : this.#close(scope, exit, this.name)
   }
 
   /** What its finalizers fail with belongs to the exit of the work. */
@@ -352,7 +270,7 @@ export class Generation<K, A, E> implements Run {
       }
     }
     const untold =
-      this.#observers.size === 0 && Exit.isFailure(this.#exit)
+      this.observers === 0 && Exit.isFailure(this.#exit)
         ? reportUnhandled("abandoned work", name, this.#exit.cause)
         : undefined
     return broken === undefined || untold === undefined ? (broken ?? untold) : Effect.andThen(broken, untold)
@@ -419,7 +337,7 @@ export class Generation<K, A, E> implements Run {
   }
 
   #deliver(exit: Exit.Exit<A, E | SharedCancelled>): void {
-    for (let observer = this.#observers.first; observer !== undefined; observer = this.#observers.first) {
+    for (let observer = this.first; observer !== undefined; observer = this.first) {
       this.#remove(observer)
       if (observer === this.#host && !this.#is("over")) this.#whenOver = () => observer.tell(exit)
       else observer.tell(exit)
@@ -481,9 +399,6 @@ export class Generation<K, A, E> implements Run {
     )
   }
 }
-
-/** The observers are told a failure, or the run reports it itself: the owner does not, and no sibling is cancelled. */
-const always = (): boolean => true
 
 const link = (run: Tracer.AnySpan, observer: Fiber.Fiber<unknown, unknown>): void => {
   const { span } = observer.cache

@@ -18,7 +18,8 @@ import type * as Fiber from "effect/Fiber"
 import type { SharedCancelled } from "../SharedCancelled.ts"
 import type { SharedStatistics } from "../SharedOptions.ts"
 import { SharedSelfWait } from "../SharedSelfWait.ts"
-import { Generation, Observer, type Place, type Waiter, type Waits } from "./generation.ts"
+import { Generation, type Place } from "./generation.ts"
+import { Observer, type Waiter, type Waits } from "./observers.ts"
 import type { Kept, Retention } from "./retention.ts"
 import { nowOf, type Settings } from "./settings.ts"
 import { type Run, runsAround, wayTo } from "./waits.ts"
@@ -38,6 +39,7 @@ export class Slot<K, A, E> implements Place<K, A, E>, Kept {
   #held: Exit.Exit<A, E | SharedCancelled> | undefined = undefined
   /** Monotonic milliseconds. */
   #heldUntil = 0
+  #work: Effect.Effect<A, E> | undefined = undefined
   before: Kept | undefined = undefined
   after: Kept | undefined = undefined
 
@@ -62,6 +64,12 @@ export class Slot<K, A, E> implements Place<K, A, E>, Kept {
     this.#retention.used(this)
     this.#settings.counts.hits++
     return held
+  }
+
+  get work(): Effect.Effect<A, E> {
+    // The context of a run has the scope, and so it needs none.
+    this.#work ??= Effect.suspend(() => this.#settings.lookup(this.key) as Effect.Effect<A, E>)
+    return this.#work
   }
 
   get ahead(): Iterable<Run> {
@@ -121,9 +129,10 @@ export class Slot<K, A, E> implements Place<K, A, E>, Kept {
   }
 
   release(generation: object): void {
-    const index = this.#live.indexOf(generation as Generation<K, A, E>)
-    if (index === 0) this.#live.shift()
-    else if (index > 0) this.#live.splice(index, 1)
+    // Mostly it is the only one.
+    const index = this.#live.lastIndexOf(generation as Generation<K, A, E>)
+    if (index >= 0 && index === this.#live.length - 1) this.#live.pop()
+    else if (index >= 0) this.#live.splice(index, 1)
     this.#next()
   }
 
@@ -207,7 +216,7 @@ let keeps = false
 const keep = (): void => {
   if (keeps) return
   keeps = true
-  keepUnsafe(new Observer(undefined, undefined, []))
+  keepUnsafe(new Observer(undefined, []))
   keepUnsafe(new Generation(undefined as never, undefined as never))
   keepUnsafe(new Slot(undefined as never, undefined as never, undefined, ""))
 }
@@ -216,20 +225,25 @@ const waiting = <K, A, E>(
   fiber: Fiber.Fiber<unknown, unknown>,
   slots: Slots<K, A, E>,
   key: K
+): Effect.Effect<A, E | SharedCancelled> => {
+  const slot = slots.obtain(key)
+  const inside = runsAround(fiber)
+  const selfWait = slot.selfWait(inside)
+  if (selfWait !== undefined) return Exit.die(selfWait)
+  keep()
+  const observer = new Observer<A, E>(fiber, inside)
+  const generation = slot.join(observer)
+  // Told at once it has nothing to wait for, and nothing to leave.
+  return observer.exit ?? told(fiber, observer, generation)
+}
+
+const told = <K, A, E>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  observer: Observer<A, E>,
+  generation: Generation<K, A, E>
 ): Effect.Effect<A, E | SharedCancelled> =>
   Effect.callback((resume) => {
-    const slot = slots.obtain(key)
-    const inside = runsAround(fiber)
-    const selfWait = slot.selfWait(inside)
-    if (selfWait !== undefined) {
-      resume(Effect.die(selfWait))
-      return
-    }
-    keep()
-    const observer = new Observer<A, E>(fiber, resume, inside)
-    const generation = slot.join(observer)
-    // It was told at once, and has nothing to leave.
-    if (!observer.waits && !generation.hostedBy(observer)) return undefined
+    observer.enter(fiber, resume)
     return Effect.suspend(() => generation.leave(observer))
   })
 
@@ -246,7 +260,7 @@ class Waited<K, A, E> implements Waits<A, E> {
   #left = false
 
   constructor(waiter: Waiter<A, E>) {
-    this.#observer = new Observer<A, E>(undefined, undefined, [], waiter)
+    this.#observer = new Observer<A, E>(undefined, [], waiter)
     waiter.joins(this)
   }
 
