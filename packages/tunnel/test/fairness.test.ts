@@ -125,7 +125,7 @@ describe("between ends that agreed on long pieces", () => {
 
   it("a stream that is alone sends long ones, and ends them with the turn in which another comes", () => {
     const outbox = new Outbox()
-    outbox.alone = longPiece
+    outbox.longest = longPiece
     outbox.message(wideOpen(1), Buffer.alloc(megabytes), () => undefined)
     expect(sizes(outbox)).toEqual([`1: ${longPiece}`])
     outbox.message(wideOpen(2), Buffer.alloc(10), () => undefined)
@@ -134,7 +134,7 @@ describe("between ends that agreed on long pieces", () => {
 
   it("a batch holds no more than without", () => {
     const outbox = new Outbox()
-    outbox.alone = longPiece
+    outbox.longest = longPiece
     outbox.message(wideOpen(1), Buffer.alloc(megabytes), () => undefined)
     for (let count = 0; count < 10; count++)
       expect(bytesOf(fill(outbox))).toBeLessThanOrEqual(batch + maxChunk)
@@ -144,7 +144,7 @@ describe("between ends that agreed on long pieces", () => {
 describe("a message that is lent to the carrier", () => {
   it("is copied from where its last piece begins, and is its sender's again when that has left", () => {
     const outbox = new Outbox()
-    outbox.alone = longPiece
+    outbox.longest = longPiece
     const encoder = new Encoder(4096, "messages")
     const message = Buffer.alloc(3 * longPiece + 100)
     let sent = 0

@@ -12,7 +12,7 @@ const one = (number: number): Buffer => {
   return bytes
 }
 
-const intake = () => {
+const intake = (alone?: () => boolean) => {
   const seen: Array<number> = []
   /** How much had been handled whenever what that caused was written. */
   const flushed: Array<number> = []
@@ -24,7 +24,8 @@ const intake = () => {
   const made = new Intake(
     (bytes, start) => see(bytes.readUInt32BE(start)),
     (id) => see(id),
-    () => flushed.push(seen.length)
+    () => flushed.push(seen.length),
+    alone
   )
   let sent = 0
   const frames = (count: number): void => {
@@ -47,6 +48,26 @@ describe("the intake", () => {
       }
       expect(flushed).toEqual([])
     })
+  )
+
+  it.live(
+    "keeps the event loop awake once in several calls of a lone caller, and bounds what is handled all the same",
+    () =>
+      Effect.gen(function* () {
+        const { frames, made, seen } = intake(() => true)
+        const looks = () => (made as unknown as { due: unknown }).due !== undefined
+        frames(framesPerTurn / 2 - 1)
+        expect(looks()).toBe(false)
+        frames(1)
+        expect(looks()).toBe(true)
+        yield* turns(2)
+        expect(looks()).toBe(false)
+        frames(2 * framesPerTurn)
+        expect(seen.length).toBe(framesPerTurn / 2 + framesPerTurn)
+        yield* turns(8)
+        expect(seen).toEqual(upTo((framesPerTurn * 5) / 2))
+        expect(looks()).toBe(false)
+      })
   )
 
   it.live("puts the rest off until what the first ones caused has been written", () =>

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { status as Code, Metadata } from "@grpc/grpc-js"
 import * as fc from "fast-check"
-import { MetadataProblem, metadataFromWire, metadataToWire } from "../src/internal/metadata.ts"
+import { MetadataProblem, metadataToWire } from "../src/internal/metadata.ts"
+import { metadataFromWire } from "../src/internal/metadataFromWire.ts"
 import { makeStatus, statusFromWire, statusToWire } from "../src/internal/rpcStatus.ts"
 import { deadlineMillis, formatTimeout, parseTimeout, takeTimeout } from "../src/internal/timeout.ts"
 import { metadata } from "./support/echo.ts"
@@ -30,6 +31,55 @@ describe("metadata on the wire", () => {
         expect(received.toJSON()).toEqual(sent.toJSON())
       })
     )
+  })
+
+  it("is what was sent also where it nearly repeats the metadata before it", () => {
+    // Few keys and values, of few lengths: most are like one that has been seen.
+    const few = fc.tuple(
+      fc.constantFrom("aa", "ab", "ba", "k", "k-bin"),
+      fc.constantFrom("", "x", "y", "xx", "xy")
+    )
+    fc.assert(
+      fc.property(fc.array(fc.array(few, { maxLength: 4 }), { maxLength: 8 }), (calls) => {
+        const sent = calls.map((list) => {
+          const made = new Metadata()
+          for (const [name, text] of list) made.add(name, name.endsWith("-bin") ? Buffer.from(text) : text)
+          return made
+        })
+        const received = sent.map((each) => metadataFromWire(metadataToWire(each) as Buffer) as Metadata)
+        expect(received.map((each) => each.toJSON())).toEqual(sent.map((each) => each.toJSON()))
+      })
+    )
+  })
+
+  it("that repeats has values of its own", () => {
+    const wire = metadataToWire(metadata({ k: "x" })) as Buffer
+    const [first, second] = [metadataFromWire(wire) as Metadata, metadataFromWire(wire) as Metadata]
+    first.add("k", "y")
+    expect(second.get("k")).toEqual(["x"])
+  })
+
+  it("refuses a value that is not legal below a key that was, and takes the next one that is", () => {
+    const legal = metadataToWire(metadata({ k: "x" })) as Buffer
+    const illegal = Buffer.from(legal)
+    illegal[illegal.length - 1] = 1
+    expect(metadataFromWire(legal)).toBeInstanceOf(Metadata)
+    expect(metadataFromWire(illegal)).toBeInstanceOf(MetadataProblem)
+    expect(metadataFromWire(illegal)).toBeInstanceOf(MetadataProblem)
+    expect((metadataFromWire(legal) as Metadata).get("k")).toEqual(["x"])
+  })
+
+  it("has the timeout that it goes out with, in the place of its own, and does not keep it", () => {
+    const sent = metadata({ "grpc-timeout": "1S", k: "x" })
+    const received = metadataFromWire(metadataToWire(sent, false, "2S") as Buffer) as Metadata
+    expect(received.toJSON()).toEqual({ k: ["x"], "grpc-timeout": ["2S"] })
+    expect(sent.get("grpc-timeout")).toEqual(["1S"])
+  })
+
+  it("of another copy of grpc-js, which holds it elsewhere, goes out as well", () => {
+    const own = metadata({ k: "x" })
+    const foreign = { toJSON: () => own.toJSON() } as Metadata
+    expect(metadataToWire(foreign)).toEqual(metadataToWire(own))
   })
 
   it("cannot carry a binary value that is not UTF-8, and says so", () => {

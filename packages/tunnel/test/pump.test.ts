@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { Carrier } from "../src/internal/carrier.ts"
 import { decodeClientFrame } from "../src/internal/decode.ts"
+import { Held, type Holder } from "../src/internal/held.ts"
 import { SendWindow } from "../src/internal/window.ts"
 import { Outbound, Outbox, run } from "../src/internal/writer.ts"
 import { turns } from "./support/turns.ts"
@@ -33,8 +34,10 @@ const slow = () => {
 
 const stream = (id: number): Outbound => new Outbound(new SendWindow(1_000_000, 1), id)
 
-const pumping = Effect.gen(function* () {
-  const outbox = new Outbox()
+const pumping = Effect.suspend(() => pumpingFor(new Held()))
+
+const pumpingFor = Effect.fnUntraced(function* (held: Held) {
+  const outbox = new Outbox(held)
   const { carrier, letGo, writes } = slow()
   const pump = yield* Effect.forkScoped(run(outbox, carrier))
   yield* Effect.yieldNow
@@ -51,6 +54,31 @@ describe("the pump", () => {
       yield* turns(3)
       expect(sent).toBe(3)
       expect(writes).toEqual([["Message", "Message", "Message"]])
+    }).pipe(Effect.scoped)
+  )
+
+  /** What has been put off until the current operation is over has run by then. */
+  const operationEnds = Effect.callback<void>((resume) => process.nextTick(() => resume(Effect.void)))
+
+  it.live("waits for the rest of the turn only where others may have something to send", () =>
+    Effect.gen(function* () {
+      const held = new Held()
+      const { letGo, outbox, writes } = yield* pumpingFor(held)
+      const send = (): void => outbox.message(stream(1), Buffer.from("x"), () => undefined)
+      const holders = [1, 2, 3].map(() => ({ listed: false, before: undefined, after: undefined }) as Holder)
+      for (const holder of holders) {
+        held.holders.add(holder)
+        send()
+        send()
+        yield* operationEnds
+        if (holder !== holders[2]) {
+          expect(writes.length).toBe(holders.indexOf(holder) + 1)
+          letGo()
+        }
+      }
+      expect(writes.length).toBe(2)
+      yield* turns(1)
+      expect(writes).toEqual([1, 2, 3].map(() => ["Message", "Message"]))
     }).pipe(Effect.scoped)
   )
 

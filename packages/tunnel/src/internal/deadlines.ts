@@ -31,6 +31,11 @@ export class Deadlines {
     return this.heap.length
   }
 
+  /** The fiber has been woken and has not looked yet: what it is about to find may be over already. */
+  get woken(): boolean {
+    return this.sleepsUntil === Number.NEGATIVE_INFINITY
+  }
+
   add(entry: Due): void {
     entry.index = this.heap.length
     this.heap.push(entry)

@@ -10,7 +10,8 @@
  * 2. Between two turns of what waits, what the first one queued is written.
  * 3. What waits is no more than twice what can arrive in a turn of the event loop: each turn handles half of it at least.
  * 4. The end of the carrier comes behind everything that came before it.
- * 5. The tunnel owns it: once it is stopped, nothing waits, nothing is scheduled, and nothing is handed on.
+ * 5. Where nobody takes turns, the end of one is looked at now and then: each look keeps the event loop from its rest.
+ * 6. The tunnel owns it: once it is stopped, nothing waits, nothing is scheduled, and nothing is handed on.
  */
 import type { OnFrame } from "./batch.ts"
 import type { OnPiece } from "./messages.ts"
@@ -33,18 +34,23 @@ export class Intake {
   private readonly take: OnFrame
   private readonly takePiece: OnPiece
   private readonly flush: () => void
+  private readonly alone: () => boolean
   private waiting: Array<Waiting> = []
   private at = 0
-  /** Frames handled since the last turn. */
+  /** Frames handled since the end of a turn was looked at. */
   private taken = 0
   private due: NodeJS.Immediate | undefined
   private stopped = false
 
-  /** @param flush writes what is queued for the peer, now */
-  constructor(take: OnFrame, takePiece: OnPiece, flush: () => void) {
+  /**
+   * @param flush writes what is queued for the peer, now
+   * @param alone whether there is nobody to take turns with
+   */
+  constructor(take: OnFrame, takePiece: OnPiece, flush: () => void, alone: () => boolean = () => false) {
     this.take = take
     this.takePiece = takePiece
     this.flush = flush
+    this.alone = alone
   }
 
   readonly frame: OnFrame = (bytes, start = 0, end = bytes.length) => {
@@ -76,7 +82,8 @@ export class Intake {
 
   private noteTaken(): void {
     this.taken++
-    this.due ??= setImmediate(this.turnEnds)
+    if (this.due !== undefined || (this.taken < framesPerTurn / 2 && this.alone())) return
+    this.due = setImmediate(this.turnEnds)
   }
 
   /** A turn is over: what it caused is handed to the transport, which sends it when the event loop has gone round. */

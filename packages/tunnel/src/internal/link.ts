@@ -112,7 +112,9 @@ export class Link {
     const { maxBuffered, maxWindow, window } = setup.limits
     const bulk = setup.carrier.extensions.has("bulk")
     this.growth = bulk ? new Growth(window, maxWindow, maxBuffered / 4, () => this.now()) : new Growth(window)
-    if (bulk) this.outbox.alone = longPiece
+    if (bulk) this.outbox.longest = longPiece
+    // A deadline that has passed by the end of the turn comes before the answer.
+    this.outbox.alone = () => this.held.holders.few && !this.deadlines.woken
     this.calls = new Admission(setup.limits.maxHandlers)
     const { observer } = setup
     this.observe = observer && ((event) => this.guard("tunnel observer", () => observer(event)))

@@ -4,11 +4,13 @@
  * **Invariants**
  * 1. One batch is on its way at a time.
  * 2. A batch is encoded once the turn is over in which its first frame was queued, or when the intake ends a turn itself: the
- *    rest of the turn joins it, and a sender's callback never runs inside its send.
+ *    rest of the turn joins it, and a sender's callback never runs inside its send. Where there is nobody to gather frames
+ *    from, the turn is taken for over when its operation is: then the bytes leave with what Node sends for what came, and
+ *    the event loop goes round once less.
  * 3. It ends once the outbox is finished and empty, and what was written has been taken. Its tunnel waits for that end.
  */
 import * as Effect from "effect/Effect"
-import { afterTurns } from "./bridge.ts"
+import { afterTurn, afterTurns } from "./bridge.ts"
 import type { Carrier } from "./carrier.ts"
 import { Encoder } from "./encode.ts"
 import type { Outbox } from "./writer.ts"
@@ -33,7 +35,8 @@ class Pump {
   readonly schedule = (): void => {
     if (this.due || this.writing) return
     this.due = true
-    afterTurns(1, this.turn)
+    if (this.outbox.alone()) afterTurn(this.turn)
+    else afterTurns(1, this.turn)
   }
 
   readonly turn = (): void => {

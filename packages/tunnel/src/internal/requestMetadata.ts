@@ -7,7 +7,8 @@
  *    apart it is a dozen objects, and most handlers that need any read it when they begin.
  */
 import { Metadata } from "@grpc/grpc-js"
-import { metadataFromWire, metadataToWire } from "./metadata.ts"
+import { metadataToWire } from "./metadata.ts"
+import { metadataFromWire } from "./metadataFromWire.ts"
 
 export class RequestMetadata {
   private held: Metadata | string

@@ -10,7 +10,8 @@
  */
 import { status as Code, Metadata } from "@grpc/grpc-js"
 import { noBytes } from "./frame.ts"
-import { isMetadata, MetadataProblem, metadataFromWire, metadataToWire } from "./metadata.ts"
+import { isMetadata, MetadataProblem, metadataToWire } from "./metadata.ts"
+import { metadataFromWire } from "./metadataFromWire.ts"
 import { Reader, sizeOfBytes, Truncated, writeInt64, writeUint32 } from "./varint.ts"
 
 /** How a call ended, in the words of gRPC. */

@@ -44,6 +44,11 @@ export class StreamList<T extends Listed> implements Iterable<T> {
     stream.after = undefined
   }
 
+  /** Whether there are two at most: a call, and one that its end has caused before it is taken out. */
+  get few(): boolean {
+    return this.first?.after?.after === undefined
+  }
+
   /** Whoever takes streams out while walking takes a copy first. */
   *[Symbol.iterator](): Iterator<T> {
     for (let stream = this.first; stream !== undefined; stream = stream.after as T | undefined) yield stream

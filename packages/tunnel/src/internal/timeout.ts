@@ -35,8 +35,19 @@ export const formatTimeout = (millis: number): string => {
   return "99999999H"
 }
 
+/** The last text that was parsed, and what it says: callers with one time-out all send the same. */
+let lastText = ""
+let lastMillis: number | undefined
+
 /** Parses a remaining time in milliseconds. Peers that bend the grammar (a sign, more digits) are understood. */
 export const parseTimeout = (text: string): number | undefined => {
+  if (text === lastText) return lastMillis
+  lastMillis = parsed(text)
+  lastText = text
+  return lastMillis
+}
+
+const parsed = (text: string): number | undefined => {
   const match = /^([+-]?\d+)([HMSmun])$/.exec(text)
   if (match === null) return undefined
   const millis = Number(match[1]) * (millisOf[match[2] as string] as number)

@@ -91,7 +91,13 @@ const settleLast = (over: Deferred.Deferred<TunnelEnd>, end: () => TunnelEnd | u
 const listen = (link: Link, { receive, receivePiece }: ClientEngine | ServerEngine) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const intake = new Intake(receive, receivePiece, () => link.outbox.flush())
+      const { outbox } = link
+      const intake = new Intake(
+        receive,
+        receivePiece,
+        () => outbox.flush(),
+        () => outbox.alone()
+      )
       const ended = (end: CarrierEnd): void => {
         intake.drain()
         link.close(endOf(end))

@@ -63,6 +63,12 @@ export class Reader {
   }
 
   uint32(): number {
+    // Tags and most lengths are one byte.
+    const byte = this.bytes[this.position] as number
+    if (this.position < this.end && byte < 0x80) {
+      this.position++
+      return byte
+    }
     this.varint()
     return this.low
   }
@@ -74,6 +80,7 @@ export class Reader {
 
   int64(): number | undefined {
     this.varint()
+    if (this.high === 0) return this.low
     const value = this.high * two32 + this.low
     return Number.isSafeInteger(value) ? value : undefined
   }
@@ -113,12 +120,35 @@ export class Reader {
     return start === this.end ? noView : this.bytes.subarray(start, this.end)
   }
 
-  /** The bytes of the next length-delimited field, one character each. */
-  latin1(): string {
+  /** The next length-delimited field, one character for each byte; `likely` itself, where it is the same. */
+  latin1(likely: string): string {
     const end = this.field()
     const start = this.position
     this.position = end
-    return this.bytes.toString("latin1", start, end)
+    return this.holds(likely, start, end) ? likely : this.bytes.toString("latin1", start, end)
+  }
+
+  /** Whether these characters stand there. How long that takes says nothing of how many of them do. */
+  private holds(text: string, start: number, end: number): boolean {
+    const { bytes } = this
+    const { length } = text
+    if (end - start !== length) return false
+    let difference = 0
+    for (let index = 0; index < length; index++)
+      difference |= (bytes[start + index] as number) ^ text.charCodeAt(index)
+    return difference === 0
+  }
+
+  /** Where a table of 256 has the length-delimited field that comes next: fields that are the same stand in one place. */
+  get slot(): number {
+    const { bytes, position } = this
+    const length = bytes[position] as number
+    const last = position + length
+    if (length === 0 || last >= this.end) return 0
+    const middle = bytes[position + 1 + (length >> 1)] as number
+    return (
+      (length * 31 + (bytes[position + 1] as number) * 7 + middle * 17 + (bytes[last] as number) * 13) & 255
+    )
   }
 
   skip(wireType: number): void {
@@ -141,6 +171,7 @@ export const sizeOfBytes = (length: number): number => 1 + sizeOfUint32(length) 
 /** How many bytes an `int64` that is a safe integer takes as a varint. */
 export const sizeOfInt64 = (value: number): number => {
   if (value < 0) return 10
+  if (value < two32) return sizeOfUint32(value)
   let size = 1
   for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) size++
   return size
@@ -162,6 +193,7 @@ export const writeUint32 = (into: Buffer, position: number, value: number): numb
 export const writeInt64 = (into: Buffer, position: number, value: number): number => {
   let at = position
   if (value >= 0) {
+    if (value < two32) return writeUint32(into, at, value)
     let rest = value
     while (rest >= 0x80) {
       into[at++] = (rest % 0x80) | 0x80

@@ -60,8 +60,10 @@ export class Outbox {
   onWork: (() => void) | undefined
   /** Told to write now, where it would have waited for the end of the turn. */
   onFlush: (() => void) | undefined
+  /** Whether what is queued need not wait for the end of the turn: nobody else has anything to add. */
+  alone: () => boolean = () => this.tunnel.holders.few
   /** The longest piece of a stream that has the batch to itself. */
-  alone = maxChunk
+  longest = maxChunk
 
   constructor(tunnel: Held = new Held()) {
     this.tunnel = tunnel
@@ -201,7 +203,7 @@ export class Outbox {
     }
     const full = encoder.size + batchBytes
     while (encoder.size < full) {
-      const most = this.ring.size === 1 ? this.alone : maxChunk
+      const most = this.ring.size === 1 ? this.longest : maxChunk
       const stream = this.ring.shift()
       if (stream === undefined) return
       stream.emit(encoder, sent, this.tunnel, most, full - encoder.size)

@@ -5,7 +5,8 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { decodeClientFrame, decodeServerFrame } from "../../src/internal/decode.ts"
 import type { ClientFrame, Malformed, ServerFrame } from "../../src/internal/frame.ts"
-import { MetadataProblem, metadataFromWire } from "../../src/internal/metadata.ts"
+import { MetadataProblem } from "../../src/internal/metadata.ts"
+import { metadataFromWire } from "../../src/internal/metadataFromWire.ts"
 import { statusFromWire } from "../../src/internal/rpcStatus.ts"
 
 export interface RecordedFrame {

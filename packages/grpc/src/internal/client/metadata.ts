@@ -11,7 +11,7 @@ import { Metadata } from "@grpc/grpc-js"
 import type * as Tracer from "effect/Tracer"
 import { GrpcError } from "../../GrpcError.ts"
 import { fieldLength } from "../../HeaderFields.ts"
-import { addUnsafe, copyUnsafe, type MetadataInput } from "../metadata.ts"
+import { addUnsafe, copyUnsafe, fieldsOf, type MetadataInput } from "../metadata.ts"
 
 /**
  * Node breaks off the whole connection at a block of more than 65,536 bytes, with every call on it. What the transport
@@ -21,9 +21,8 @@ const largest = 60_000
 
 const sentLength = (metadata: Metadata): number => {
   let sent = 0
-  const json = metadata.toJSON()
-  for (const key in json) {
-    for (const value of json[key] ?? []) sent += fieldLength(key, value)
+  for (const [key, values] of fieldsOf(metadata)) {
+    for (const value of values) sent += fieldLength(key, value)
   }
   return sent
 }

@@ -8,7 +8,7 @@
  */
 import type { Metadata } from "@grpc/grpc-js"
 import { fieldLength, ofTransport, singleValued } from "../../HeaderFields.ts"
-import { copyUnsafe, type MetadataInput } from "../metadata.ts"
+import { copyUnsafe, fieldsOf, type MetadataInput } from "../metadata.ts"
 
 /**
  * Node breaks off the whole connection at a block of more than 65,536 bytes, with every call on it. What the transport
@@ -32,9 +32,7 @@ export const checked = (input: MetadataInput): Metadata | BadMetadata => {
     return new BadMetadata(error instanceof Error ? error.message : String(error))
   }
   let size = 0
-  const json = metadata.toJSON()
-  for (const key in json) {
-    const values = json[key] ?? []
+  for (const [key, values] of fieldsOf(metadata)) {
     if (key.startsWith(":") || ofTransport.has(key)) {
       return new BadMetadata(`Metadata key "${key}" belongs to the transport`)
     }

@@ -47,6 +47,9 @@ const most = 16
 
 const none: ReadonlyArray<never> = []
 
+/** For looking only: the tunnel writes what it holds, and keeps nothing of it. */
+const noTrailers = new Metadata()
+
 const ignore = (): void => undefined
 
 export class PlainCall extends CallState {
@@ -167,7 +170,7 @@ export class PlainCall extends CallState {
 
   #finish({ code, details, trailers }: Outgoing): void {
     this.#status = undefined
-    this.#host.sendStatus({ code, details, metadata: trailers ?? new Metadata() })
+    this.#host.sendStatus({ code, details, metadata: trailers ?? noTrailers })
   }
 
   // ── what comes ─────────────────────────────────────────────────────────────────────────────────────────────

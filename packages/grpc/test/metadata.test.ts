@@ -1,0 +1,69 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Metadata } from "@grpc/grpc-js"
+import * as fc from "fast-check"
+import { GrpcError } from "../src/GrpcError.ts"
+import { callMetadata } from "../src/internal/client/metadata.ts"
+import { copyUnsafe } from "../src/internal/metadata.ts"
+import { BadMetadata, checked } from "../src/internal/server/metadata.ts"
+
+const key = fc.constantFrom("a", "A", "b", "a-bin", "a b", "", "x".repeat(70))
+const value = fc.oneof(
+  fc.constantFrom("", "x", "~", " ", "\u0001", "\u00e9", "\u20ac", "x\n", "x".repeat(63), "x".repeat(65)),
+  fc.constant(Buffer.from([0, 255])),
+  fc.array(fc.constantFrom("x", "y"), { maxLength: 2 })
+)
+
+/** What grpc-js makes of it, or that it makes nothing of it. */
+const byGrpc = (input: Readonly<Record<string, string | Buffer | ReadonlyArray<string>>>) => {
+  const metadata = new Metadata()
+  try {
+    for (const [name, values] of Object.entries(input))
+      for (const each of Array.isArray(values) ? values : [values]) metadata.add(name, each)
+    return metadata.toJSON()
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+const byUs = (input: Parameters<typeof byGrpc>[0]) => {
+  try {
+    return copyUnsafe(input).toJSON()
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+describe("metadata from a record", () => {
+  it("is what grpc-js makes of it, whichever keys and values came before", () => {
+    fc.assert(
+      fc.property(fc.array(fc.dictionary(key, value, { maxKeys: 4 }), { maxLength: 6 }), (inputs) => {
+        for (const input of inputs) expect(byUs(input)).toEqual(byGrpc(input))
+      })
+    )
+  })
+
+  it("has values of its own", () => {
+    const input = { k: ["x"] }
+    copyUnsafe(input).add("k", "y")
+    const copy = copyUnsafe(input)
+    copy.clone().add("k", "z")
+    expect(copy.get("k")).toEqual(["x"])
+  })
+})
+
+describe("more metadata than a connection carries", () => {
+  const large = { k: Array.from({ length: 1_000 }, () => "x".repeat(60)) }
+
+  it("is refused at a client, also in an object that is only like grpc-js'", () => {
+    const like = new Metadata()
+    for (const text of large.k) like.add("k", text)
+    const foreign = { toHttp2Headers: () => ({}), toJSON: () => like.toJSON(), clone: () => foreign }
+    for (const input of [large, like, foreign as unknown as Metadata])
+      expect(callMetadata(input, undefined, undefined, undefined, "/a/b")).toBeInstanceOf(GrpcError)
+  })
+
+  it("is refused at a server", () => {
+    expect(checked(large)).toBeInstanceOf(BadMetadata)
+    expect(checked({ k: "x" })).toBeInstanceOf(Metadata)
+  })
+})
