@@ -14,7 +14,14 @@ import {
   placeOf
 } from "../scripts/mutate/mutants.ts"
 import { projectAt } from "../scripts/mutate/project.ts"
-import { complaints, documentOf, readExplanations, scoreOf, tallies } from "../scripts/mutate/report.ts"
+import {
+  complaints,
+  documentOf,
+  type Measured,
+  readExplanations,
+  scoreOf,
+  tallies
+} from "../scripts/mutate/report.ts"
 import { root } from "../scripts/workspace.ts"
 
 const path = "packages/tiny/src/index.ts"
@@ -322,7 +329,12 @@ describe("the report", () => {
 
   it("has a row for each package and lists survivors, and keeps those of packages that were not tried", () => {
     const explained = new Map([[name, "Nothing reads it."]])
-    const all = ["tiny", "other"]
+    let text = "before"
+    const all: Measured = {
+      packages: ["tiny", "other"],
+      sources: (name) => [`packages/${name}/src/index.ts`],
+      text: () => text
+    }
     const first = documentOf([survivor, result("b.delete(c)", "killed")], explained, all, "")
     expect(first).toContain("| tiny | 2 | 1 | 0 | 0 | 1 | 50.0 % |")
     expect(first).toContain(`## tiny\n\n- \`${path}:1:handover\` \`a.clear()\`: Nothing reads it.\n`)
@@ -332,5 +344,12 @@ describe("the report", () => {
     expect(second).toContain("| tiny | 2 | 1 | 0 | 0 | 1 | 50.0 % |\n| other | 1 | 0 | 1 | 0 | 0 | 100.0 % |")
     expect(second).toContain(`\`${path}:1:handover\``)
     expect(documentOf([survivor, result("b.delete(c)", "killed")], explained, all, second)).toBe(second)
+    // What was tried before the sources changed is said to be of before.
+    expect(second).not.toContain("have changed")
+    text = "after"
+    const third = documentOf([{ ...other, verdict: "timed out" }], explained, all, second)
+    expect(third).toContain("The sources of tiny have changed since they were tried")
+    expect(third).toContain("| tiny | 2 | 1 | 0 | 0 | 1 | 50.0 % |")
+    expect(third.split("Nothing reads it.")).toHaveLength(2)
   })
 })

@@ -49,6 +49,8 @@ export interface Options {
   readonly modules?: string
   /** Mutates these; the tests of the packages that stand on them take part, too. */
   readonly packages: ReadonlyArray<string>
+  /** Which of their sources are tried. Default: all. */
+  readonly tried?: (path: string) => boolean
   readonly progress: (phase: string, done: number, all: number) => void
   /** How long a test file may be silent, given its longest silence without a mutant; in milliseconds. */
   readonly patience?: (slowest: number) => number
@@ -92,6 +94,7 @@ export const campaign = async (project: Project, options: Options): Promise<Read
   )
   const wanted = options.packages
     .flatMap((name) => project.sources(name))
+    .filter((path) => options.tried?.(path) ?? true)
     .flatMap((path) => mutants.get(path) ?? [])
   const above = [...new Set(options.packages.flatMap((name) => project.above(name)))]
   const tests = above.flatMap((name) => project.tests(name))
