@@ -1,5 +1,15 @@
 /** The mutation check itself: what it makes of a file, and what becomes of mutants in a small project. */
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import { type ChildProcess, spawn } from "node:child_process"
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
@@ -14,6 +24,7 @@ import {
   placeOf
 } from "../scripts/mutate/mutants.ts"
 import { projectAt } from "../scripts/mutate/project.ts"
+import { queueing } from "../scripts/mutate/queueing.ts"
 import {
   complaints,
   documentOf,
@@ -301,6 +312,55 @@ it("tells", () => {
     await expect(run).rejects.toThrow("packages/tiny/test/index.test.ts: is red")
   })
 })
+
+// Only Linux tells, and there `taskset` makes one processor out of many.
+describe.runIf(existsSync("/proc/self/schedstat") && existsSync("/usr/bin/taskset"))(
+  "waiting for a processor",
+  () => {
+    const loops = (count: number): ChildProcess => {
+      const loop = `process.stdout.write("."); for (;;) {}`
+      const all = Array.from({ length: count }, () => `taskset -c 0 "${process.execPath}" -e '${loop}' &`)
+      return spawn("sh", ["-c", `${all.join(" ")} wait`], {
+        detached: true,
+        stdio: ["ignore", "pipe", "ignore"]
+      })
+    }
+
+    it("is counted for those who share one, and is never longer than the time that went by", async () => {
+      const group = loops(3)
+      try {
+        let begun = 0
+        await new Promise<void>((resolve) => {
+          group.stdout?.on("data", (dots: Buffer) => {
+            begun += dots.length
+            if (begun === 3) resolve()
+          })
+        })
+        const from = performance.now()
+        const queued = queueing(group.pid as number)
+        let waited = 0
+        // Three that never rest: at any time two of them wait.
+        while (waited < 300) {
+          await new Promise((resolve) => setTimeout(resolve, 20))
+          waited += queued()
+          expect(waited).toBeLessThanOrEqual(performance.now() - from)
+        }
+      } finally {
+        process.kill(-(group.pid as number), "SIGKILL")
+      }
+    })
+
+    it("is nothing for a group that rests", async () => {
+      const group = spawn("sleep", ["60"], { detached: true, stdio: "ignore" })
+      try {
+        const queued = queueing(group.pid as number)
+        expect(queued()).toBe(0)
+      } finally {
+        group.kill("SIGKILL")
+      }
+    })
+  }
+)
 
 describe("the report", () => {
   const result = (text: string, verdict: Result["verdict"]): Result => ({

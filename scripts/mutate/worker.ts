@@ -116,7 +116,7 @@ const perform = async ({ files, reachedFile, tests }: Job): Promise<void> => {
   let held = 0
   onNews = () => {
     const now = performance.now()
-    slowest = Math.max(slowest, now - last)
+    slowest = Math.max(slowest, now - last - held - queued())
     last = now
     news = now
     held = 0
