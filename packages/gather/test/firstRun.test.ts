@@ -49,6 +49,18 @@ describe("an item in its first run", () => {
     ])
   })
 
+  test("has left the live tree when its fiber tells its end, also for whoever looks only then", () => {
+    let seen: ReadonlyArray<string> = []
+    const ends = Effect.withFiberSucceed((fiber) => {
+      fiber.addObserver(() => {
+        seen = alive()
+      })
+    })
+    const fiber = Effect.runFork(gather({ ends, waits: Effect.never }))
+    expect([seen, alive()]).toEqual([["gather"], ["gather", "gather[waits]"]])
+    fiber.interruptUnsafe()
+  })
+
   test("is cancelled with what it cancels, and nothing starts after it", () => {
     let later = 0
     const exit = Effect.runSyncExit(
