@@ -1,8 +1,9 @@
 /**
  * Mutation check: takes out masks, finalizers, hand-overs, marks and guards one by one, in a copy of the tree, and
- * reports those that no test notices. `npm run mutate -- guard shield` tries only these packages, `--workers=1`
- * takes it easy on the machine, `--list` shows the mutants and runs nothing. Verdicts are kept in `.mutate/`, so a
- * broken-off run goes on where it stopped, and a run after a change tries again only what the change may matter to.
+ * reports those that no test notices. `npm run mutate -- guard shield` tries only these packages, `-- taskState.ts` only
+ * this file and writes nothing, `--workers=1` takes it easy on the machine, `--list` shows the mutants and runs nothing.
+ * Verdicts are kept in `.mutate/`, so a broken-off run goes on where it stopped, and a run after a change tries again only
+ * what the change may matter to.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -15,13 +16,15 @@ import { primitives, root } from "./workspace.ts"
 const all: ReadonlyArray<string> = primitives
 
 const args = process.argv.slice(2)
-const named = args.filter((arg) => !arg.startsWith("--"))
+const given = args.filter((arg) => !arg.startsWith("--"))
+const fileNames = given.filter((arg) => arg.endsWith(".ts"))
+const files = fileNames.length > 0 ? fileNames : undefined
+const named = given.filter((arg) => !arg.endsWith(".ts"))
 const unknown = named.filter((name) => !all.includes(name))
 if (unknown.length > 0) {
   console.error(`There is nothing to mutate in ${unknown.join(", ")}: choose from ${all.join(", ")}.`)
   process.exit(1)
 }
-const packages = named.length > 0 ? named : all
 const workers = Number(args.find((arg) => arg.startsWith("--workers="))?.slice("--workers=".length) ?? 2)
 if (!Number.isInteger(workers) || workers < 1) {
   console.error("--workers takes a whole number from 1 on.")
@@ -29,9 +32,16 @@ if (!Number.isInteger(workers) || workers < 1) {
 }
 
 const project = projectAt(root, all)
+const tried = (path: string): boolean =>
+  files === undefined || files.some((file) => path.endsWith(`/${file}`))
+const packages = (named.length > 0 ? named : all).filter((name) => project.sources(name).some(tried))
+if (packages.length === 0) {
+  console.error(`No source is called ${fileNames.join(" or ")}: give the end of a path, as in taskState.ts.`)
+  process.exit(1)
+}
 
 if (args.includes("--list")) {
-  for (const path of packages.flatMap((name) => project.sources(name))) {
+  for (const path of packages.flatMap((name) => project.sources(name)).filter(tried)) {
     for (const mutant of mutantsOf({ path, text: project.text(path) }))
       console.log(`${placeOf(mutant)}  ${mutant.code}`)
   }
@@ -64,17 +74,16 @@ const progress = (name: string, done: number, of: number): void => {
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130))
 
 const began = performance.now()
-const results = await campaign(project, { packages, workers, progress, memory: join(root, ".mutate") })
+const results = await campaign(project, { packages, tried, workers, progress, memory: join(root, ".mutate") })
 
 const explanationsFile = join(root, "scripts/mutate/survivors.txt")
 const explanations = readExplanations(
   existsSync(explanationsFile) ? readFileSync(explanationsFile, "utf8") : ""
 )
 const document = join(root, "docs/mutation.md")
-writeFileSync(
-  document,
-  documentOf(results, explanations, all, existsSync(document) ? readFileSync(document, "utf8") : "")
-)
+const before = existsSync(document) ? readFileSync(document, "utf8") : ""
+// A row speaks for a whole package.
+if (files === undefined) writeFileSync(document, documentOf(results, explanations, project, before))
 
 const columns = (cells: ReadonlyArray<string | number>): string =>
   cells.map((cell, i) => (i === 0 ? String(cell).padEnd(14) : String(cell).padStart(12))).join("")
@@ -83,8 +92,10 @@ for (const tally of tallies(results)) {
   const { killed, mutants, name, ruledOut, survived, timedOut } = tally
   console.log(columns([name, mutants, killed, timedOut, ruledOut, survived, `${scoreOf(tally)} %`]))
 }
-console.log(`in ${clock(performance.now() - began)}; written to docs/mutation.md`)
+const written = files === undefined ? "; written to docs/mutation.md" : ""
+console.log(`in ${clock(performance.now() - began)}${written}`)
 
-const wrong = complaints(results, explanations, packages)
+const asked = new Map([...explanations].filter(([name]) => tried(name.split(" ")[0] as string)))
+const wrong = complaints(results, asked, packages)
 for (const sentence of wrong) console.log(sentence)
 if (wrong.length > 0) process.exitCode = 1

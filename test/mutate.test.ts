@@ -1,5 +1,15 @@
 /** The mutation check itself: what it makes of a file, and what becomes of mutants in a small project. */
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import { type ChildProcess, spawn } from "node:child_process"
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
@@ -14,7 +24,15 @@ import {
   placeOf
 } from "../scripts/mutate/mutants.ts"
 import { projectAt } from "../scripts/mutate/project.ts"
-import { complaints, documentOf, readExplanations, scoreOf, tallies } from "../scripts/mutate/report.ts"
+import { queueing } from "../scripts/mutate/queueing.ts"
+import {
+  complaints,
+  documentOf,
+  type Measured,
+  readExplanations,
+  scoreOf,
+  tallies
+} from "../scripts/mutate/report.ts"
 import { root } from "../scripts/workspace.ts"
 
 const path = "packages/tiny/src/index.ts"
@@ -295,6 +313,55 @@ it("tells", () => {
   })
 })
 
+// Only Linux tells, and there `taskset` makes one processor out of many.
+describe.runIf(existsSync("/proc/self/schedstat") && existsSync("/usr/bin/taskset"))(
+  "waiting for a processor",
+  () => {
+    const loops = (count: number): ChildProcess => {
+      const loop = `process.stdout.write("."); for (;;) {}`
+      const all = Array.from({ length: count }, () => `taskset -c 0 "${process.execPath}" -e '${loop}' &`)
+      return spawn("sh", ["-c", `${all.join(" ")} wait`], {
+        detached: true,
+        stdio: ["ignore", "pipe", "ignore"]
+      })
+    }
+
+    it("is counted for those who share one, and is never longer than the time that went by", async () => {
+      const group = loops(3)
+      try {
+        let begun = 0
+        await new Promise<void>((resolve) => {
+          group.stdout?.on("data", (dots: Buffer) => {
+            begun += dots.length
+            if (begun === 3) resolve()
+          })
+        })
+        const from = performance.now()
+        const queued = queueing(group.pid as number)
+        let waited = 0
+        // Three that never rest: at any time two of them wait.
+        while (waited < 300) {
+          await new Promise((resolve) => setTimeout(resolve, 20))
+          waited += queued()
+          expect(waited).toBeLessThanOrEqual(performance.now() - from)
+        }
+      } finally {
+        process.kill(-(group.pid as number), "SIGKILL")
+      }
+    })
+
+    it("is nothing for a group that rests", async () => {
+      const group = spawn("sleep", ["60"], { detached: true, stdio: "ignore" })
+      try {
+        const queued = queueing(group.pid as number)
+        expect(queued()).toBe(0)
+      } finally {
+        group.kill("SIGKILL")
+      }
+    })
+  }
+)
+
 describe("the report", () => {
   const result = (text: string, verdict: Result["verdict"]): Result => ({
     mutant: mutants(text)[0] as Mutant,
@@ -322,7 +389,12 @@ describe("the report", () => {
 
   it("has a row for each package and lists survivors, and keeps those of packages that were not tried", () => {
     const explained = new Map([[name, "Nothing reads it."]])
-    const all = ["tiny", "other"]
+    let text = "before"
+    const all: Measured = {
+      packages: ["tiny", "other"],
+      sources: (name) => [`packages/${name}/src/index.ts`],
+      text: () => text
+    }
     const first = documentOf([survivor, result("b.delete(c)", "killed")], explained, all, "")
     expect(first).toContain("| tiny | 2 | 1 | 0 | 0 | 1 | 50.0 % |")
     expect(first).toContain(`## tiny\n\n- \`${path}:1:handover\` \`a.clear()\`: Nothing reads it.\n`)
@@ -332,5 +404,12 @@ describe("the report", () => {
     expect(second).toContain("| tiny | 2 | 1 | 0 | 0 | 1 | 50.0 % |\n| other | 1 | 0 | 1 | 0 | 0 | 100.0 % |")
     expect(second).toContain(`\`${path}:1:handover\``)
     expect(documentOf([survivor, result("b.delete(c)", "killed")], explained, all, second)).toBe(second)
+    // What was tried before the sources changed is said to be of before.
+    expect(second).not.toContain("have changed")
+    text = "after"
+    const third = documentOf([{ ...other, verdict: "timed out" }], explained, all, second)
+    expect(third).toContain("The sources of tiny have changed since they were tried")
+    expect(third).toContain("| tiny | 2 | 1 | 0 | 0 | 1 | 50.0 % |")
+    expect(third.split("Nothing reads it.")).toHaveLength(2)
   })
 })

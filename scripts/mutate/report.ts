@@ -1,7 +1,7 @@
 /** The table, the list of survivors with their explanations, and docs/mutation.md. */
 import type { Result } from "./campaign.ts"
 import { kinds, nameOf, placeOf } from "./mutants.ts"
-import { packageOf } from "./project.ts"
+import { hash, type Project, packageOf } from "./project.ts"
 
 export interface Tally {
   readonly name: string
@@ -76,19 +76,30 @@ const rowsIn = (document: string): ReadonlyMap<string, string> =>
 
 const sectionsIn = (document: string): ReadonlyMap<string, string> =>
   new Map(
-    [...document.matchAll(/^## ([a-z]+)\n\n([\s\S]*?)(?=\n## |$(?![\s\S]))/gm)].map(([, name, body]) => [
-      name as string,
-      (body as string).trim()
-    ])
+    [...document.matchAll(/^## ([a-z]+)\n\n([\s\S]*?)(?=\n## |\n<!-- |$(?![\s\S]))/gm)].map(
+      ([, name, body]) => [name as string, (body as string).trim()]
+    )
   )
 
 const inTable = (code: string): string => code.replaceAll("|", "\\|")
+
+/** What of a project the document says: which packages there are, and what their sources are by now. */
+export type Measured = Pick<Project, "packages" | "sources" | "text">
+
+/** Which sources the row of each package was measured over. */
+const sumsIn = (document: string): ReadonlyMap<string, string> =>
+  new Map(
+    [...document.matchAll(/^<!-- measured over ([a-z]+) ([0-9a-f]+) -->$/gm)].map(([, name, sum]) => [
+      name as string,
+      sum as string
+    ])
+  )
 
 /** The document, with the packages of this campaign measured anew and the others as they stand in it. */
 export const documentOf = (
   results: ReadonlyArray<Result>,
   explanations: ReadonlyMap<string, string>,
-  packages: ReadonlyArray<string>,
+  { packages, sources, text }: Measured,
   before: string
 ): string => {
   const measured = new Map(tallies(results).map((tally) => [tally.name, tally]))
@@ -108,6 +119,20 @@ export const documentOf = (
       : (sectionsIn(before).get(name)?.split("\n") ?? [])
     return body.length === 0 ? [] : [`## ${name}\n\n${body.join("\n")}\n`]
   })
+  const sumOf = (name: string): string => hash(...sources(name).map((path) => path + text(path)))
+  const sums = packages.flatMap((name) => {
+    const sum = measured.has(name) ? sumOf(name) : sumsIn(before).get(name)
+    return sum === undefined ? [] : [[name, sum] as const]
+  })
+  // Without its sum a row is of unknown age.
+  const current = new Set(sums.filter(([name, sum]) => sum === sumOf(name)).map(([name]) => name))
+  const old = packages.filter(
+    (name) => !current.has(name) && (measured.has(name) || rowsIn(before).has(name))
+  )
+  const note =
+    old.length === 0
+      ? ""
+      : `\nThe sources of ${old.join(", ")} have changed since they were tried: these figures, and the lines below, are of before.\n`
   const list = Object.entries(kinds).map(([kind, what]) => `| ${kind} | ${inTable(what)} |`)
   return `# Mutants
 
@@ -118,12 +143,13 @@ by that place: some test has to fail or hang. Written by the script; a survivor 
 | package | mutants | killed | by time-out | ruled out | survived | score |
 |---|---|---|---|---|---|---|
 ${rows.join("\n")}
-
+${note}
 | kind | what is done |
 |---|---|
 ${list.join("\n")}
 
-${sections.join("\n")}`
+${sections.join("\n")}
+${sums.map(([name, sum]) => `<!-- measured over ${name} ${sum} -->`).join("\n")}`
     .trimEnd()
     .concat("\n")
 }

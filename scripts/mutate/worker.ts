@@ -6,6 +6,7 @@ import { rmSync, writeFileSync } from "node:fs"
 import { join, relative } from "node:path"
 import { createVitest, type Reporter, type TestModule } from "vitest/node"
 import type { Answer, Job, Said, TestFile } from "./protocol.ts"
+import { queueing } from "./queueing.ts"
 
 const tree = process.argv[2] as string
 const say = (said: Said): void => {
@@ -110,16 +111,21 @@ const perform = async ({ files, reachedFile, tests }: Job): Promise<void> => {
   }
   // The time of a start comes on top of the first file's.
   let news = tests.length === 0 ? 0 : performance.now() + 10_000
+  // What the tests had to wait for a processor since the last news is the machine's silence, not theirs.
+  const queued = queueing(process.pid)
+  let held = 0
   onNews = () => {
     const now = performance.now()
-    slowest = Math.max(slowest, now - last)
+    slowest = Math.max(slowest, now - last - held - queued())
     last = now
     news = now
+    held = 0
   }
   // A hang may be a loop that never yields: it is noticed here, in another process than the test's.
   const watch = setInterval(() => {
     const current = waiting[0]
-    const silent = performance.now() - news
+    held += queued()
+    const silent = performance.now() - news - held
     if (current !== undefined && silent > current.patience)
       answer({ verdict: "timed out", file: current.path, slowest: Math.max(slowest, silent) })
   }, 100)

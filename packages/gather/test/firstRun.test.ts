@@ -4,8 +4,20 @@ import { type Cell, CurrentCell, childrenOf, rootsUnsafe } from "@curfew/reason/
 import { CancelScope } from "@curfew/scope"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { describe, expect, test } from "vitest"
+import { describe, expect, test, vi } from "vitest"
 import { gather } from "../src/index.ts"
+
+const kept: Array<unknown> = []
+vi.mock("@curfew/reason/CancelCell", async (original) => {
+  const real = await original<typeof import("@curfew/reason/CancelCell")>()
+  return {
+    ...real,
+    keepUnsafe: (one: unknown) => {
+      kept.push(one)
+      real.keepUnsafe(one)
+    }
+  }
+})
 
 const named = (cells: ReadonlyArray<Cell>): ReadonlyArray<Cell> =>
   cells.flatMap((cell) => [cell, ...named(childrenOf(cell))])
@@ -37,6 +49,18 @@ describe("an item in its first run", () => {
     ])
   })
 
+  test("has left the live tree when its fiber tells its end, also for whoever looks only then", () => {
+    let seen: ReadonlyArray<string> = []
+    const ends = Effect.withFiberSucceed((fiber) => {
+      fiber.addObserver(() => {
+        seen = alive()
+      })
+    })
+    const fiber = Effect.runFork(gather({ ends, waits: Effect.never }))
+    expect([seen, alive()]).toEqual([["gather"], ["gather", "gather[waits]"]])
+    fiber.interruptUnsafe()
+  })
+
   test("is cancelled with what it cancels, and nothing starts after it", () => {
     let later = 0
     const exit = Effect.runSyncExit(
@@ -60,5 +84,30 @@ describe("an item in its first run", () => {
       ])
     )
     expect([exit, log]).toEqual([Exit.fail("first"), ["told"]])
+  })
+
+  test("lets none start within another's step, even when it ends one that runs", () => {
+    const log: Array<string> = []
+    let end = (): void => {}
+    const waits = Effect.callback<void>((resume) => {
+      end = () => resume(Effect.sync(() => log.push("the first ends")))
+    })
+    const ends = Effect.sync(() => {
+      log.push("the second begins")
+      end()
+      log.push("the second goes on")
+    })
+    const third = Effect.sync(() => log.push("the third begins"))
+    Effect.runSync(gather([waits, ends, third], { concurrency: 2 }))
+    expect(log).toEqual(["the second begins", "the first ends", "the second goes on", "the third begins"])
+  })
+})
+
+describe("what is kept for gathers to come", () => {
+  test("is one of each class, however many gathers there are", () => {
+    for (let i = 0; i < 5; i++) Effect.runSync(gather([Effect.sync(() => i)]))
+    const names = kept.map((one) => (one as object).constructor.name)
+    expect(names).toEqual(expect.arrayContaining(["Gathering", "Running"]))
+    expect(new Set(names).size).toBe(names.length)
   })
 })

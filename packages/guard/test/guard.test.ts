@@ -399,6 +399,7 @@ describe("a guard that is disarmed", () => {
         for (let i = 0; i < 1000; i++) {
           const { disarm } = yield* guard(() => Effect.void)
           expect(yield* disarm).toBe(true)
+          expect(finalizers()).toBe(before)
           expect(yield* disarm).toBe(false)
         }
         expect(finalizers()).toBe(before)

@@ -1,12 +1,13 @@
 /** What a bundle carries that does not look at metrics or spans, and that it carries them once it does. */
 import { build } from "esbuild"
 import { describe, expect, test } from "vitest"
+import { tellCancels } from "../src/index.ts"
 
-const bundled = async (code: string): Promise<string> => {
+const bundled = async (code: string, external = ["effect", "effect/*"]): Promise<string> => {
   const { outputFiles } = await build({
     bundle: true,
     conditions: ["@curfew/source"],
-    external: ["effect", "effect/*"],
+    external,
     format: "esm",
     platform: "node",
     stdin: { contents: code, resolveDir: import.meta.dirname, loader: "ts" },
@@ -33,4 +34,30 @@ describe("a bundle", () => {
       expect(text).toContain("curfew_cleanup_milliseconds")
     }
   )
+
+  test("counts no cancel before it calls tellCancels, and each from then on", async () => {
+    const code = `
+      import * as Effect from "effect/Effect"
+      import * as Metric from "effect/Metric"
+      import { CancelReason, tellCancels } from "@curfew/reason"
+      import { CancelCell } from "@curfew/reason/CancelCell"
+      export { tellCancels }
+      export const series = () => {
+        const registry = new Map()
+        const cell = new CancelCell("task", {})
+        cell.fiber = Effect.runFork(Effect.provideService(Effect.never, Metric.MetricRegistry, registry))
+        cell.cancel(CancelReason.Superseded())
+        return registry.size
+      }`
+    const text = await bundled(code, [])
+    const url = `data:text/javascript;base64,${Buffer.from(text).toString("base64")}`
+    const program: { series: () => number; tellCancels: typeof tellCancels } = await import(
+      /* @vite-ignore */ url
+    )
+    const before = program.series()
+    program.tellCancels()
+    expect([before, program.series()]).toEqual([0, 1])
+    // Who loads the packages as they are may say so as well: it has been told.
+    expect(tellCancels()).toBeUndefined()
+  })
 })

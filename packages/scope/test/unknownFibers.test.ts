@@ -1,12 +1,14 @@
 /** What holds where Effect's fibers do not look as expected, and everything goes by public calls. */
 import { CancelReason, fromCause } from "@curfew/reason"
-import { rootsUnsafe } from "@curfew/reason/CancelCell"
+import { CancelCell, rootsUnsafe } from "@curfew/reason/CancelCell"
 import { bounded, CancelScope, moveOnAfter, TaskScope } from "@curfew/scope"
+import * as Child from "@curfew/scope/Child"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scheduler from "effect/Scheduler"
 import { TestClock } from "effect/testing"
@@ -79,6 +81,35 @@ describe("fibers that nobody knows", () => {
       expect(yield* tasks.drain()).toBe(true)
       expect(events).toEqual(["never started"])
     })
+  )
+
+  it.effect(
+    "a body is told its end once, also when its fiber is interrupted before the first operation",
+    () =>
+      Effect.gen(function* () {
+        const known = new Set<unknown>()
+        const scheduler = new Scheduler.MixedScheduler()
+        // Holds up each fiber before its first operation.
+        scheduler.shouldYield = (fiber) => known.size < known.add(fiber).size
+        const told: Array<string> = []
+        let ran = false
+        const work = Effect.sync(() => {
+          ran = true
+        })
+        const settle = (exit: Exit.Exit<void>): undefined => {
+          told.push(exit._tag)
+        }
+        const cell = new CancelCell("task", {})
+        const held = Effect.withFiber((fiber) =>
+          Effect.sync(() => Child.startUnder(fiber.context, cell, work, { settle }))
+        )
+        const fiber = yield* Effect.provideService(held, Scheduler.Scheduler, scheduler)
+        expect(fiber.pollUnsafe()).toBeUndefined()
+        fiber.interruptUnsafe()
+        yield* Fiber.await(fiber)
+        expect([ran, told]).toEqual([false, ["Failure"]])
+        cell.unlink()
+      })
   )
 
   it.effect("L18: clean-up runs masked, and leaves nothing behind", () =>

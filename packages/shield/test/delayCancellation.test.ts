@@ -1,11 +1,13 @@
 import { currentReason, fromCause } from "@curfew/reason"
 import { CancelScope } from "@curfew/scope"
+import { type Caller, CurrentCaller } from "@curfew/scope/Caller"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
 import { fiberCount } from "../../../test/support/recorder.ts"
 import { delayCancellation } from "../src/index.ts"
@@ -313,6 +315,43 @@ describe("a grace", () => {
         expect(timers > 0).toBe(grace !== "Infinity")
         expect(count.live).toBe(0)
       }
+    })
+  )
+})
+
+describe("a caller", () => {
+  it.effect("is held until the work has ended, also work that the grace cancels before it has begun", () =>
+    Effect.gen(function* () {
+      const log: Array<string> = []
+      const caller: Caller = {
+        hold: (name) => {
+          log.push(`held by ${name}`)
+          return Effect.sync(() => log.push("let go"))
+        },
+        strip: (context) => context
+      }
+      const held: Array<Fiber.Fiber<unknown, unknown>> = []
+      const work = delayCancellation(
+        Effect.sync(() => log.push("worked")),
+        { name: "mail", grace: 0 }
+      )
+      const waiter = yield* forked(
+        Effect.withFiber((waiting) => {
+          // Holds up what the waiter starts, before its first operation.
+          const scheduler = new Scheduler.MixedScheduler()
+          scheduler.shouldYield = (fiber) => {
+            if (fiber === waiting || held.length > 0) return false
+            held.push(fiber)
+            return true
+          }
+          return Effect.provideService(work, Scheduler.Scheduler, scheduler)
+        }).pipe(Effect.provideService(CurrentCaller, caller))
+      )
+      expect([held.length, log]).toEqual([1, ["held by mail"]])
+      waiter.interruptUnsafe()
+      const exit = yield* Fiber.await(waiter)
+      expect(log).toEqual(["held by mail", "let go"])
+      expect(isPureInterrupt(exit)).toBe(true)
     })
   )
 })

@@ -303,6 +303,34 @@ describe("stopCancellation and its owner", () => {
     )
   )
 
+  it.effect(
+    "L10, L37: work whose waiter has left gives its exit to the receiver, and then lets go of the caller",
+    () =>
+      withOwner(() =>
+        Effect.gen(function* () {
+          const log: Array<unknown> = []
+          const caller: Caller = {
+            hold: () => Effect.sync(() => log.push("let go")),
+            strip: (context) => context
+          }
+          const gate = yield* Deferred.make<string>()
+          const work = stopCancellation(Deferred.await(gate), {
+            onAbandoned: (exit) =>
+              Effect.andThen(
+                Effect.yieldNow,
+                Effect.sync(() => log.push(exit))
+              )
+          })
+          const waiter = yield* forked(Effect.provideService(work, CurrentCaller, caller))
+          yield* Fiber.interrupt(waiter)
+          expect(log).toEqual([])
+          yield* Deferred.succeed(gate, "late")
+          for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+          expect(log).toEqual([Exit.succeed("late"), "let go"])
+        })
+      )
+  )
+
   it.effect("L37: work that its owner's end caught before it began lets go of the caller's request", () =>
     withOwner((owner) =>
       Effect.gen(function* () {

@@ -62,11 +62,8 @@ class Running implements Entering<unknown, unknown>, Unshown {
     const cell = new CancelCell("task", { name: gathering.nameOf(this.position), parent: gathering.whole })
     this.#cell = cell
     if (this.fiber?.pollUnsafe() === undefined) cell.fiber = this.fiber
-    else {
-      // Nobody has cancelled it while it ran: its cell would have been there.
-      cell.reason = undefined
-      cell.unlink()
-    }
+    // What cancels the gather looks for the cells of its items first: this one was not cancelled.
+    else cell.unlink()
     return cell
   }
 
