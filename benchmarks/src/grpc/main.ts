@@ -30,6 +30,9 @@ const shapes: ReadonlyArray<Shape> = [
   { row: `bidi of ${streamed}, 4 callers`, kind: "talk", callers: 4, calls: 40, targets: streams }
 ]
 
+/** Turns of each in a round, which share its calls. */
+const turns = 8
+
 /** A stack's two processes. */
 class Pair {
   readonly #client: Child
@@ -88,11 +91,12 @@ const measured = async (
   pairs: ReadonlyMap<Stack, Pair>,
   { rounds }: Options
 ): Promise<ReadonlyArray<Row>> => {
+  const share: Shape = { ...shape, calls: Math.ceil(shape.calls / turns) }
   const costs = new Map<Stack, Array<{ rate: number; client: number; server: number }>>()
   const contestant = (stack: Stack, name: string = stack): Contestant => ({
     name,
     measure: async () => {
-      const cost = await (pairs.get(stack) as Pair).run(shape)
+      const cost = await (pairs.get(stack) as Pair).run(share)
       costs.set(stack, [...(costs.get(stack) ?? []), cost])
       return cost.rate
     }
@@ -113,6 +117,7 @@ const measured = async (
     better: "higher",
     target: 1,
     rounds,
+    turns,
     warmups: 1,
     ours: contestant("curfew", "@curfew/grpc"),
     peers: peers.map((stack) => ({

@@ -42,7 +42,7 @@ export interface Comparison {
   readonly note?: string
 }
 
-/** The figure of turns of one size together: the mean of times, of rates the rate of all. */
+/** The figure of turns together, each for the same amount of work: the mean of times, and of rates the harmonic mean. */
 const together = (figures: ReadonlyArray<number>, better: Comparison["better"]): number => {
   const sum = figures.reduce((all, one) => all + (better === "higher" ? 1 / one : one), 0)
   return better === "higher" ? figures.length / sum : sum / figures.length

@@ -12,6 +12,9 @@ const cases = [
   { kind: "effect", callers: 64, target: 10 }
 ] as const
 
+/** Turns of each in a round, which share its time. */
+const turns = 5
+
 /** What each row cannot get past. */
 const bareOf = (callers: number): Kind => (callers === 1 ? "bare" : "batches")
 
@@ -36,7 +39,7 @@ export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> 
       const measure = (of: Kind) => async () => {
         const { callsPerSecond, cpuPerCall } = await pairs[of].closed({
           callers,
-          millis: (options.seconds ?? 1) * 1_000
+          millis: ((options.seconds ?? 1) * 1_000) / turns
         })
         cpu[of].push(cpuPerCall)
         return callsPerSecond
@@ -47,6 +50,7 @@ export const closedRows = async (options: Options): Promise<ReadonlyArray<Row>> 
         better: "higher",
         target,
         rounds: options.rounds,
+        turns,
         ours: { name: names[kind], measure: measure(kind) },
         peers: [
           { name: names.direct, measure: measure("direct") },
