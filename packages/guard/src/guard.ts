@@ -2,9 +2,10 @@ import { type CancelReason, ownCancellation } from "@curfew/reason"
 import { takePosition } from "@curfew/scope/Stuck"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { cleanUp } from "./internal/cleanUp.ts"
+import { enterUnsafe, leaveUnsafe } from "./internal/entry.ts"
 
 /**
  * A clean-up that waits for a cancellation, and can be disarmed.
@@ -73,8 +74,7 @@ export const guard = <R>(
   const source = takePosition(guard)
   return Effect.withFiber((fiber) => {
     const context = fiber.context as Context.Context<R | Scope.Scope>
-    // A `Scope` of its own for the one finalizer, because that is what can leave a `Scope` before its end.
-    const scope = Scope.forkUnsafe(Context.get(context, Scope.Scope))
+    const scope = Context.get(context, Scope.Scope)
     const set = new Guard(scope)
     const finalizer = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
       exit._tag === "Success"
@@ -88,17 +88,16 @@ export const guard = <R>(
               : Effect.void
           )
     if (scope.state._tag === "Closed") return Effect.as(finalizer(scope.state.exit), set)
-    // What `addFinalizerExit` comes to in a `Scope` that nobody else knows.
-    scope.state = { _tag: "Open", finalizerKey: set, finalizer, finalizers: undefined }
+    enterUnsafe(scope, set, finalizer)
     return Effect.succeed(set)
   })
 }
 
 class Guard implements CancelGuard {
-  readonly #scope: Scope.Closeable
+  readonly #scope: Scope.Scope
   #armed = true
 
-  constructor(scope: Scope.Closeable) {
+  constructor(scope: Scope.Scope) {
     this.#scope = scope
   }
 
@@ -112,8 +111,7 @@ class Guard implements CancelGuard {
   get disarm(): Effect.Effect<boolean> {
     return Effect.sync(() => {
       const was = this.take()
-      // Nothing is left to run: at a success the finalizer does nothing.
-      if (was) Scope.closeUnsafe(this.#scope, Exit.void)
+      if (was) leaveUnsafe(this.#scope, this)
       return was
     })
   }

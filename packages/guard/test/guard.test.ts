@@ -407,6 +407,56 @@ describe("a guard that is disarmed", () => {
     )
   )
 
+  it("among other finalizers, whichever leave and in whatever order, those that stay run in theirs", () => {
+    type Entry = { readonly guards: boolean; readonly leaves: boolean }
+    const leaving = { guards: true, leaves: true }
+    const entries = fc.array(fc.record({ guards: fc.boolean(), leaves: fc.boolean() }), { maxLength: 6 })
+    return fc.assert(
+      fc.asyncProperty(entries, fc.boolean(), fc.boolean(), async (all, backwards, later) => {
+        const order: Array<number> = []
+        const scope = Scope.makeUnsafe()
+        const disarms: Array<Effect.Effect<boolean>> = []
+        const enter = ({ guards, leaves }: Entry, index: number) => {
+          const cleanup = Effect.sync(() => order.push(index))
+          if (!guards) return Effect.addFinalizer(() => cleanup)
+          return Effect.map(
+            guard(() => cleanup),
+            ({ disarm }) => {
+              if (leaves) disarms[backwards ? "unshift" : "push"](disarm)
+            }
+          )
+        }
+        const stay = (index: number) => !(all[index]?.guards === true && all[index].leaves)
+        const size = () =>
+          scope.state._tag === "Open" ? (scope.state.finalizers?.size ?? 1) : scope.state._tag
+        const staying = all.map((_, index) => index).filter(stay)
+        const expected = later ? [...staying, all.length] : staying
+        const running = await Effect.runPromise(
+          cancellable(
+            "native",
+            Effect.onExit(
+              Scope.provide(
+                Effect.gen(function* () {
+                  yield* Effect.forEach(all, enter)
+                  for (const disarm of disarms) expect(yield* disarm).toBe(true)
+                  expect(size()).toBe(staying.length > 0 ? staying.length : "Empty")
+                  if (later) yield* enter({ guards: true, leaves: false }, all.length)
+                  yield* Effect.never
+                }),
+                scope
+              ),
+              (exit) => Scope.close(scope, exit)
+            )
+          )
+        )
+        await Effect.runPromise(running.cancel)
+        await Effect.runPromise(running.exit)
+        expect(order).toEqual(expected.reverse())
+      }),
+      { numRuns, examples: [[[leaving, leaving], false, true]] }
+    )
+  })
+
   it.effect("leaves the others in their order", () =>
     Effect.gen(function* () {
       const order: Array<string> = []

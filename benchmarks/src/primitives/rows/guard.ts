@@ -2,9 +2,10 @@ import { checkpoint, guard, onCancel } from "@curfew/guard"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import * as Effection from "effection"
 import { effects, operations } from "../batches.ts"
-import { library, ours, type Primitive, raw } from "../primitive.ts"
+import { least, library, ours, type Primitive, raw } from "../primitive.ts"
 import { bodies, isResult, result } from "./work.ts"
 
 const cleanup = Effect.sync(() => {
@@ -29,6 +30,37 @@ const disarmable = Effect.suspend(() => {
     }
   )
 })
+
+/**
+ * The least that keeps what a guard keeps: it can leave its `Scope`, and its clean-up runs once, under a limit, has its failure
+ * reported, and knows the reason that an interrupt carries.
+ */
+const leastGuard = (cleanUp: (reason: unknown) => Effect.Effect<unknown>) =>
+  Effect.flatMap(Effect.scope, (scope) =>
+    Effect.flatMap(Scope.fork(scope), (own) => {
+      let armed = true
+      const take = () => {
+        const was = armed
+        armed = false
+        return was
+      }
+      const finalizer = (exit: Exit.Exit<unknown, unknown>) =>
+        exit._tag === "Failure" && Exit.hasInterrupts(exit) && take()
+          ? Effect.catchCause(
+              Effect.timeoutOption(
+                Effect.suspend(() => cleanUp(exit.cause.reasons[0]?.annotations)),
+                "10 seconds"
+              ),
+              (cause) => Effect.logError("A clean-up failed.", cause)
+            )
+          : Effect.void
+      return Effect.as(Scope.addFinalizerExit(own, finalizer), {
+        disarm: Effect.suspend(() =>
+          take() ? Effect.as(Scope.close(own, Exit.void), true) : Effect.succeed(false)
+        )
+      })
+    })
+  )
 
 let last = 0
 
@@ -78,7 +110,19 @@ export const rows: ReadonlyArray<Primitive> = [
       raw("scoped, addFinalizer", () =>
         effects(() => Effect.scoped(Effect.andThen(guarded, atOnce)), isResult)
       )
-    ]
+    ],
+    limit: least("a Scope to leave by, clean-up that runs once, under a limit and with a report", () =>
+      effects(
+        () =>
+          Effect.scoped(
+            Effect.andThen(
+              leastGuard(() => cleanup),
+              atOnce
+            )
+          ),
+        isResult
+      )
+    )
   },
   {
     row: "guard: guard, disarmed",

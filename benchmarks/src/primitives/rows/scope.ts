@@ -39,9 +39,61 @@ const outcome = (exit: Exit.Exit<number>) =>
 const isDone = (value: { readonly _tag: string; readonly value?: unknown }): boolean =>
   value._tag === "Done" && isResult(value.value)
 
+/** A place in a live tree: a cancel comes down to what hangs below it, with a reason, while it is there. */
+class Node {
+  children: Set<Node> | undefined = undefined
+  readonly parent: Node | undefined
+  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  reason: unknown = undefined
+
+  constructor(parent: Node | undefined) {
+    this.parent = parent
+    if (parent === undefined) return
+    parent.children ??= new Set()
+    parent.children.add(this)
+  }
+
+  cancel(reason: unknown): void {
+    if (this.reason !== undefined) return
+    this.reason = reason
+    for (const child of this.children ?? []) child.cancel(reason)
+    this.fiber?.interruptUnsafe()
+  }
+
+  end(): void {
+    this.parent?.children?.delete(this)
+  }
+}
+
+class Stands extends Context.Service<Stands, Node>()("benchmarks/Stands") {}
+
+const root = new Node(undefined)
+
+/** The least that a cancel with a reason can reach, and that gives an outcome: a fork, an entry in the context, a node. */
+const standingRun = (work: Effect.Effect<number>) =>
+  Effect.withFiber<ReturnType<typeof outcome>>((fiber) => {
+    const above = Context.getOrElse(fiber.context, Stands, () => root)
+    const node = new Node(above)
+    const known = Effect.withFiber((own) => {
+      node.fiber = own
+      return work
+    })
+    return Effect.map(
+      Effect.flatMap(Effect.forkChild(Effect.provideService(known, Stands, node), now), Fiber.await),
+      (exit) => {
+        node.end()
+        return outcome(exit)
+      }
+    )
+  })
+
 const runs: ReadonlyArray<Primitive> = bodies.map(([name, work]) => ({
   row: `scope: CancelScope.run, ${name}`,
   ours: ours(() => effects(() => CancelScope.run(() => work), isDone)),
+  limit: {
+    name: "forkChild of work with an entry in its context and in a tree, Fiber.await",
+    batch: () => effects(() => standingRun(work), isDone)
+  },
   peers: [
     raw("forkChild, Fiber.await", () =>
       effects(() => Effect.map(Effect.flatMap(Effect.forkChild(work, now), Fiber.await), outcome), isDone)
