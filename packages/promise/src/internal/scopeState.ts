@@ -141,27 +141,24 @@ export class ScopeState implements CancelScope {
 
   #entered(tasks: TaskScope.TaskScope, fiber: Fiber.Fiber<unknown, unknown>): void {
     const inside = fiber.context as Context.Context<Scope.Scope>
-    const context = inside.pipe(
-      Context.add(CurrentTasks, tasks),
-      Context.add(InDaemon, false)
-    ) as Context.Context<never>
+    const own = Context.add(inside, CurrentTasks, tasks) as Context.Context<never>
+    const context = Context.get(own, InDaemon) ? Context.add(own, InDaemon, false) : own
     const cell = fiber.getRef(CurrentCell) as CancelCell
     this.#open = { tasks, context, cell, finalizers: Context.get(inside, Scope.Scope) }
     if (this.#controller !== undefined) this.#connect(this.#controller)
   }
 
   #leave(exit: Exit.Exit<Run.Outcome<void> | undefined, unknown>): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const reason = this.reason
-      this.#over = true
-      this.#reason =
-        exit._tag === "Success" && exit.value?._tag === "Cancelled" ? (reason ?? exit.value.reason) : reason
-      const failed = exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)
-      const broken = failed ? this.#broken : this.#broken.slice(1)
-      this.#failure = failed ? exit.cause : this.#broken[0]
-      return Effect.forEach(broken, (cause) => reportUnhandled("cleanup", this.name, cause, reason), {
-        discard: true
-      })
+    const reason = this.reason
+    this.#over = true
+    this.#reason =
+      exit._tag === "Success" && exit.value?._tag === "Cancelled" ? (reason ?? exit.value.reason) : reason
+    const failed = exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)
+    this.#failure = failed ? exit.cause : this.#broken[0]
+    if (this.#broken.length === 0) return Effect.void
+    const broken = failed ? this.#broken : this.#broken.slice(1)
+    return Effect.forEach(broken, (cause) => reportUnhandled("cleanup", this.name, cause, reason), {
+      discard: true
     })
   }
 
