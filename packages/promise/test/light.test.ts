@@ -222,6 +222,35 @@ describe("work without a fiber", () => {
 })
 
 describe("a gather without fibers", () => {
+  test("L47: its items stand below it, in the order in which they began, once somebody looks", async () => {
+    const [one, two, three] = [stubborn(), stubborn(), stubborn()]
+    const below = () => {
+      const { tasks } = held()
+      const root = rootsUnsafe().find((cell) => cell.name === tasks.name) as Cell
+      const whole = childrenOf(childrenOf(root)[0] as Cell)[0] as Cell
+      return childrenOf(whole)
+    }
+    const names = () => below().map((cell) => cell.name)
+    const all = gather([one.work, two.work, three.work], { concurrency: 2 })
+    await two.called
+    const seen = below()
+    expect(names()).toEqual(["gather[0]", "gather[1]"])
+    one.end.open()
+    await three.called
+    expect(names()).toEqual(["gather[1]", "gather[2]"])
+    // Looking again makes none anew, and one that was seen is as old as it was.
+    expect(below()[0]).toBe(seen[1])
+    expect(seen.map((cell) => [cell.ended, cell.parent === below()[0]?.parent])).toEqual([
+      [true, true],
+      [false, true]
+    ])
+    two.end.open()
+    three.end.open()
+    await all
+    expect(seen[1]?.ended).toBe(true)
+    expect(processOwner.size).toBe(0)
+  })
+
   test("L21, L23: a failure finds the rest: what has ended, what runs, and what has not begun", async () => {
     const log: Array<string> = []
     const failing = gate<never>()

@@ -396,7 +396,7 @@ const endGroup = (group: Group, reason: CancelReason): Effect.Effect<void> => {
 }
 
 const finish = (group: Group, reason: CancelReason): Effect.Effect<void> | undefined => {
-  group.set.cell.cancel(reason)
+  group.set.end(reason)
   return leaveGroup(group)
 }
 
@@ -598,6 +598,15 @@ export const reserveUnsafe = (scope: TaskScope, name: string | undefined): Place
  * @since 0.1.0
  */
 export const fillPlacesUnsafe = (scope: TaskScope): void => setOf(scope).fillPlaces()
+
+/**
+ * Calls back once no task is left but daemons: now, or in the turn in which the last one ends. Gives the removal.
+ *
+ * @stability internal
+ * @since 0.1.0
+ */
+export const whenIdleUnsafe = (scope: TaskScope, call: () => void): (() => void) =>
+  setOf(scope).whenIdle(call)
 
 /**
  * Gives a task up as stuck before its scope ends: one record, and nobody waits for it any more. `startedAt` is the wall

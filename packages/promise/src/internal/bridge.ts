@@ -80,9 +80,11 @@ export const ended = <A>(exit: Exit.Exit<A, unknown>): Promise<A> =>
 
 /** For a promise whose rejection has another receiver besides, or needs none: nobody need listen to it. */
 export const quiet = <A>(promise: Promise<A>): Promise<A> => {
-  promise.then(undefined, () => {})
+  promise.then(undefined, ignore)
   return promise
 }
+
+const ignore = (): void => {}
 
 export const rejected = (error: unknown): Promise<never> => {
   const promise = Promise.reject(error)

@@ -2,13 +2,14 @@
  * Items of a gather as most of them are: all succeed, and nobody cancels them. They have no fiber.
  *
  * Invariants
- * 1. They stand in the live tree as a gather with fibers does: below its own cell, each by its place.
+ * 1. They stand in the live tree as a gather with fibers does: below its own cell, each by its place. Their cells are made when
+ *    somebody looks.
  * 2. A failure is for the fiber as well: it is made first, with all that runs, and then told. What has succeeded by then
  *    is a value to it, and what has not started starts there.
  * 3. No more run at once than were allowed.
  */
 import * as Gather from "@curfew/gather"
-import { CancelCell, keepUnsafe } from "@curfew/reason/CancelCell"
+import { CancelCell, keepUnsafe, uptime } from "@curfew/reason/CancelCell"
 import type { Owner } from "@curfew/scope"
 import type * as TaskScope from "@curfew/scope/TaskScope"
 import * as Context from "effect/Context"
@@ -84,7 +85,7 @@ export const gatherLightly = (
     const empty = { context: Context.empty(), tasks: undefined as never, name: undefined }
     const kept = new Gathering(empty, { keys: undefined, items: [] }, {})
     keepUnsafe(kept)
-    keepUnsafe(new Item(() => {}, { keys: undefined, items: [] }, 0, kept))
+    keepUnsafe(new Item(() => {}, { keys: undefined, items: [] }, 0, kept, 0))
   }
   return new Gathering(start, parts, options).begin(seat, start.signal, concurrency)
 }
@@ -93,18 +94,42 @@ let keeps = false
 
 class Item extends Run<unknown> {
   readonly i: number
+  readonly #parts: Parts
+  /** When it began, in milliseconds. */
+  readonly since: number
+  /** Made when somebody looks. */
   cell: CancelCell | undefined = undefined
 
-  constructor(work: Work<unknown>, parts: Parts, i: number, host: Gathering) {
-    super(work, settlingOf(parts, work, i), host)
+  constructor(work: Work<unknown>, parts: Parts, i: number, host: Gathering, since: number) {
+    super(work, undefined, host)
     this.i = i
+    this.#parts = parts
+    this.since = since
+  }
+
+  protected override get settling() {
+    return settlingOf(this.#parts, this.#parts.items[this.i] as Work<unknown>, this.i)
+  }
+}
+
+/** What the items stand below. */
+class Whole extends CancelCell {
+  readonly #gathering: Gathering
+
+  constructor(parent: CancelCell, gathering: Gathering) {
+    super("tasks", { name: "gather", parent })
+    this.#gathering = gathering
+  }
+
+  override reveal(): void {
+    this.#gathering.reveal(this)
   }
 }
 
 class Gathering extends Seated<unknown> {
   readonly #parts: Parts
   readonly #options: GatherOptions
-  #whole: CancelCell | undefined = undefined
+  #whole: Whole | undefined = undefined
   /** What has succeeded has its result here, and what has no work stands here from the start. */
   readonly #results: Array<unknown>
   /** By their places. */
@@ -123,24 +148,36 @@ class Gathering extends Seated<unknown> {
 
   begin(seat: TaskScope.Place, signal: AbortSignal | undefined, concurrency: number): Promise<unknown> {
     const cell = this.sit(seat, signal)
-    this.#whole = new CancelCell("tasks", { name: "gather", parent: cell })
+    this.#whole = new Whole(cell, this)
     this.#concurrency = concurrency
     this.#startMore()
     return this.promise
   }
 
   #startMore(): void {
-    const { items, keys } = this.#parts
+    const { items } = this.#parts
+    if (this.#next >= items.length) return
+    const now = uptime()
     while (this.#next < items.length && this.#running < this.#concurrency) {
       const i = this.#next++
       const work = items[i]
       if (work === null || work === undefined) continue
-      const item = new Item(work, this.#parts, i, this)
-      item.cell = new CancelCell("task", { name: `gather[${keys?.[i] ?? i}]`, parent: this.#whole })
+      const item = new Item(work, this.#parts, i, this, now)
       this.#items[i] = item
       this.#running++
       begin(item)
     }
+  }
+
+  /** Somebody looks at the items. */
+  reveal(whole: CancelCell): void {
+    const { keys } = this.#parts
+    for (const item of this.runs)
+      item.cell ??= new CancelCell("task", {
+        name: `gather[${keys?.[item.i] ?? item.i}]`,
+        parent: whole,
+        age: uptime() - item.since
+      })
   }
 
   over(run: AnyRun, result: PromiseSettledResult<unknown>): void {

@@ -17,6 +17,7 @@ import { CancelReason, toCause } from "@curfew/reason"
 import { type CancelCell, CurrentCell, keepUnsafe } from "@curfew/reason/CancelCell"
 import { CancelScope as Run, reportUnhandled, TaskScopeClosed } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
+import * as Child from "@curfew/scope/Child"
 import * as Instant from "@curfew/scope/Instant"
 import { takePosition } from "@curfew/scope/Stuck"
 import * as TaskScope from "@curfew/scope/TaskScope"
@@ -103,14 +104,10 @@ export class ScopeState implements CancelScope {
   }
 
   #keep(deadline: number): Effect.Effect<void> {
-    const disposed = Effect.callback<void>((resume) => {
-      if (this.#disposing) resume(Effect.void)
-      else this.#dispose = () => resume(Effect.void)
-    })
     const tasks = TaskScope.use((tasks: TaskScope.TaskScope<unknown>) =>
       Effect.withFiber<void, never, Scope.Scope>((fiber) => {
         this.#entered(tasks, fiber as Fiber.Fiber<unknown, unknown>)
-        return Effect.asVoid(Effect.andThen(disposed, tasks.drain()))
+        return this.#stay(tasks, fiber as Fiber.Fiber<unknown, unknown>)
       })
     )
     // Without a deadline the keeper is the scope: what cancels it ends in the same exit.
@@ -126,29 +123,42 @@ export class ScopeState implements CancelScope {
     )
   }
 
+  /** Until it was disposed and no task is left but daemons: one wait for both. */
+  #stay(tasks: TaskScope.TaskScope, fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      let forget: (() => void) | undefined
+      const end = () => {
+        forget = TaskScope.whenIdleUnsafe(tasks, () => Child.resumeWith(fiber, resume, Effect.void))
+      }
+      if (this.#disposing) end()
+      else this.#dispose = end
+      return Effect.sync(() => {
+        this.#dispose = undefined
+        forget?.()
+      })
+    })
+  }
+
   #entered(tasks: TaskScope.TaskScope, fiber: Fiber.Fiber<unknown, unknown>): void {
     const inside = fiber.context as Context.Context<Scope.Scope>
-    const context = inside.pipe(
-      Context.add(CurrentTasks, tasks),
-      Context.add(InDaemon, false)
-    ) as Context.Context<never>
+    const own = Context.add(inside, CurrentTasks, tasks) as Context.Context<never>
+    const context = Context.get(own, InDaemon) ? Context.add(own, InDaemon, false) : own
     const cell = fiber.getRef(CurrentCell) as CancelCell
     this.#open = { tasks, context, cell, finalizers: Context.get(inside, Scope.Scope) }
     if (this.#controller !== undefined) this.#connect(this.#controller)
   }
 
   #leave(exit: Exit.Exit<Run.Outcome<void> | undefined, unknown>): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const reason = this.reason
-      this.#over = true
-      this.#reason =
-        exit._tag === "Success" && exit.value?._tag === "Cancelled" ? (reason ?? exit.value.reason) : reason
-      const failed = exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)
-      const broken = failed ? this.#broken : this.#broken.slice(1)
-      this.#failure = failed ? exit.cause : this.#broken[0]
-      return Effect.forEach(broken, (cause) => reportUnhandled("cleanup", this.name, cause, reason), {
-        discard: true
-      })
+    const reason = this.reason
+    this.#over = true
+    this.#reason =
+      exit._tag === "Success" && exit.value?._tag === "Cancelled" ? (reason ?? exit.value.reason) : reason
+    const failed = exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)
+    this.#failure = failed ? exit.cause : this.#broken[0]
+    if (this.#broken.length === 0) return Effect.void
+    const broken = failed ? this.#broken : this.#broken.slice(1)
+    return Effect.forEach(broken, (cause) => reportUnhandled("cleanup", this.name, cause, reason), {
+      discard: true
     })
   }
 
@@ -179,8 +189,11 @@ export class ScopeState implements CancelScope {
     return this.#over ? this.#reason : (this.#open?.cell.reason ?? this.#cell?.reason)
   }
 
-  readonly cancel = (reason?: unknown): boolean =>
-    !this.#over && this.reason === undefined && this.#cell?.cancel(reasonOf(reason, requested)) === true
+  // Functions of their own, so that they can be handed on; made when somebody asks.
+  get cancel(): CancelScope["cancel"] {
+    return (reason) =>
+      !this.#over && this.reason === undefined && this.#cell?.cancel(reasonOf(reason, requested)) === true
+  }
 
   #inside(): Open {
     if (this.reason !== undefined) throw new Cancelled(this.reason)
@@ -191,10 +204,14 @@ export class ScopeState implements CancelScope {
     )
   }
 
-  readonly run = <A>(work: Work<A>, options?: { readonly name?: string | undefined }): Promise<A> => {
+  get run(): CancelScope["run"] {
+    return (work, options) => this.#run(work, options?.name)
+  }
+
+  #run<A>(work: Work<A>, given: string | undefined): Promise<A> {
     try {
       const { context, tasks } = this.#inside()
-      const name = options?.name ?? (work.name || undefined)
+      const name = given ?? (work.name || undefined)
       checkWork(work)
       const light = lightly({ tasks, context, work, settling: { name }, name })
       if (light !== undefined) return light
@@ -205,16 +222,25 @@ export class ScopeState implements CancelScope {
     }
   }
 
-  readonly spawn = <A>(first: string | Work<A>, second?: Work<A>): Task<A> =>
-    spawn(this.#inside(), ...named(first, second))
+  get spawn(): CancelScope["spawn"] {
+    return <A>(first: string | Work<A>, second?: Work<A>): Task<A> =>
+      spawn(this.#inside(), ...named(first, second))
+  }
 
-  readonly daemon = <A>(first: string | Work<A>, second?: Work<A>): Task<A> =>
-    spawn(this.#inside(), ...named(first, second), true)
+  get daemon(): CancelScope["daemon"] {
+    return <A>(first: string | Work<A>, second?: Work<A>): Task<A> =>
+      spawn(this.#inside(), ...named(first, second), true)
+  }
 
-  readonly defer = (cleanup: () => unknown, options?: { readonly name?: string | undefined }): void => {
+  get defer(): CancelScope["defer"] {
+    const defer: CancelScope["defer"] = (cleanup, options) => this.#defer(cleanup, options?.name, defer)
+    return defer
+  }
+
+  #defer(cleanup: () => unknown, given: string | undefined, called: CancelScope["defer"]): void {
     const { context, finalizers } = this.#inside()
-    const name = options?.name ?? (cleanup.name || "defer")
-    const limited = boundedAt(settle(cleanup, { name }), { name, source: takePosition(this.defer) })
+    const name = given ?? (cleanup.name || "defer")
+    const limited = boundedAt(settle(cleanup, { name }), { name, source: takePosition(called) })
     const bound = Effect.catchCause(Effect.asVoid(limited), (cause) =>
       Effect.sync(() => {
         this.#broken.push(cause)
@@ -223,19 +249,27 @@ export class ScopeState implements CancelScope {
     runNow(context, Scope.addFinalizer(finalizers, Effect.provideContext(bound, context)))
   }
 
-  readonly onCancel = (cleanup: (reason: CancelReason) => unknown): CancelGuard => {
+  get onCancel(): CancelScope["onCancel"] {
+    return (cleanup) => this.#onCancel(cleanup)
+  }
+
+  #onCancel(cleanup: (reason: CancelReason) => unknown): CancelGuard {
     const { context, finalizers } = this.#inside()
     const guard = Guard.guard((reason) => Effect.orDie(settle(() => cleanup(reason), { name: cleanup.name })))
     const { disarm } = runNow(context, Effect.provideService(guard, Scope.Scope, finalizers))
     return { disarm: () => runNow(context, disarm) }
   }
 
-  readonly checkpoint = (): Promise<void> => checkpoint(this.signal)
+  get checkpoint(): CancelScope["checkpoint"] {
+    return () => checkpoint(this.signal)
+  }
 
   /** Promises what is there when everything has ended; the first failure is the exit. */
   #atEnd<A>(value: () => Exit.Exit<A, unknown>): Promise<A> {
     this.#disposing = true
-    this.#dispose?.()
+    const dispose = this.#dispose
+    this.#dispose = undefined
+    dispose?.()
     const pledge = new Pledge<A>()
     const end = () => pledge.settle(this.#failure === undefined ? value() : Exit.failCause(this.#failure))
     if (this.#keeper === undefined) end()

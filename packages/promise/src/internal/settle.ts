@@ -44,9 +44,7 @@ let keeps = false
 
 export class Run<A> implements Placed {
   readonly #work: (signal: AbortSignal) => A | PromiseLike<A>
-  readonly #name: string | undefined
-  readonly #late: SettleOptions<A>["late"]
-  readonly #failsLate: boolean
+  readonly #settling: SettleOptions<A> | undefined
   readonly #host: Host | undefined
   #fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   #place: Place | undefined = undefined
@@ -57,14 +55,17 @@ export class Run<A> implements Placed {
 
   constructor(
     work: (signal: AbortSignal) => A | PromiseLike<A>,
-    options: SettleOptions<A> | undefined,
+    settling: SettleOptions<A> | undefined,
     host?: Host
   ) {
     this.#work = work
-    this.#name = options?.name ?? (work.name || undefined)
-    this.#late = options?.late
-    this.#failsLate = options?.failsLate === true
+    this.#settling = settling
     this.#host = host
+  }
+
+  /** Asked when it is left. */
+  protected get settling(): SettleOptions<A> | undefined {
+    return this.#settling
   }
 
   get context(): Context.Context<never> {
@@ -138,23 +139,24 @@ export class Run<A> implements Placed {
         if (this.#result !== undefined) resume(Effect.succeed(this.#result))
         else this.#heard = (result) => resume(Effect.succeed(result))
       })
-      const received = Effect.flatMap(settled, (result) => this.#receive(result, reason))
+      const { failsLate, late, name: given } = (this.settling ?? none) as SettleOptions<A>
+      const name = given ?? (this.#work.name || undefined)
+      const received = Effect.flatMap(settled, (result) => {
+        if (result.status === "rejected" && isAbort(result.reason, controller.signal.reason))
+          return Effect.void
+        if (result.status === "rejected" && failsLate === true) return Effect.fail(result.reason)
+        if (late !== undefined) return receive(() => late(result), name)
+        return result.status === "fulfilled"
+          ? Effect.void
+          : reportUnhandled("late result", name, failCause(result.reason), reason)
+      })
       // Without a position: the one that could be taken here is a line of this file, and says nothing to anybody.
-      return Effect.asVoid(boundedAt(received, { name: this.#name }))
+      return Effect.asVoid(boundedAt(received, { name }))
     })
   }
-
-  #receive(result: PromiseSettledResult<A>, reason: CancelReason): Effect.Effect<void, unknown> {
-    const late = this.#late
-    if (result.status === "rejected" && isAbort(result.reason, this.#controller?.signal.reason))
-      return Effect.void
-    if (result.status === "rejected" && this.#failsLate) return Effect.fail(result.reason)
-    if (late !== undefined) return receive(() => late(result), this.#name)
-    return result.status === "fulfilled"
-      ? Effect.void
-      : reportUnhandled("late result", this.#name, failCause(result.reason), reason)
-  }
 }
+
+const none: SettleOptions<never> = {}
 
 const unknown: CancelReason = { _tag: "Unknown" }
 

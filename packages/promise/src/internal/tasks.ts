@@ -32,14 +32,27 @@ const taskOf = <A>(context: Context.Context<never>, running: Running<A>): Task<A
   }
 })
 
-const lightTaskOf = <A>(light: Spawned<A>, name: string | undefined): Task<A> => ({
-  name,
-  join: quiet(light.promise),
-  cancel: (reason) => light.cancel(reasonOf(reason, requested)),
-  get status() {
-    return light.status
+/** Of a class: a literal with an accessor costs more than all the rest of a task. */
+class LightTask<A> implements Task<A> {
+  readonly name: string | undefined
+  readonly join: Promise<A>
+  readonly #light: Spawned<A>
+
+  constructor(light: Spawned<A>, name: string | undefined) {
+    this.name = name
+    this.join = quiet(light.promise)
+    this.#light = light
   }
-})
+
+  // A function of its own, so that it can be handed on; made when somebody asks.
+  get cancel(): Task<A>["cancel"] {
+    return (reason) => this.#light.cancel(reasonOf(reason, requested))
+  }
+
+  get status(): Task<A>["status"] {
+    return this.#light.status
+  }
+}
 
 export interface Spawn {
   readonly context: Context.Context<never>
@@ -61,7 +74,7 @@ export const spawn = <A>(
 ): Task<A> => {
   checkWork(work)
   const light = daemon ? undefined : spawnLightly({ tasks, context, name }, work)
-  if (light !== undefined) return lightTaskOf(light, name)
+  if (light !== undefined) return new LightTask(light, name)
   const own = daemon ? Context.add(context, InDaemon, true) : context
   const running = TaskScope.spawnUnsafe(tasks, own, settle(work, { name, failsLate: true }), { name, daemon })
   if (running === undefined) throw new TaskScopeClosed({ scope: tasks.name })

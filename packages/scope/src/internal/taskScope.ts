@@ -10,6 +10,7 @@
  *    stuck registry until it ends after all.
  * 5. All waiting is by observers of the set; a wait that is interrupted takes its observer with it.
  */
+import type { CancelReason } from "@curfew/reason"
 import { type CancelCell, keepUnsafe, showAll, unshown } from "@curfew/reason/CancelCell"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -64,6 +65,7 @@ export class TaskSet implements Keeper {
   #observers: Set<() => void> | undefined = undefined
   /** Places that nothing has filled. */
   #places: Places | undefined = undefined
+  #forgetPlaces: (() => void) | undefined = undefined
   #open = true
   /** What failed under `failFast`. */
   failures: Failures | undefined = undefined
@@ -260,7 +262,7 @@ export class TaskSet implements Keeper {
     if (this.#places === undefined) {
       const places = new Places()
       this.#places = places
-      this.cell.listen((reason) => places.each(({ holder }) => holder?.stop(reason)))
+      this.#forgetPlaces = this.cell.listen((reason) => places.each(({ holder }) => holder?.stop(reason)))
     }
     if (!keepsPlaces) {
       keepsPlaces = true
@@ -272,6 +274,12 @@ export class TaskSet implements Keeper {
     const place = new Place(this, name)
     this.#places.add(place)
     return place
+  }
+
+  /** Cancels a set that has nothing left: there is nobody to tell. */
+  end(reason: CancelReason): void {
+    this.#forgetPlaces?.()
+    this.cell.cancel(reason)
   }
 
   /** From here on each task has a fiber. */
@@ -335,6 +343,18 @@ export class TaskSet implements Keeper {
   /** No task is left but daemons. */
   get idle(): boolean {
     return this.#working === 0 && (this.#places === undefined || this.#places.size === 0)
+  }
+
+  /** Calls back once no task is left but daemons: now, or in the turn in which the last one ends. Gives the removal. */
+  whenIdle(call: () => void): () => void {
+    const observer = () => {
+      if (!this.idle) return
+      this.#observers?.delete(observer)
+      call()
+    }
+    this.#observe(observer)
+    observer()
+    return () => this.#observers?.delete(observer)
   }
 
   /**
