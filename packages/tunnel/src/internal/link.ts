@@ -30,11 +30,11 @@ import { Admission } from "./admission.ts"
 import type { Carrier, CarrierEnd } from "./carrier.ts"
 import { Deadlines } from "./deadlines.ts"
 import { longPiece, type ServerFrame, tunnelId } from "./frame.ts"
+import { Growth } from "./growth.ts"
 import { Held } from "./held.ts"
 import type { Limits } from "./limits.ts"
 import type { RpcStatus } from "./rpcStatus.ts"
 import { StreamsCell } from "./streamsCell.ts"
-import { Growth } from "./window.ts"
 import { Outbox, run } from "./writer.ts"
 
 /** What grpc-js' `getAuthContext` gives. */
