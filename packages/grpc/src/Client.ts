@@ -1,34 +1,26 @@
 import type { Instant } from "@curfew/scope"
-import {
-  type CallCredentials,
-  Channel,
-  type ChannelCredentials,
-  type ChannelInterface,
-  type ChannelOptions,
-  type Client as GrpcClient,
-  type Interceptor,
-  type Metadata,
-  type ServiceDefinition,
-  type StatusObject,
-  type UntypedServiceImplementation
+import type {
+  CallCredentials,
+  ChannelCredentials,
+  ChannelInterface,
+  ChannelOptions,
+  Client as GrpcClient,
+  Interceptor,
+  Metadata,
+  ServiceDefinition,
+  StatusObject,
+  UntypedServiceImplementation
 } from "@grpc/grpc-js"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import { GrpcError } from "./GrpcError.ts"
-import { type AnyMethod, interceptorsOf } from "./internal/client/channelCall.ts"
-import {
-  openCall,
-  type Requests,
-  responses,
-  type Settings,
-  settingsOf,
-  unaryCall
-} from "./internal/client/open.ts"
+import type { GrpcError } from "./GrpcError.ts"
+import type { AnyMethod } from "./internal/client/channelCall.ts"
+import { makeClient } from "./internal/client/makeClient.ts"
 import * as telemetry from "./internal/client/telemetry.ts"
 import type { MetadataInput } from "./internal/metadata.ts"
 import type { ClientMethodOf, Method, MethodOfHandler } from "./Service.ts"
@@ -293,16 +285,7 @@ export const make: {
   to: ClientTo,
   options: ClientOptions = {}
   // biome-ignore lint/suspicious/noExplicitAny: The overloads are the types; one record serves both.
-): Effect.Effect<any, GrpcError, Scope.Scope> =>
-  Effect.map(channelTo(to), (channel) => {
-    const ofStub = "client" in to ? interceptorsOf(to.client) : undefined
-    const methods: Record<string, unknown> = {}
-    for (const [name, method] of Object.entries(definition)) {
-      const interceptors = options.interceptors ?? ofStub?.(method) ?? []
-      methods[name] = methodOf(settingsOf(method, channel, options, interceptors))
-    }
-    return methods
-  })
+): Effect.Effect<any, GrpcError, Scope.Scope> => makeClient(definition, to, options)
 
 /**
  * A client as a service, for as long as the layer lives.
@@ -339,53 +322,3 @@ export const layer = <I, S extends object>(
     service,
     make(definition as ServiceDefinition, to, options) as unknown as Effect.Effect<S, GrpcError, Scope.Scope>
   )
-
-const channelTo = (to: ClientTo): Effect.Effect<ChannelInterface, GrpcError, Scope.Scope> => {
-  if ("channel" in to) {
-    return typeof to.channel?.createCall === "function"
-      ? Effect.succeed(to.channel)
-      : Effect.fail(
-          GrpcError.make(
-            "INVALID_ARGUMENT",
-            "The channel is none: give a channel of grpc-js; that of a tunnel is its `grpc`."
-          )
-        )
-  }
-  if ("client" in to) return Effect.sync(() => to.client.getChannel())
-  const open = Effect.try({
-    try: () =>
-      new Channel(to.address, to.credentials, {
-        "grpc.per_rpc_retry_buffer_size": 0,
-        ...to.channelOptions
-      }),
-    catch: (error) =>
-      GrpcError.make(
-        "INVALID_ARGUMENT",
-        `No channel can be made to ${String(to.address)} (${error instanceof Error ? error.message : String(error)}): ` +
-          "give an address such as localhost:50051 and credentials of grpc-js."
-      )
-  })
-  return Effect.acquireRelease(open, (channel) => Effect.sync(() => channel.close()))
-}
-
-const methodOf = (settings: Settings): unknown => {
-  const { requestStream, responseStream } = settings.method
-  if (!requestStream && !responseStream) {
-    return (request: unknown, options?: CallOptions) => unaryCall(settings, request, options)
-  }
-  return (request: unknown, options?: CallOptions) => {
-    const requests: Requests<unknown, unknown, unknown> = requestStream
-      ? { stream: request as Stream.Stream<unknown, unknown, unknown> }
-      : { message: request }
-    return responseStream ? responses(settings, requests, options) : single(settings, requests, options)
-  }
-}
-
-const single = <E, R>(
-  settings: Settings,
-  requests: Requests<unknown, E, R>,
-  options: CallOptions | undefined
-): Effect.Effect<unknown, GrpcError | E, R> =>
-  Effect.scoped(
-    Effect.flatMap(openCall<unknown, unknown, E, R>(settings, requests, options), (call) => call.answer)
-  ) as Effect.Effect<unknown, GrpcError | E, R>

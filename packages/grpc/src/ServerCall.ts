@@ -9,7 +9,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { GrpcError } from "./GrpcError.ts"
 import type { MetadataInput } from "./internal/metadata.ts"
-import { callOf } from "./internal/server/callState.ts"
+import { callOf } from "./internal/server/handlerCall.ts"
 import type { MethodKind } from "./Service.ts"
 
 /**

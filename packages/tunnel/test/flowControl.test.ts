@@ -4,7 +4,8 @@ import { Assembler, type Step } from "../src/internal/assembler.ts"
 import { decodeClientFrame } from "../src/internal/decode.ts"
 import { Encoder } from "../src/internal/encode.ts"
 import { type ClientFrame, maxChunk, maxUint32 } from "../src/internal/frame.ts"
-import { Growth, ReceiveWindow, SendWindow, UnreadBytes } from "../src/internal/window.ts"
+import { Growth } from "../src/internal/growth.ts"
+import { ReceiveWindow, SendWindow, UnreadBytes } from "../src/internal/window.ts"
 import { Outbound, Outbox } from "../src/internal/writer.ts"
 
 describe("a send window", () => {

@@ -7,8 +7,9 @@ import * as Fiber from "effect/Fiber"
 import type { Carrier } from "../src/internal/carrier.ts"
 import { decodeClientFrame } from "../src/internal/decode.ts"
 import { Held, type Holder } from "../src/internal/held.ts"
+import { run } from "../src/internal/pump.ts"
 import { SendWindow } from "../src/internal/window.ts"
-import { Outbound, Outbox, run } from "../src/internal/writer.ts"
+import { Outbound, Outbox } from "../src/internal/writer.ts"
 import { turns } from "./support/turns.ts"
 
 /** A carrier that keeps what it is given until it is let go. */

@@ -64,7 +64,7 @@ export class FakeCall extends EventEmitter {
 
   /** The client leaves. */
   readonly leave = (): void =>
-    this.#client.leave((reason) => {
+    this.#client.gone((reason) => {
       this.emit("cancelled", reason)
       this.emit("close")
     })

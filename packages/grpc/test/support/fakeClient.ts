@@ -18,8 +18,8 @@ export class FakeClient {
     this.#done(outcome)
   }
 
-  /** The client leaves. */
-  leave(tell: (reason: CancelReason) => void): void {
+  /** The client leaves; its call is told. */
+  gone(tell: (reason: CancelReason) => void): void {
     if (this.cancelled || this.outcome !== undefined) return
     this.cancelled = true
     tell(CancelReason.ClientGone({ transport: "tunnel" }))

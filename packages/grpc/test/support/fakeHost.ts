@@ -12,7 +12,7 @@ interface Receiver {
 type Entrance = (host: FakeHost, request: Buffer | undefined) => Receiver
 
 /** A plain call in memory, as a tunnel would offer it: each thing happens in a microtask of its own. */
-export class FakeHost {
+export class FakeHost extends FakeClient {
   readonly metadata = new Metadata()
   readonly peer = "fake"
   readonly origin = { kind: "forward", peer: "fake", metadata: new Metadata(), secure: false } as const
@@ -22,24 +22,11 @@ export class FakeHost {
   /** Messages that are on their way out. */
   leaving = 0
   readonly #requests: Array<Buffer>
-  readonly #client: FakeClient
   #receiver: Receiver | undefined
 
   constructor(requests: ReadonlyArray<string>, done: (outcome: string) => void) {
+    super(done)
     this.#requests = requests.map((text) => Buffer.from(text))
-    this.#client = new FakeClient(done)
-  }
-
-  get sent(): Array<string> {
-    return this.#client.sent
-  }
-
-  get cancelled(): boolean {
-    return this.#client.cancelled
-  }
-
-  get outcome(): string | undefined {
-    return this.#client.outcome
   }
 
   /** Calls a handler of an implementation at its entrance. */
@@ -69,8 +56,8 @@ export class FakeHost {
     })
   }
 
-  readonly sendStatus = ({ code }: { readonly code: number }): void => this.#client.end(`status ${code}`)
+  readonly sendStatus = ({ code }: { readonly code: number }): void => this.end(`status ${code}`)
 
   /** The client leaves. */
-  readonly leave = (): void => this.#client.leave((reason) => this.#receiver?.onCancelled(reason))
+  readonly leave = (): void => this.gone((reason) => this.#receiver?.onCancelled(reason))
 }

@@ -1,41 +1,32 @@
 /**
- * One tunnel's plumbing, the same for both roles: the carrier, the writer, the deadlines, the scope that owns the
- * streams, and the one place where the tunnel's end is decided.
+ * One tunnel's plumbing, the same for both roles: the carrier, the writer, the deadlines, the streams, and the one place
+ * where the tunnel's end is decided. What starts and ends it all stands in `makeLink.ts`.
  *
  * **Invariants**
  * 1. The first end wins; it is decided synchronously and seen by every later frame.
- * 2. On the way out, in this order: every stream is closed with the end's reason and awaited; the writer sends
- *    what they left and ends; the carrier ends; `TunnelClosed` is observed.
- * 3. Each of these waits is bounded by the clean-up budget.
- * 4. The writer is masked. A cancel of the tunnel reaches the streams at once, and the writer outlives it until
- *    their last frames are out: `finish` is what ends it.
- * 5. What other people's callbacks throw becomes the failure of a task, reported once, and never unwinds a frame.
+ * 2. What other people's callbacks throw becomes the failure of a task, reported once, and never unwinds a frame.
  */
 import type { PeerCertificate } from "node:tls"
-import { CancelReason, currentReason } from "@curfew/reason"
-import { type CancelCell, forkCellUnsafe } from "@curfew/reason/CancelCell"
-import { Instant, type Task, TaskScope } from "@curfew/scope"
+import { CancelReason } from "@curfew/reason"
+import type { CancelCell } from "@curfew/reason/CancelCell"
+import { Instant, type Task } from "@curfew/scope"
 import { boundedAt } from "@curfew/scope/bounded"
 import type { Metadata } from "@grpc/grpc-js"
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
 import type { TunnelOrigin } from "../TunnelAuth.ts"
 import { ProtocolViolation, type TunnelRule } from "../TunnelError.ts"
 import type { DrainedBy, Side, TunnelEnd, TunnelEvent, TunnelKind } from "../TunnelEvent.ts"
 import { Admission } from "./admission.ts"
-import type { Carrier, CarrierEnd } from "./carrier.ts"
+import type { Carrier } from "./carrier.ts"
 import { Deadlines } from "./deadlines.ts"
 import { longPiece, type ServerFrame, tunnelId } from "./frame.ts"
+import { Growth } from "./growth.ts"
 import { Held } from "./held.ts"
 import type { Limits } from "./limits.ts"
 import type { RpcStatus } from "./rpcStatus.ts"
-import { StreamsCell } from "./streamsCell.ts"
-import { Growth } from "./window.ts"
-import { Outbox, run } from "./writer.ts"
+import { Outbox } from "./writer.ts"
 
 /** What grpc-js' `getAuthContext` gives. */
 export interface AuthContext {
@@ -230,11 +221,6 @@ export interface Setup {
   readonly observer: ((event: TunnelEvent) => void) | undefined
 }
 
-let tunnels = 0
-
-/** Numbers the tunnels of this process. */
-export const nextTunnelId = (): number => ++tunnels
-
 const reasonOf = (end: TunnelEnd | undefined): CancelReason => {
   if (end === undefined) return CancelReason.Shutdown({ phase: "force" })
   switch (end._tag) {
@@ -247,61 +233,3 @@ const reasonOf = (end: TunnelEnd | undefined): CancelReason => {
       return CancelReason.ClientGone({ transport: "tunnel", detail: end.error.message })
   }
 }
-
-/** What the peer's outer call is told: nothing on a clean close, the violation otherwise. */
-const parting = (end: TunnelEnd | undefined): CarrierEnd | undefined =>
-  end?._tag === "Violated" ? { code: 13, details: end.error.message } : undefined
-
-/** Makes a link that lives as long as the surrounding `Scope`. */
-export const make = (setup: Setup): Effect.Effect<Link, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const link = new Link(setup, yield* Clock.Clock)
-    const openedAt = yield* Instant.now
-    const { id, kind, side } = link
-    link.observe?.({ _tag: "TunnelOpened", tunnel: id, side, kind, peer: link.carrier.peer })
-    yield* Effect.addFinalizer(() =>
-      Effect.gen(function* () {
-        yield* closeHere(link)
-        yield* boundedAt(link.carrier.end(parting(link.end)), { name: "tunnel carrier" })
-        const duration = Duration.millis((yield* Instant.now) - openedAt)
-        link.observe?.({ _tag: "TunnelClosed", tunnel: id, side, end: link.end as TunnelEnd, duration })
-      })
-    )
-    const plumbing = yield* TaskScope.make({ name: `tunnel ${id} plumbing` })
-    const startNote = yield* TaskScope.makeRuntime(plumbing)
-    link.note = (work, name) => startNote(work, { name }) !== undefined
-    yield* Effect.addFinalizer(() => Effect.sync(() => link.outbox.finish()))
-    yield* Effect.orDie(
-      plumbing.spawn(Effect.uninterruptible(run(link.outbox, link.carrier)), { name: "writer" })
-    )
-    yield* Effect.orDie(
-      plumbing.spawn(
-        link.deadlines.run(() => link.now()),
-        { name: "deadlines" }
-      )
-    )
-    const cell = yield* Effect.withFiberSucceed((fiber) =>
-      forkCellUnsafe(fiber, "tasks", `tunnel ${id}`, undefined, StreamsCell)
-    )
-    cell.held = link.held
-    const streams = yield* TaskScope.makeIn(() => cell)
-    const start = yield* TaskScope.makeRuntime(streams)
-    link.cell = cell
-    link.spawn = (work, name) => start(work, { name })
-    yield* Effect.addFinalizer(() =>
-      Effect.gen(function* () {
-        yield* closeHere(link)
-        link.closeStreams(Option.getOrElse(yield* currentReason, () => link.reason))
-        yield* streams.cancel(link.reason)
-        yield* link.streamsClosed
-      })
-    )
-    return link
-  })
-
-/** Decides the end as this end's own, unless it is decided already. */
-const closeHere = (link: Link): Effect.Effect<void> =>
-  Effect.map(currentReason, (reason) => {
-    if (link.end !== undefined) return
-    link.close({ _tag: "ClosedHere", reason: Option.getOrElse(reason, () => link.reason) })
-  })

@@ -29,7 +29,8 @@ import { tunnelId } from "./frame.ts"
 import { asked } from "./gate.ts"
 import { Intake } from "./intake.ts"
 import { limitsOf } from "./limits.ts"
-import { drainingDetails, type Link, make as makeLink, nextTunnelId } from "./link.ts"
+import { drainingDetails, type Link } from "./link.ts"
+import { makeLink, nextTunnelId } from "./makeLink.ts"
 import { ServerEngine } from "./serverEngine.ts"
 
 const endOf = ({ code, details }: CarrierEnd): TunnelEnd =>

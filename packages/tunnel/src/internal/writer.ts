@@ -23,7 +23,6 @@ import { Held } from "./held.ts"
 import { type Outbound, Ring } from "./outbound.ts"
 
 export { Outbound } from "./outbound.ts"
-export { run } from "./pump.ts"
 
 type Frame = ClientFrame | ServerFrame
 

@@ -11,24 +11,18 @@
  * 3. The first reason stands, from wherever it came, and is told once to the table.
  * 4. Nothing is written once the transport said that the call is over, and nothing that it could not write.
  */
-import { CancelReason, isCancelReason, toCause } from "@curfew/reason"
-import { awaitPeerGone, completed, onPeerGone, PeerSignal, send } from "@curfew/request"
-import { CurrentCall } from "@curfew/request/Endpoint"
+import { CancelReason, isCancelReason } from "@curfew/reason"
+import { PeerSignal, send } from "@curfew/request"
 import type { Transport } from "@curfew/request/OnDisconnect"
 import { Instant } from "@curfew/scope"
-import { countUnsafe } from "@curfew/scope/Argument"
-import { status as Code, type Metadata } from "@grpc/grpc-js"
+import type { Metadata } from "@grpc/grpc-js"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import { GrpcError } from "../../GrpcError.ts"
-import type { CallTunnel, ServerCall, WorkBudget } from "../../ServerCall.ts"
+import type { GrpcError } from "../../GrpcError.ts"
 import type { CallLimits } from "../../ServerLimits.ts"
 import type { MethodKind } from "../../Service.ts"
-import type { MetadataInput } from "../metadata.ts"
 import type { CallTable, Entry } from "./callTable.ts"
 import { limitReason, type ResolvedLimits } from "./limits.ts"
-import { BadMetadata, checked } from "./metadata.ts"
 import type { MethodSpec } from "./method.ts"
 import type { Encoded } from "./requests.ts"
 import type { Outgoing } from "./status.ts"
@@ -37,13 +31,13 @@ import type { Outgoing } from "./status.ts"
 const callKey = Symbol("call")
 
 /** The call of a peer signal. */
-export const callOf = (peer: object): ServerCall | undefined =>
+export const stateOf = (peer: object): CallState | undefined =>
   (peer as { readonly [callKey]?: CallState })[callKey]
 
 /** What a request stream has for its reader: a message, or why there is none now. */
 export type Next = Encoded | "open" | "ended" | "closed"
 
-export abstract class CallState implements ServerCall, Entry {
+export abstract class CallState implements Entry {
   readonly id: string
   readonly method: string
   readonly kind: MethodKind
@@ -69,8 +63,11 @@ export abstract class CallState implements ServerCall, Entry {
   requestBytes = 0
   #responses = 0
   #responseBytes = 0
-  #spent = 0
-  #cancelledAt: Instant.Instant | undefined
+  /** Units of its work budget. */
+  spent = 0
+  endedAt: Instant.Instant | undefined
+  /** Wakes those that wait for more requests. */
+  #reader: (() => void) | undefined
   readonly #table: CallTable
   protected readonly clock: Clock.Clock
 
@@ -95,11 +92,9 @@ export abstract class CallState implements ServerCall, Entry {
 
   // ── the transport's part ───────────────────────────────────────────────────────────────────────────────────
 
-  abstract get raw(): object
   abstract get metadata(): Metadata
   /** The first value of one key of the metadata. */
   abstract header(key: string): string | Buffer | undefined
-  protected abstract get through(): CallTunnel | undefined
   /** The message of a method whose requests do not stream. */
   abstract get request(): unknown
   protected abstract putHeaders(metadata: Metadata): void
@@ -111,13 +106,46 @@ export abstract class CallState implements ServerCall, Entry {
   protected abstract hand(status: Outgoing, answer: Buffer | undefined): void
   /** What the request stream has now. */
   abstract next(): Next
-  /** Goes on with the effect once there may be something else to read. */
-  abstract whenMore<A, E>(then: Effect.Effect<A, E>): Effect.Effect<A, E>
+  /** There is something else to read already. */
+  protected abstract get hasMore(): boolean
+  /** Somebody waits for more from here on. */
+  protected listenForMore(): void {}
   /** The end of the request stream has been seen. */
   abstract get requestsEnded(): boolean
 
-  get deadline(): Option.Option<number> {
-    return this.deadlineAt === Number.POSITIVE_INFINITY ? Option.none() : Option.some(this.deadlineAt)
+  /**
+   * Goes on with the effect once there may be something else to read. More than one may wait: each is woken, and what has
+   * come is for the first.
+   */
+  whenMore<A, E>(then: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.callback<A, E>((resume) => {
+      // Whoever comes here may have been held up on the way, and what it looked for has come meanwhile.
+      if (this.hasMore) {
+        resume(then)
+        return undefined
+      }
+      this.listenForMore()
+      const others = this.#reader
+      if (others === undefined) {
+        // Woken in vain, if it has stopped waiting by then: most calls have one reader, which need not be taken back.
+        this.#reader = () => resume(then)
+        return undefined
+      }
+      const reader = (): void => {
+        others()
+        resume(then)
+      }
+      this.#reader = reader
+      return Effect.sync(() => {
+        if (this.#reader === reader) this.#reader = others
+      })
+    })
+  }
+
+  protected wakeReaders(): void {
+    const readers = this.#reader
+    this.#reader = undefined
+    readers?.()
   }
 
   // ── from the transport ─────────────────────────────────────────────────────────────────────────────────────
@@ -162,53 +190,12 @@ export abstract class CallState implements ServerCall, Entry {
   #note(reason: CancelReason): void {
     if (this.ended !== undefined) return
     this.ended = reason
-    this.#cancelledAt = Instant.nowOf(this.clock)
+    this.endedAt = Instant.nowOf(this.clock)
     const { id, method, phase, transport } = this
     this.observerFailure = this.#table.tell({ id, method, transport, reason, phase })
   }
 
-  get cancel(): ServerCall["cancel"] {
-    return (status) =>
-      Effect.sync(() => {
-        if (this.answered || this.ended !== undefined) return false
-        this.chosen = new GrpcError(status)
-        this.stop(CancelReason.Requested({ message: status.details }))
-        return true
-      })
-  }
-
   // ── to the transport ───────────────────────────────────────────────────────────────────────────────────────
-
-  get sendHeaders(): ServerCall["sendHeaders"] {
-    return (headers) =>
-      Effect.flatMap(this.#checked(headers, "headers"), (metadata) =>
-        Effect.sync(() => {
-          if (this.over || this.answered) return
-          this.phase = "responding"
-          this.putHeaders(metadata)
-        })
-      )
-  }
-
-  get setTrailers(): ServerCall["setTrailers"] {
-    return (trailers) =>
-      Effect.map(this.#checked(trailers, "trailers"), (metadata) => {
-        this.trailers = metadata
-      })
-  }
-
-  #checked(input: MetadataInput, what: string): Effect.Effect<Metadata, GrpcError> {
-    return Effect.suspend(() => {
-      const metadata = checked(input)
-      if (!(metadata instanceof BadMetadata)) return Effect.succeed(metadata)
-      const details = `The ${what} of the answer cannot be sent`
-      const error = new GrpcError({ code: Code.INTERNAL, details, method: this.method })
-      return Effect.andThen(
-        Effect.logError(`${details}: ${metadata.detail}. Leave it out, or change it.`),
-        error
-      )
-    })
-  }
 
   /** Counts a response; false when it is one too many, and the call has been stopped. */
   counted(bytes: number): boolean {
@@ -249,75 +236,6 @@ export abstract class CallState implements ServerCall, Entry {
       return error ?? new Error("The transport threw nothing.")
     } finally {
       this.signal.completeUnsafe()
-    }
-  }
-
-  // ── asking: getters, because most calls are asked nothing ─────────────────────────────────────────────────
-
-  get tunnel(): Option.Option<CallTunnel> {
-    return Option.fromUndefinedOr(this.through)
-  }
-
-  #asking<A, E, R>(ask: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return Effect.provideService(ask, CurrentCall, {
-      method: this.method,
-      kind: "request",
-      transport: this.transport,
-      peer: this.signal,
-      policy: "cancel",
-      observe: Effect.succeed(false)
-    })
-  }
-
-  get isActive(): Effect.Effect<boolean> {
-    return Effect.sync(() => this.signal.state === "waiting" && !this.over)
-  }
-
-  get awaitPeerGone(): Effect.Effect<CancelReason> {
-    return this.#asking(awaitPeerGone)
-  }
-
-  get onPeerGone(): ServerCall["onPeerGone"] {
-    return (effect) => this.#asking(onPeerGone(effect))
-  }
-
-  get completed(): Effect.Effect<void> {
-    return this.#asking(completed)
-  }
-
-  get reason(): Effect.Effect<Option.Option<CancelReason>> {
-    return Effect.sync(() => Option.fromUndefinedOr(this.ended))
-  }
-
-  get cancelledAt(): Effect.Effect<Option.Option<Instant.Instant>> {
-    return Effect.sync(() => Option.fromUndefinedOr(this.#cancelledAt))
-  }
-
-  get budget(): WorkBudget {
-    return {
-      spend: (units) =>
-        Effect.suspend(() => {
-          this.#spent += Math.max(0, units)
-          if (this.#spent <= this.limits.work) return Effect.void
-          this.exceeded("work")
-          return Effect.yieldNow
-        }),
-      take: (upTo) =>
-        Effect.suspend(() => {
-          const units = Math.min(
-            countUnsafe("the units to take of a budget", upTo, 1),
-            this.limits.work - this.#spent
-          )
-          if (units > 0) {
-            this.#spent += units
-            return Effect.succeed(units)
-          }
-          this.exceeded("work")
-          const reason = this.ended ?? limitReason(this.limits, "work")
-          // Who masks does not hear of the cancel, and has nothing to go on with.
-          return Effect.andThen(Effect.yieldNow, Effect.failCause(toCause(reason)))
-        }),
-      left: Effect.sync(() => Math.max(0, this.limits.work - this.#spent))
     }
   }
 }

@@ -16,15 +16,15 @@ import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { GrpcError } from "../../GrpcError.ts"
-import type { CallState } from "./callState.ts"
+import type { HandlerCall } from "./handlerCall.ts"
 import { type MethodSpec, streams } from "./method.ts"
 import { decoded, requestsOf } from "./requests.ts"
 
 /** The handler as one effect. The value is what a single answer is. */
-export const handling = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknown> =>
+export const handling = (spec: MethodSpec, call: HandlerCall): Effect.Effect<unknown, unknown> =>
   Effect.suspend(() => begun(spec, call))
 
-const begun = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknown> => {
+const begun = (spec: MethodSpec, call: HandlerCall): Effect.Effect<unknown, unknown> => {
   const { definition, kind } = spec
   const decode = definition.requestDeserialize
   if (kind !== "unary" && kind !== "serverStream") return handled(spec, call, requestsOf(call, decode))
@@ -34,7 +34,7 @@ const begun = (spec: MethodSpec, call: CallState): Effect.Effect<unknown, unknow
     : Effect.flatMap(request, (value) => handled(spec, call, value))
 }
 
-const handled = (spec: MethodSpec, call: CallState, request: unknown): Effect.Effect<unknown, unknown> => {
+const handled = (spec: MethodSpec, call: HandlerCall, request: unknown): Effect.Effect<unknown, unknown> => {
   if (call.phase === "waiting") call.phase = "running"
   const result = spec.handler(request, call)
   if (!streams(spec.kind)) {
@@ -47,7 +47,7 @@ const handled = (spec: MethodSpec, call: CallState, request: unknown): Effect.Ef
     : Effect.die(wrongResult(call, "Stream"))
 }
 
-const wrongResult = (call: CallState, wanted: "Effect" | "Stream"): Error =>
+const wrongResult = (call: HandlerCall, wanted: "Effect" | "Stream"): Error =>
   new Error(
     `The handler of ${call.method} has to give ${wanted === "Effect" ? "an Effect" : "a Stream"}; wrap a function that gives a promise in Server.fromPromise.`
   )
@@ -58,7 +58,7 @@ const wrongResult = (call: CallState, wanted: "Effect" | "Stream"): Error =>
  */
 const written = (
   spec: MethodSpec,
-  call: CallState,
+  call: HandlerCall,
   stream: Stream.Stream<unknown, unknown>
 ): Effect.Effect<void, unknown> =>
   Effect.withFiber(({ context }) =>
@@ -86,7 +86,7 @@ const endedBy = (cause: Cause.Cause<unknown>): Effect.Effect<void, unknown> =>
 /** Writes messages from the one with this index on; gives what has to be waited for. */
 const writeFrom = (
   spec: MethodSpec,
-  call: CallState,
+  call: HandlerCall,
   messages: ReadonlyArray<unknown>,
   from: number
 ): Effect.Effect<void, GrpcError> | undefined => {
@@ -123,7 +123,7 @@ export const encode = ({ definition }: MethodSpec, message: unknown): Buffer | U
 
 export const cannotEncode = "The response could not be encoded"
 
-const unencodable = (call: CallState, { error }: Unencodable): Effect.Effect<never, GrpcError> =>
+const unencodable = (call: HandlerCall, { error }: Unencodable): Effect.Effect<never, GrpcError> =>
   Effect.andThen(
     Effect.logError(
       `${cannotEncode}. Check what the handler of ${call.method} answers with.`,

@@ -23,7 +23,7 @@ import type { Service } from "../../Server.ts"
 import { CurrentServerCalls } from "../../ServerCalls.ts"
 import { turns } from "../turns.ts"
 import { CallTable, type Entry } from "./callTable.ts"
-import { isOwn } from "./edge.ts"
+import { isOwn } from "./service.ts"
 import { detailsOf } from "./status.ts"
 
 const forced: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })

@@ -14,7 +14,8 @@ import type { EventEmitter } from "node:events"
 import { status as Code, type Metadata } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import type { CallTunnel } from "../../ServerCall.ts"
-import { CallState, type Next } from "./callState.ts"
+import type { Next } from "./callState.ts"
+import { HandlerCall } from "./handlerCall.ts"
 import { type MethodSpec, streams } from "./method.ts"
 import type { Encoded } from "./requests.ts"
 import type { Outgoing } from "./status.ts"
@@ -48,12 +49,11 @@ const tunnelKey = /* @__PURE__ */ Symbol.for("curfew.tunnel")
 const transportOf = (raw: object): "grpc" | "tunnel" =>
   (raw as { readonly [transportKey]?: unknown })[transportKey] === "tunnel" ? "tunnel" : "grpc"
 
-export class ObjectCall extends CallState {
+export class ObjectCall extends HandlerCall {
   readonly raw: RawCall
   readonly #respond: Respond | undefined
   #requestsEnded = false
   #requestsClosed = false
-  #reader: (() => void) | undefined
   #writer: (() => void) | undefined
   /** What listens to `readable`. */
   #onReadable: (() => void) | undefined
@@ -70,12 +70,12 @@ export class ObjectCall extends CallState {
     this.#requestsEnded = raw.readableEnded === true
     raw.once("end", () => {
       this.#requestsEnded = true
-      this.#wakeReader()
+      this.wakeReaders()
     })
     raw.once("close", () => {
       this.#requestsClosed = true
       this.#forget()
-      this.#wakeReader()
+      this.wakeReaders()
     })
   }
 
@@ -83,18 +83,12 @@ export class ObjectCall extends CallState {
     super.onCancelled(told)
     this.#forget()
     this.#writer?.()
-    this.#wakeReader()
+    this.wakeReaders()
   }
 
   #forget(): void {
     if (this.#onReadable !== undefined) this.raw.off("readable", this.#onReadable)
     this.#onReadable = undefined
-  }
-
-  #wakeReader(): void {
-    const reader = this.#reader
-    this.#reader = undefined
-    reader?.()
   }
 
   get metadata(): Metadata {
@@ -165,28 +159,14 @@ export class ObjectCall extends CallState {
     return this.#requestsEnded
   }
 
-  whenMore<A, E>(then: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    return Effect.callback<A, E>((resume) => {
-      // Whoever comes here may have been held up on the way, and what it looked for has come meanwhile.
-      if (this.#requestsEnded || this.#requestsClosed || this.over) {
-        resume(then)
-        return undefined
-      }
-      if (this.#onReadable === undefined) {
-        this.#onReadable = () => this.#wakeReader()
-        this.raw.on("readable", this.#onReadable)
-      }
-      // More than one may read: each is woken, and what has come is for the first.
-      const others = this.#reader
-      const reader = (): void => {
-        others?.()
-        resume(then)
-      }
-      this.#reader = reader
-      return Effect.sync(() => {
-        if (this.#reader === reader) this.#reader = others
-      })
-    })
+  protected get hasMore(): boolean {
+    return this.#requestsEnded || this.#requestsClosed || this.over
+  }
+
+  protected override listenForMore(): void {
+    if (this.#onReadable !== undefined) return
+    this.#onReadable = () => this.wakeReaders()
+    this.raw.on("readable", this.#onReadable)
   }
 }
 

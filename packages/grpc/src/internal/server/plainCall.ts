@@ -8,14 +8,15 @@
  * 1. Messages leave in order, one handed over at a time; up to `most` wait here, and the status waits behind them.
  * 2. Up to `most` requests are read ahead, from the first pull on: what a reader does not take stays in the tunnel's
  *    window.
- * 3. A wait is for one reader, or for one writer. A reader that was interrupted is woken in vain.
+ * 3. One writer waits at most. A reader that was interrupted is woken in vain.
  * 4. After a cancel nothing is handed over any more, and nobody waits.
  */
 import type { CancelReason } from "@curfew/reason"
 import { status as Code, Metadata } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import type { CallTunnel } from "../../ServerCall.ts"
-import { CallState, type Next } from "./callState.ts"
+import type { Next } from "./callState.ts"
+import { HandlerCall } from "./handlerCall.ts"
 import type { MethodSpec } from "./method.ts"
 import { Encoded } from "./requests.ts"
 import type { Outgoing } from "./status.ts"
@@ -52,7 +53,7 @@ const noTrailers = new Metadata()
 
 const ignore = (): void => undefined
 
-export class PlainCall extends CallState {
+export class PlainCall extends HandlerCall {
   readonly #host: PlainHost
   /** The one request, until it is taken. */
   #request: Buffer | undefined
@@ -60,7 +61,6 @@ export class PlainCall extends CallState {
   #requests: ReadonlyArray<Buffer> = none
   #reading = false
   #ended = false
-  #reader: (() => void) | undefined
   /** A message is on its way, and these stand behind it. */
   #writing = false
   #waiting: ReadonlyArray<Buffer> = none
@@ -180,12 +180,12 @@ export class PlainCall extends CallState {
     if (this.#requests === none) this.#requests = [message]
     else (this.#requests as Array<Buffer>).push(message)
     this.#readOn()
-    this.#wakeReader()
+    this.wakeReaders()
   }
 
   onEnd(): void {
     this.#ended = true
-    this.#wakeReader()
+    this.wakeReaders()
   }
 
   override onCancelled(reason: CancelReason): void {
@@ -193,19 +193,13 @@ export class PlainCall extends CallState {
     this.#status = undefined
     super.onCancelled(reason)
     this.#wakeWriter()
-    this.#wakeReader()
+    this.wakeReaders()
   }
 
   #readOn(): void {
     if (this.#reading || this.#ended || this.over || this.#requests.length >= most) return
     this.#reading = true
     this.#host.read()
-  }
-
-  #wakeReader(): void {
-    const reader = this.#reader
-    this.#reader = undefined
-    reader?.()
   }
 
   next(): Next {
@@ -222,10 +216,7 @@ export class PlainCall extends CallState {
     return this.#ended && this.#requests.length === 0
   }
 
-  whenMore<A, E>(then: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    return Effect.callback((resume) => {
-      if (this.#requests.length > 0 || this.#ended || this.over) resume(then)
-      else this.#reader = () => resume(then)
-    })
+  protected get hasMore(): boolean {
+    return this.#requests.length > 0 || this.#ended || this.over
   }
 }

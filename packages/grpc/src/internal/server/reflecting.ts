@@ -12,7 +12,7 @@ import type { ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc
 import type * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { RequestStream, Service } from "../../Server.ts"
-import { makeService } from "./edge.ts"
+import { makeService } from "./service.ts"
 
 export const reflecting = (
   definition: ServiceDefinition,
