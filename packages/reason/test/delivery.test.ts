@@ -122,7 +122,7 @@ const start = <A, E>(
 ) =>
   Effect.withFiber((own) => {
     learnUnsafe(own)
-    const fiber = startKnownUnsafe(own.context, work, cell, body, false)
+    const fiber = startKnownUnsafe(own.context, work, cell, body)
     if (fiber === undefined) throw new Error("a fiber has not been learned")
     return Effect.succeed(fiber)
   })
