@@ -1,7 +1,7 @@
 /** What is kept for calls to come, so that a collection does not forget what they look like. */
 import { Endpoint, PeerSignal } from "@curfew/request"
 import * as Served from "@curfew/request/Served"
-import { TaskScope } from "@curfew/scope"
+import { Owner, TaskScope } from "@curfew/scope"
 import { expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { vi } from "vitest"
@@ -42,12 +42,13 @@ it.effect("one of each class is kept, however many calls there are", () =>
         ...served,
         request: Served.requestUnsafe({ id: "r" }, context)
       })
-      yield* Endpoint.run(Effect.succeed(i), {
+      const run = Endpoint.run(Effect.succeed(i), {
         ...post,
         peer: PeerSignal.makeUnsafe(),
         policy: "shield",
         owner
       })
+      yield* Effect.provideService(run, Owner, owner)
     }
     const names = kept.map((one) => (one as object).constructor.name)
     expect(names).toEqual(expect.arrayContaining(["ServedCall", "CallState", "RequestState"]))
