@@ -132,7 +132,7 @@ export const documentOf = (
   const note =
     old.length === 0
       ? ""
-      : `\nThe sources of ${old.join(", ")} have changed since they were tried: these figures, and the lines below, are of before.\n`
+      : `\nThe sources of ${old.join(", ")} have changed since they were tried: their rows, and what is listed of them below, are of before.\n`
   const list = Object.entries(kinds).map(([kind, what]) => `| ${kind} | ${inTable(what)} |`)
   return `# Mutants
 

@@ -313,6 +313,33 @@ describe("concurrency", () => {
       { numRuns }
     ))
 
+  it.effect("items that end while a scheduler holds the waiter up, before it waits, are not waited for", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<string>()
+      let begun = false
+      let held = false
+      const item = Effect.suspend(() => {
+        begun = true
+        return Deferred.await(gate)
+      })
+      const fiber = yield* forked(
+        Effect.withFiber((waiting) => {
+          const scheduler = new MixedScheduler()
+          scheduler.shouldYield = (fiber) => {
+            if (fiber !== waiting || !begun || held) return false
+            held = true
+            return true
+          }
+          return Effect.provideService(gather([item, item]), Scheduler, scheduler)
+        })
+      )
+      expect([held, fiber.pollUnsafe()]).toEqual([true, undefined])
+      Deferred.doneUnsafe(gate, Effect.succeed("ended"))
+      for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+      expect(fiber.pollUnsafe()).toEqual(Exit.succeed(["ended", "ended"]))
+    })
+  )
+
   it.effect("ten thousand items that end at once need no stack, whatever the limit", () =>
     Effect.gen(function* () {
       const count = 10_000
@@ -1013,6 +1040,35 @@ describe("letFinish", () => {
         )
       )
       expect(heard.causes()).toMatchObject([{ _tag: "ChildCancelled", index: 0 }])
+    })
+  )
+
+  it.effect("L23, L46: what has ended is offered to no owner, also while its end is still being told", () =>
+    Effect.gen(function* () {
+      const heard = hearing()
+      const ends = yield* Deferred.make<never, string>()
+      const fails = yield* Deferred.make<never, string>()
+      const before = yield* closedCount
+      // Whoever observed the item before the gather is told before it, and makes its sibling fail.
+      const ending = Effect.withFiber((fiber) => {
+        fiber.addObserver(() => Deferred.doneUnsafe(fails, Effect.fail("first")))
+        return Deferred.await(ends)
+      })
+      yield* heard.by(
+        owned((owner) =>
+          Effect.gen(function* () {
+            yield* owner.close
+            const items = [ending, Deferred.await(fails)]
+            const fiber = yield* forked(Effect.exit(gather(items, { onFailure: "letFinish" })))
+            Deferred.doneUnsafe(ends, Effect.fail("sibling"))
+            const cause = causeOf(yield* Fiber.join(fiber))
+            expect(Cause.squash(cause)).toBe("first")
+            expect(siblingFailures(cause).map(Cause.squash)).toEqual(["sibling"])
+          })
+        )
+      )
+      expect(heard.causes()).toEqual(["sibling"])
+      expect((yield* closedCount) - before).toBe(0)
     })
   )
 

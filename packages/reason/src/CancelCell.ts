@@ -307,7 +307,7 @@ export const inlineUnsafe = <A, E, R>(
 
 /**
  * Starts an effect at once in a fiber that the cell knows before its first operation, and tells `body` how it ended. In a
- * cell that is cancelled already it ends before that operation, unless it is masked. `undefined` where that cannot be had.
+ * cell that is cancelled already it ends before that operation. `undefined` where that cannot be had.
  *
  * @see learnUnsafe which has to come first.
  * @stability internal
@@ -317,17 +317,11 @@ export const startKnownUnsafe = <A, E>(
   context: Context.Context<never>,
   work: Effect.Effect<A, E>,
   cell: CancelCell,
-  body: Body<A, E> | undefined,
-  masked: boolean
+  body: Body<A, E> | undefined
 ): Fiber.Fiber<A, E> | undefined =>
-  delivery.startKnown(
-    context,
-    work,
-    cell,
-    Interruption,
-    body as Body<unknown, unknown> | undefined,
-    masked
-  ) as Fiber.Fiber<A, E> | undefined
+  delivery.startKnown(context, work, cell, Interruption, body as Body<unknown, unknown> | undefined) as
+    | Fiber.Fiber<A, E>
+    | undefined
 
 /**
  * Starts an effect at once in a fiber that its body is told before its first operation. The context is what `enter` makes of

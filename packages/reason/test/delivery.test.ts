@@ -12,12 +12,13 @@ import { started } from "../../../test/support/recorder.ts"
 import {
   type Body,
   CancelCell,
+  cancelAloneUnsafe,
   interruptsOfUnsafe,
   isMaskedUnsafe,
   learnUnsafe,
   startKnownUnsafe
 } from "../src/CancelCell.ts"
-import { CancelReason, cancelledTotal, fromCause } from "../src/index.ts"
+import { CancelReason, cancelledTotal, cleanupMillis, fromCause } from "../src/index.ts"
 import { withPending } from "../src/internal/probe.ts"
 
 const reason = CancelReason.Requested({ message: "stop" })
@@ -122,7 +123,7 @@ const start = <A, E>(
 ) =>
   Effect.withFiber((own) => {
     learnUnsafe(own)
-    const fiber = startKnownUnsafe(own.context, work, cell, body, false)
+    const fiber = startKnownUnsafe(own.context, work, cell, body)
     if (fiber === undefined) throw new Error("a fiber has not been learned")
     return Effect.succeed(fiber)
   })
@@ -267,5 +268,23 @@ describe("a cancel of work that runs in a span", () => {
       )
       expect(seen).toEqual({ thrown: "no event", count: 1 })
     })
+  )
+})
+
+describe("a cancel of work that has no fiber", () => {
+  it.effect("is counted once, and so is its end", () =>
+    Effect.gen(function* () {
+      const context = yield* Effect.context<never>()
+      const cell = new CancelCell("task", {})
+      const seen = Effect.all([
+        Metric.value(Metric.withAttributes(cancelledTotal, { kind: "task", reason: "Requested" })),
+        Metric.value(Metric.withAttributes(cleanupMillis, { kind: "task" }))
+      ]).pipe(Effect.map(([cancelled, cleanup]) => [cancelled.count, cleanup.count, cleanup.sum]))
+      cancelAloneUnsafe(cell, reason, context)
+      expect([cell.reason, yield* seen]).toEqual([reason, [1, 1, 0]])
+      cancelAloneUnsafe(cell, later, context)
+      expect([cell.reason, yield* seen]).toEqual([reason, [1, 1, 0]])
+      cell.unlink()
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 })

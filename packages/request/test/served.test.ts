@@ -2,10 +2,11 @@
 import { CancelReason } from "@curfew/reason"
 import { Endpoint, isActive, type OnDisconnect, PeerSignal } from "@curfew/request"
 import * as Served from "@curfew/request/Served"
-import { type Instant, stuck, TaskScope } from "@curfew/scope"
+import { CleanupBudget, type Instant, stuck, TaskScope } from "@curfew/scope"
 import { describe, expect, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
@@ -286,6 +287,133 @@ describe("a served call", () => {
     })
   )
 
+  it.effect("arms its deadline once, whenever its handler begins, and no timer where there is none", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      let sleeps = 0
+      const counting: Clock.Clock = Object.assign(Object.create(clock), {
+        sleep: (duration: never) => {
+          sleeps++
+          return Effect.ensuring(
+            clock.sleep(duration),
+            Effect.sync(() => sleeps--)
+          )
+        }
+      })
+      const deadline = Number(clock.monotonicTimeNanosUnsafe()) / 1e6 + 5_000
+      yield* serve(Effect.never, { clock: counting })
+      expect(sleeps).toBe(0)
+      const late = yield* heldUp(Effect.never, { deadline, clock: counting }, ({ owner }) =>
+        // The handler has begun, and its timer waits.
+        Effect.andThen(Effect.yieldNow, () => {
+          expect(sleeps).toBe(1)
+          return Effect.andThen(TestClock.adjust("5 seconds"), owner.drain())
+        })
+      )
+      expect(late.log).toEqual(["cancelled Deadline", "Cancelled Deadline, early", "request ended"])
+      const later = Number(clock.monotonicTimeNanosUnsafe()) / 1e6 + 5_000
+      const options = { deadline: later, deadlineKept: true, clock: counting }
+      yield* heldUp(Effect.never, options, ({ owner, peer }) => {
+        peer.goneUnsafe(gone)
+        return Effect.andThen(Effect.yieldNow, () => {
+          expect(sleeps).toBe(1)
+          return owner.cancel(limit)
+        })
+      })
+      expect(sleeps).toBe(0)
+    })
+  )
+
+  it.effect("says once what became of it, before whatever operation it is cancelled", () =>
+    Effect.gen(function* () {
+      const logs: Array<string> = []
+      for (let at = 1; at <= 6; at++) {
+        const { log } = yield* heldUp(Effect.never, {}, ({ owner }) => owner.cancel(limit), at)
+        logs.push(log.join(", "))
+      }
+      const never = "never started, request ended"
+      expect(new Set(logs)).toEqual(
+        new Set([never, "cancelled LimitExceeded, Cancelled LimitExceeded, early, request ended"])
+      )
+      expect(logs.filter((log) => log === never).length).toBeGreaterThan(1)
+    })
+  )
+
+  it.effect("gives its grace from its peer's leaving on, or from its beginning, and none after its end", () =>
+    Effect.gen(function* () {
+      const { log, owner, peer } = yield* serve(Effect.never, { policy: grace })
+      peer.goneUnsafe(gone)
+      yield* TestClock.adjust("9 seconds")
+      expect(log).toEqual([])
+      yield* TestClock.adjust("1 second")
+      yield* owner.drain()
+      expect(log.slice(0, 1)).toEqual(["cancelled ClientGone"])
+      const late = yield* heldUp(Effect.never, { policy: grace }, ({ log, owner, peer }) => {
+        peer.goneUnsafe(gone)
+        return Effect.andThen(Effect.yieldNow, () => {
+          expect(log).toEqual([])
+          return Effect.andThen(TestClock.adjust("10 seconds"), owner.drain())
+        })
+      })
+      expect(late.log.slice(0, 1)).toEqual(["cancelled ClientGone"])
+    })
+  )
+
+  it.effect("tells its edge nothing more when it is stopped after its answer, or after its end", () =>
+    Effect.gen(function* () {
+      const later = yield* Deferred.make<number>()
+      const early = yield* serve(masked(yield* Deferred.make<void>()), { policy: "detach" })
+      early.peer.goneUnsafe(gone)
+      early.peer.stopUnsafe(limit)
+      const answers = early.log.filter((line) => /^(Cancelled|Dropped)/.test(line))
+      expect(answers).toEqual(["Dropped ClientGone, early"])
+      const ended = yield* serve(Deferred.await(later), { policy: "shield" })
+      ended.peer.goneUnsafe(gone)
+      yield* Deferred.succeed(later, 1)
+      yield* ended.owner.drain()
+      const before = [...ended.log]
+      expect(before.at(-1)).toBe("request ended")
+      ended.peer.stopUnsafe(limit)
+      expect(ended.log).toEqual(before)
+    }).pipe(Effect.provideService(CleanupBudget, Duration.zero))
+  )
+
+  it.effect("waits for no timer under a grace that never ends", () =>
+    Effect.gen(function* () {
+      const own = yield* Clock.Clock
+      let sleeps = 0
+      const clock: Clock.Clock = Object.assign(Object.create(own), {
+        sleep: () => {
+          sleeps++
+          return Effect.never
+        }
+      })
+      const { log, peer } = yield* serve(Effect.never, { policy: { grace: "Infinity" }, clock })
+      peer.goneUnsafe(gone)
+      expect([log, sleeps]).toEqual([[], 0])
+    })
+  )
+
+  it.effect("arms nothing when its peer leaves after its end", () =>
+    Effect.gen(function* () {
+      const own = yield* Clock.Clock
+      let sleeps = 0
+      const clock: Clock.Clock = Object.assign(Object.create(own), {
+        sleep: () => {
+          sleeps++
+          return Effect.never
+        }
+      })
+      const deadline = Number(own.monotonicTimeNanosUnsafe()) / 1e6 + 5_000
+      const { log, owner, peer } = yield* serve(Effect.never, { deadline, deadlineKept: true, clock })
+      yield* owner.cancel(limit)
+      yield* owner.drain()
+      expect(log.at(-1)).toBe("request ended")
+      peer.goneUnsafe(gone)
+      expect(sleeps).toBe(0)
+    })
+  )
+
   it.effect("asks at its start whether its deadline is over, unless it was set in that very turn", () =>
     Effect.gen(function* () {
       const own = yield* Clock.Clock
@@ -376,17 +504,15 @@ describe("a served call", () => {
 const heldUp = <A, E>(
   handler: Effect.Effect<A, E, Scope.Scope>,
   options: Options,
-  meanwhile: (served: Effect.Success<ReturnType<typeof serve>>) => unknown
+  meanwhile: (served: Effect.Success<ReturnType<typeof serve>>) => unknown,
+  /** Before which operation of the handler's fiber. */
+  at = 1
 ) =>
   Effect.gen(function* () {
     const scheduler = new Scheduler.MixedScheduler()
     const own = yield* Effect.withFiberSucceed((fiber) => fiber.id)
-    let held = false
-    scheduler.shouldYield = (fiber) => {
-      if (held || fiber.id === own) return false
-      held = true
-      return true
-    }
+    let asked = 0
+    scheduler.shouldYield = (fiber) => fiber.id !== own && ++asked === at
     const served = yield* Effect.provideService(serve(handler, options), Scheduler.Scheduler, scheduler)
     const done = meanwhile(served)
     if (Effect.isEffect(done)) yield* done as Effect.Effect<unknown>

@@ -178,6 +178,29 @@ describe("Task", () => {
     )
   )
 
+  it.effect(
+    "gives its exit to whoever waits, at whatever operation a scheduler holds the waiter up meanwhile",
+    () =>
+      TaskScope.use((tasks: Tasks) =>
+        Effect.gen(function* () {
+          let operations = 1
+          for (let at = 0; at < operations; at++) {
+            const gate = yield* Deferred.make<number>()
+            const task = yield* tasks.spawn(Deferred.await(gate))
+            let asked = 0
+            const scheduler = new Scheduler.MixedScheduler()
+            scheduler.shouldYield = () => asked++ === at
+            const waiter = yield* started(Effect.provideService(task.join, Scheduler.Scheduler, scheduler))
+            Deferred.doneUnsafe(gate, Effect.succeed(at))
+            for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+            expect(waiter.pollUnsafe()).toEqual(Exit.succeed(at))
+            operations = asked
+          }
+          expect(operations).toBeGreaterThan(2)
+        })
+      )
+  )
+
   it.effect("can be waited for again after its last waiter has left", () =>
     TaskScope.use((tasks: Tasks) =>
       Effect.gen(function* () {

@@ -18,8 +18,14 @@ import { exitOf, receiver, recorder, started } from "../../../test/support/recor
 vi.mock("../../reason/src/internal/delivery.ts", async (original) => ({
   ...(await original<typeof import("../../reason/src/internal/delivery.ts")>()),
   startKnown: () => undefined,
-  startEntering: () => undefined,
-  inline: (_: unknown, effect: unknown) => effect,
+  startEntering: () => undefined
+}))
+vi.mock("../../reason/src/internal/inline.ts", async (original) => ({
+  ...(await original<typeof import("../../reason/src/internal/inline.ts")>()),
+  inline: (_: unknown, effect: unknown) => effect
+}))
+vi.mock("../../reason/src/internal/peek.ts", async (original) => ({
+  ...(await original<typeof import("../../reason/src/internal/peek.ts")>()),
   saysInterrupts: () => undefined
 }))
 
@@ -110,6 +116,41 @@ describe("fibers that nobody knows", () => {
         expect([ran, told]).toEqual([false, ["Failure"]])
         cell.unlink()
       })
+  )
+
+  it.effect("a waiter goes on when its child ends between its start and the wait", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<number>()
+      const child = yield* started(Deferred.await(gate))
+      let armed = false
+      const scheduler = new Scheduler.MixedScheduler()
+      // Holds up the waiter once, when it has started its child.
+      scheduler.shouldYield = () => {
+        const holds = armed
+        armed = false
+        return holds
+      }
+      const start = () => {
+        armed = true
+        return child
+      }
+      const waiter = yield* started(
+        Effect.provideService(
+          Child.startAndAwait(
+            start,
+            (exit) => exit,
+            () => Effect.void
+          ),
+          Scheduler.Scheduler,
+          scheduler
+        )
+      )
+      expect([armed, waiter.pollUnsafe()]).toEqual([false, undefined])
+      Deferred.doneUnsafe(gate, Effect.succeed(7))
+      expect(child.pollUnsafe()).toEqual(Exit.succeed(7))
+      for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+      expect(waiter.pollUnsafe()).toEqual(Exit.succeed(7))
+    })
   )
 
   it.effect("L18: clean-up runs masked, and leaves nothing behind", () =>

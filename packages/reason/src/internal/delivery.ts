@@ -250,8 +250,7 @@ export const startEntering = (
 
 /**
  * Starts an effect at once in a fiber that is known to `cell` before its first operation: Effect's own way to start one gives
- * the fiber away when it has run up to its first suspension. Where the cell is cancelled already no operation runs, unless
- * the fiber is masked.
+ * the fiber away when it has run up to its first suspension. Where the cell is cancelled already no operation runs.
  * `undefined` before anything was learned, and where a fiber does not look as expected.
  */
 export const startKnown = <I>(
@@ -259,13 +258,12 @@ export const startKnown = <I>(
   work: Effect.Effect<unknown, unknown>,
   cell: { fiber: Fiber.Fiber<unknown, unknown> | undefined; readonly reason: CancelReason | undefined },
   key: Context.Key<I, CancelReason>,
-  body: Body<unknown, unknown> | undefined,
-  masked: boolean
+  body: Body<unknown, unknown> | undefined
 ): Fiber.Fiber<unknown, unknown> | undefined => {
   if (Made === undefined || Telling === undefined) return undefined
-  const fiber = body === undefined ? new Made(context, !masked) : new Telling(context, !masked, body)
+  const fiber = body === undefined ? new Made(context, true) : new Telling(context, true, body)
   cell.fiber = fiber
-  if (masked || cell.reason === undefined) fiber.evaluate(work)
+  if (cell.reason === undefined) fiber.evaluate(work)
   else fiber.interruptUnsafe(undefined, noticeOf(cell.reason, key).annotations)
   return fiber
 }

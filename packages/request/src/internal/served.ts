@@ -67,10 +67,8 @@ export const makeServed = <A, E>(
 ): ServedCall<A, E> => {
   if (!keeps) {
     keeps = true
-    const peer = new Peer()
-    const kept = { context: Context.empty(), method: "", kind: "request", transport: "", peer } as never
-    keepUnsafe(new ServedCall(kept, undefined))
-    peer.ear = undefined
+    const kept = { context: Context.empty(), method: "", kind: "request", transport: "", peer: new Peer() }
+    keepUnsafe(new ServedCall(kept as never, undefined))
   }
   return new ServedCall(options, request)
 }
@@ -108,7 +106,7 @@ export class ServedCall<A, E> implements Call, Ear {
   #ended = false
   /** The edge has gone on without the handler's exit. */
   #left = false
-  /** A cancel is being told here, by this call itself. */
+  /** The cancel, which is told once, is told by this call itself. */
   #cancelling = false
   /** After a cancel: its end is waited for. */
   #awaited = false
@@ -253,7 +251,6 @@ export class ServedCall<A, E> implements Call, Ear {
     try {
       cell.cancel(reason)
     } finally {
-      this.#cancelling = false
       this.#awaitEnd()
     }
   }

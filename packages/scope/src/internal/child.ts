@@ -63,21 +63,19 @@ export const startUnder = <A, E, R>(
   context: Context.Context<R>,
   cell: CancelCell,
   work: Effect.Effect<A, E, R>,
-  body: Body<A, E> | undefined,
-  /** For clean-up, which runs although its cell has a reason. */
-  masked = false
+  body: Body<A, E> | undefined
 ): Fiber.Fiber<A, E> => {
   const own = Context.add(context, CurrentCell, cell) as Context.Context<never>
   learn()
   const started = unlessDeep(work) as Effect.Effect<A, E>
   nested++
   try {
-    const fiber = startKnownUnsafe(own, started, cell, body, masked)
+    const fiber = startKnownUnsafe(own, started, cell, body)
     if (fiber !== undefined) return fiber
   } finally {
     nested--
   }
-  return startUnknown(own, cell, started, body, masked)
+  return startUnknown(own, cell, started, body)
 }
 
 /** The same for a body that makes its cell when somebody asks for it; `undefined` where that cannot be had. */
@@ -143,12 +141,10 @@ const startUnknown = <A, E>(
   context: Context.Context<never>,
   cell: CancelCell,
   work: Effect.Effect<A, E>,
-  body: Body<A, E> | undefined,
-  masked: boolean
+  body: Body<A, E> | undefined
 ): Fiber.Fiber<A, E> => {
   const entering = Effect.withFiber<A, E>((fiber) => {
     cell.fiber = fiber
-    if (masked) return work
     // A scheduler may have held the fiber up before this operation; a cancel that came meanwhile found no fiber.
     if (cell.reason !== undefined)
       fiber.interruptUnsafe(undefined, Interruption.context(cell.reason) as never)
