@@ -51,6 +51,20 @@ describe("metadata from a record", () => {
   })
 })
 
+describe("metadata with a value that a program does not have", () => {
+  it.each([undefined, null, 5, {}])("%s is refused at both ends, and none of them throws", (odd) => {
+    const given = new Metadata()
+    given.set("k", odd as never)
+    const what = { detail: 'Metadata key "k" has a value that is neither text nor bytes' }
+    expect(checked(given)).toMatchObject(what)
+    for (const usual of [undefined, { a: "x" }])
+      expect(callMetadata(usual, given, undefined, undefined, "/a/b")).toMatchObject({
+        code: 3,
+        details: expect.stringContaining(what.detail)
+      })
+  })
+})
+
 describe("more metadata than a connection carries", () => {
   const large = { k: Array.from({ length: 1_000 }, () => "x".repeat(60)) }
 

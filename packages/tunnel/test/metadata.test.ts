@@ -82,6 +82,17 @@ describe("metadata on the wire", () => {
     expect(metadataToWire(foreign)).toEqual(metadataToWire(own))
   })
 
+  it.each([undefined, null, 5, {}, ["x"]])("cannot carry %s, which grpc-js lets in, and says so", (odd) => {
+    const sent = metadata({ k: "x" })
+    sent.set("odd", odd as never)
+    for (const anyBytes of [false, true])
+      expect(metadataToWire(sent, anyBytes)).toEqual(
+        new MetadataProblem(
+          'The value of "odd" is neither text nor a Buffer: leave the key out where there is nothing to send'
+        )
+      )
+  })
+
   it("cannot carry a binary value that is not UTF-8, and says so", () => {
     expect(metadataToWire(metadata({ "k-bin": Buffer.from([0xff, 0xfe]) }))).toBeInstanceOf(MetadataProblem)
   })
@@ -95,9 +106,10 @@ describe("metadata on the wire", () => {
     expect(metadataFromWire(Buffer.from(hex, "hex"))).toBeInstanceOf(MetadataProblem)
   })
 
-  it("accepts upper-case keys as the lower-case ones that grpc-js has", () => {
-    const received = metadataFromWire(Buffer.from("0a0c" + "0a03466f6f" + "1205" + "0a03626172", "hex"))
-    expect((received as Metadata).get("foo")).toEqual(["bar"])
+  it.each(["foo"])("accepts %s in capitals as the key that grpc-js has", (name) => {
+    const capitals = metadataToWire(metadata({ [name]: "bar" })) as Buffer
+    capitals.write(name.toUpperCase(), capitals.indexOf(name))
+    expect((metadataFromWire(capitals) as Metadata).get(name)).toEqual(["bar"])
   })
 })
 
@@ -125,6 +137,16 @@ describe("a status on the wire", () => {
   it("with details that are no status fails that call only", () => {
     const broken = makeStatus(5, "gone", metadata({ "grpc-status-details-bin": Buffer.from([0xff]) }))
     expect(statusToWire(broken)).toBeInstanceOf(MetadataProblem)
+  })
+
+  it("with trailers that throw when they are looked at fails that call only", () => {
+    const hostile = metadata()
+    hostile.get = () => {
+      throw new Error("not today")
+    }
+    expect(statusToWire(makeStatus(5, "gone", hostile))).toEqual(
+      new MetadataProblem("The trailers cannot be read: not today")
+    )
   })
 
   it("outside gRPC's codes is UNKNOWN", () => {
