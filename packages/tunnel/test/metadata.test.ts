@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { describe, expect, it } from "@effect/vitest"
 import { status as Code, Metadata } from "@grpc/grpc-js"
 import * as fc from "fast-check"
@@ -10,6 +12,16 @@ import { metadata } from "./support/echo.ts"
 const key = fc.stringMatching(/^[a-z][a-z0-9_.-]{0,10}$/).filter((name) => !name.endsWith("-bin"))
 const value = fc.stringMatching(/^[ -~]{0,20}$/)
 const binary = fc.string({ unit: "grapheme", maxLength: 20 }).map((text) => Buffer.from(text))
+
+setFlagsFromString("--expose-gc")
+const gc = runInNewContext("gc") as () => void
+
+const liveBytes = (): number => {
+  // What only caches hold is let go with the second one.
+  gc()
+  gc()
+  return process.memoryUsage().heapUsed
+}
 
 describe("metadata on the wire", () => {
   it("comes back as it went, values in order and UTF-8 binary values as bytes", () => {
@@ -106,10 +118,22 @@ describe("metadata on the wire", () => {
     expect(metadataFromWire(Buffer.from(hex, "hex"))).toBeInstanceOf(MetadataProblem)
   })
 
-  it.each(["foo"])("accepts %s in capitals as the key that grpc-js has", (name) => {
+  it.each(["foo", "__proto__"])("accepts %s in capitals as the key that grpc-js has", (name) => {
     const capitals = metadataToWire(metadata({ [name]: "bar" })) as Buffer
     capitals.write(name.toUpperCase(), capitals.indexOf(name))
     expect((metadataFromWire(capitals) as Metadata).get(name)).toEqual(["bar"])
+  })
+
+  it("leaves nothing of long keys behind, however many there were", () => {
+    const wire = metadataToWire(metadata({ ["k".repeat(60_000)]: "x" })) as Buffer
+    const start = wire.indexOf("kkk")
+    const before = liveBytes()
+    for (let each = 0; each < 500; each++) {
+      wire.write(String(each).padStart(4, "0"), start)
+      expect(metadataFromWire(wire)).toBeInstanceOf(Metadata)
+    }
+    // They are 30 MB.
+    expect(liveBytes() - before).toBeLessThan(8_000_000)
   })
 })
 

@@ -17,7 +17,7 @@ type Fields = ReadonlyMap<string, ReadonlyArray<string | Buffer>>
 const plainKeys = new Set<string>()
 const maxPlainKeys = 1024
 
-/** Longer text is left to grpc-js. */
+/** Longer text, and longer keys, are left to grpc-js. */
 const shortText = 64
 
 /** What grpc-js lets into a value that is not binary goes from the space to the tilde. */
@@ -51,7 +51,7 @@ class Copy extends Metadata {
 }
 
 const notePlain = (key: string): void => {
-  if (key !== key.toLowerCase()) return
+  if (key.length > shortText || key !== key.toLowerCase()) return
   if (plainKeys.size >= maxPlainKeys) plainKeys.clear()
   plainKeys.add(key)
 }
