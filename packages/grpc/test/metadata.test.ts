@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { describe, expect, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
 import * as fc from "fast-check"
@@ -5,6 +7,16 @@ import { GrpcError } from "../src/GrpcError.ts"
 import { callMetadata } from "../src/internal/client/metadata.ts"
 import { copyUnsafe } from "../src/internal/metadata.ts"
 import { BadMetadata, checked } from "../src/internal/server/metadata.ts"
+
+setFlagsFromString("--expose-gc")
+const gc = runInNewContext("gc") as () => void
+
+const liveBytes = (): number => {
+  // What only caches hold is let go with the second one.
+  gc()
+  gc()
+  return process.memoryUsage().heapUsed
+}
 
 const key = fc.constantFrom("a", "A", "b", "a-bin", "a b", "", "x".repeat(70))
 const value = fc.oneof(
@@ -48,6 +60,32 @@ describe("metadata from a record", () => {
     const copy = copyUnsafe(input)
     copy.clone().add("k", "z")
     expect(copy.get("k")).toEqual(["x"])
+  })
+})
+
+describe("metadata with a value that a program does not have", () => {
+  it.each([undefined, null, 5, {}])("%s is refused at both ends, and none of them throws", (odd) => {
+    const given = new Metadata()
+    given.set("k", odd as never)
+    const what = { detail: 'Metadata key "k" has a value that is neither text nor bytes' }
+    expect(checked(given)).toMatchObject(what)
+    for (const usual of [undefined, { a: "x" }])
+      expect(callMetadata(usual, given, undefined, undefined, "/a/b")).toMatchObject({
+        code: 3,
+        details: expect.stringContaining(what.detail)
+      })
+  })
+})
+
+describe("the keys that were let in", () => {
+  it("are not kept where they are long, however many there were", () => {
+    const before = liveBytes()
+    for (let each = 0; each < 500; each++) {
+      const key = `${each}${"k".repeat(60_000)}`
+      expect(copyUnsafe({ [key]: "x" }).get(key)[0]).toBe("x")
+    }
+    // They are 30 MB.
+    expect(liveBytes() - before).toBeLessThan(8_000_000)
   })
 })
 

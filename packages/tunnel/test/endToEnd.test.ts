@@ -32,6 +32,29 @@ describe.each(kindsAndDials)(
       }).pipe(Effect.scoped)
     )
 
+    it.live("go on after trailers that cannot be sent, which fail their call", () =>
+      Effect.gen(function* () {
+        const { client } = yield* tunnelPair(kind, {
+          with: dialled,
+          handlers: {
+            Unary: (call, callback) => {
+              const trailers = new grpc.Metadata()
+              // What a program in JavaScript does with a value that it does not have.
+              if (call.request.length === 0) trailers.set("k", undefined as never)
+              callback(null, call.request, trailers)
+            }
+          }
+        })
+        const send = (request: string) =>
+          Effect.promise(() => unary(client, Buffer.from(request), { metadata: metadata() }))
+        expect(yield* send("")).toMatchObject({
+          code: grpc.status.INTERNAL,
+          details: expect.stringContaining('The value of "k" is neither text nor a Buffer')
+        })
+        expect(yield* send("hello")).toMatchObject({ code: grpc.status.OK, value: Buffer.from("hello") })
+      }).pipe(Effect.scoped)
+    )
+
     it.live("exchange a stream of requests", () =>
       Effect.gen(function* () {
         const { client } = yield* tunnelPair(kind, { with: dialled })

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { describe, expect, it } from "@effect/vitest"
 import { status as Code, Metadata } from "@grpc/grpc-js"
 import * as fc from "fast-check"
@@ -10,6 +12,16 @@ import { metadata } from "./support/echo.ts"
 const key = fc.stringMatching(/^[a-z][a-z0-9_.-]{0,10}$/).filter((name) => !name.endsWith("-bin"))
 const value = fc.stringMatching(/^[ -~]{0,20}$/)
 const binary = fc.string({ unit: "grapheme", maxLength: 20 }).map((text) => Buffer.from(text))
+
+setFlagsFromString("--expose-gc")
+const gc = runInNewContext("gc") as () => void
+
+const liveBytes = (): number => {
+  // What only caches hold is let go with the second one.
+  gc()
+  gc()
+  return process.memoryUsage().heapUsed
+}
 
 describe("metadata on the wire", () => {
   it("comes back as it went, values in order and UTF-8 binary values as bytes", () => {
@@ -82,6 +94,17 @@ describe("metadata on the wire", () => {
     expect(metadataToWire(foreign)).toEqual(metadataToWire(own))
   })
 
+  it.each([undefined, null, 5, {}, ["x"]])("cannot carry %s, which grpc-js lets in, and says so", (odd) => {
+    const sent = metadata({ k: "x" })
+    sent.set("odd", odd as never)
+    for (const anyBytes of [false, true])
+      expect(metadataToWire(sent, anyBytes)).toEqual(
+        new MetadataProblem(
+          'The value of "odd" is neither text nor a Buffer: leave the key out where there is nothing to send'
+        )
+      )
+  })
+
   it("cannot carry a binary value that is not UTF-8, and says so", () => {
     expect(metadataToWire(metadata({ "k-bin": Buffer.from([0xff, 0xfe]) }))).toBeInstanceOf(MetadataProblem)
   })
@@ -95,9 +118,22 @@ describe("metadata on the wire", () => {
     expect(metadataFromWire(Buffer.from(hex, "hex"))).toBeInstanceOf(MetadataProblem)
   })
 
-  it("accepts upper-case keys as the lower-case ones that grpc-js has", () => {
-    const received = metadataFromWire(Buffer.from("0a0c" + "0a03466f6f" + "1205" + "0a03626172", "hex"))
-    expect((received as Metadata).get("foo")).toEqual(["bar"])
+  it.each(["foo", "__proto__"])("accepts %s in capitals as the key that grpc-js has", (name) => {
+    const capitals = metadataToWire(metadata({ [name]: "bar" })) as Buffer
+    capitals.write(name.toUpperCase(), capitals.indexOf(name))
+    expect((metadataFromWire(capitals) as Metadata).get(name)).toEqual(["bar"])
+  })
+
+  it("leaves nothing of long keys behind, however many there were", () => {
+    const wire = metadataToWire(metadata({ ["k".repeat(60_000)]: "x" })) as Buffer
+    const start = wire.indexOf("kkk")
+    const before = liveBytes()
+    for (let each = 0; each < 500; each++) {
+      wire.write(String(each).padStart(4, "0"), start)
+      expect(metadataFromWire(wire)).toBeInstanceOf(Metadata)
+    }
+    // They are 30 MB.
+    expect(liveBytes() - before).toBeLessThan(8_000_000)
   })
 })
 
@@ -125,6 +161,16 @@ describe("a status on the wire", () => {
   it("with details that are no status fails that call only", () => {
     const broken = makeStatus(5, "gone", metadata({ "grpc-status-details-bin": Buffer.from([0xff]) }))
     expect(statusToWire(broken)).toBeInstanceOf(MetadataProblem)
+  })
+
+  it("with trailers that throw when they are looked at fails that call only", () => {
+    const hostile = metadata()
+    hostile.get = () => {
+      throw new Error("not today")
+    }
+    expect(statusToWire(makeStatus(5, "gone", hostile))).toEqual(
+      new MetadataProblem("The trailers cannot be read: not today")
+    )
   })
 
   it("outside gRPC's codes is UNKNOWN", () => {

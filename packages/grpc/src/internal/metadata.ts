@@ -7,6 +7,7 @@
  * 3. What is let into a copy is what grpc-js lets in: its own check is asked for a key that was not let in before, and for
  *    every value that is not short plain text.
  */
+import { isUint8Array } from "node:util/types"
 import { Metadata } from "@grpc/grpc-js"
 
 type Value = string | Uint8Array
@@ -16,7 +17,7 @@ type Fields = ReadonlyMap<string, ReadonlyArray<string | Buffer>>
 const plainKeys = new Set<string>()
 const maxPlainKeys = 1024
 
-/** Longer text is left to grpc-js. */
+/** Longer text, and longer keys, are left to grpc-js. */
 const shortText = 64
 
 /** What grpc-js lets into a value that is not binary goes from the space to the tilde. */
@@ -50,7 +51,7 @@ class Copy extends Metadata {
 }
 
 const notePlain = (key: string): void => {
-  if (key !== key.toLowerCase()) return
+  if (key.length > shortText || key !== key.toLowerCase()) return
   if (plainKeys.size >= maxPlainKeys) plainKeys.clear()
   plainKeys.add(key)
 }
@@ -61,15 +62,26 @@ export const fieldsOf = (metadata: Metadata): Fields => Copy.in(metadata)
 /** Metadata of grpc-js, or a record of the same. */
 export type MetadataInput = Metadata | Readonly<Record<string, Value | ReadonlyArray<Value>>>
 
+/** A value that a program does not have gets into `Metadata` all the same: grpc-js looks at text and at buffers. */
+const filled = (metadata: Metadata): Metadata => {
+  for (const [key, values] of fieldsOf(metadata)) {
+    for (const value of values) {
+      if (typeof value !== "string" && !isUint8Array(value))
+        throw new TypeError(`Metadata key "${key}" has a value that is neither text nor bytes`)
+    }
+  }
+  return metadata
+}
+
 /** A copy. Throws what grpc-js throws at keys and values that are not legal. */
 export const copyUnsafe = (input: MetadataInput): Metadata =>
-  isMetadata(input) ? input.clone() : addUnsafe(new Copy(), input)
+  isMetadata(input) ? filled(input.clone()) : addUnsafe(new Copy(), input)
 
 /** Adds the values of the second to the first, which the caller owns. Throws as `copyUnsafe` does. */
 export const addUnsafe = (metadata: Metadata, input: MetadataInput): Metadata => {
   if (isMetadata(input)) {
     // Merged values are shared between the two otherwise.
-    metadata.merge(input.clone())
+    metadata.merge(filled(input.clone()))
     metadata.setOptions({ ...metadata.getOptions(), ...input.getOptions() })
     return metadata
   }

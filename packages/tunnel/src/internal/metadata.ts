@@ -12,6 +12,7 @@
  * 3. The metadata stays as it is: a timeout goes out with it and does not get into it.
  */
 import { isUtf8 } from "node:buffer"
+import { isUint8Array } from "node:util/types"
 import { Metadata } from "@grpc/grpc-js"
 import { noBytes } from "./frame.ts"
 import { timeoutKey } from "./timeout.ts"
@@ -33,6 +34,9 @@ export const isMetadata = (value: unknown): value is Metadata =>
 
 const notUtf8 = (name: string): string =>
   `The value of "${name}" is not UTF-8, and the other end of the tunnel takes nothing else: send it as base64`
+
+const notValue = (name: string): string =>
+  `The value of "${name}" is neither text nor a Buffer: leave the key out where there is nothing to send`
 
 type Value = string | Buffer
 type Fields = ReadonlyMap<string, ReadonlyArray<Value>>
@@ -97,6 +101,8 @@ export const metadataToWire = (
   for (const [name, values] of fields) {
     let inner = 0
     for (const value of values) {
+      // grpc-js lets `undefined` and `null` in, and what its regular expression takes for text.
+      if (typeof value !== "string" && !isUint8Array(value)) return new MetadataProblem(notValue(name))
       if (!anyBytes && !travels(value)) return new MetadataProblem(notUtf8(name))
       inner += sizeOfBytes(value.length)
     }

@@ -8,8 +8,8 @@
  * 1. What comes from the wire is exactly what grpc-js would have let into a `Metadata`: its own check is asked once for
  *    a key, and for every value that is not plain text.
  * 2. Never throws: what cannot be read, or what grpc-js would not take, is a `MetadataProblem`.
- * 3. What is kept of the peers is bounded: so many keys, and of each its last value, if that is short. Whether a value
- *    is the one that is kept takes the same time for all values of its length.
+ * 3. What is kept of the peers is bounded: so many keys, and of each its last value, all of them short. Whether a value is
+ *    the one that is kept takes the same time for all values of its length.
  * 4. The bytes are copied: nothing that comes out is a view of them.
  */
 import { Metadata } from "@grpc/grpc-js"
@@ -32,17 +32,18 @@ const maxKnownKeys = 1024
 /** The known keys again, by their bytes. */
 const slots: Array<KnownKey | undefined> = new Array(256).fill(undefined)
 
-/** Longer values are not kept. */
+/** Longer keys and longer values are not kept. */
 const longestKept = 64
 
 /** Raises grpc-js' own complaint about a key that is not legal. */
 const knownKey = (key: string): KnownKey => {
   const known = knownKeys.get(key)
   if (known !== undefined) return known
-  const binary = key.toLowerCase().endsWith("-bin")
-  const probe = new Metadata()
-  probe.set(key, binary ? noBytes : "")
-  const made = { key, name: Object.keys(probe.toJSON())[0] ?? key, binary, last: "" }
+  const name = key.toLowerCase()
+  const binary = name.endsWith("-bin")
+  new Metadata().set(key, binary ? noBytes : "")
+  const made = { key, name, binary, last: "" }
+  if (key.length > longestKept) return made
   if (knownKeys.size >= maxKnownKeys) {
     knownKeys.clear()
     slots.fill(undefined)

@@ -61,11 +61,22 @@ const encodeStatus = (code: number, message: string, details: ReadonlyArray<Buff
   return into.subarray(0, at)
 }
 
-/** Trailers and status as they go into a `CloseStream`. */
-export const statusToWire = (
-  status: RpcStatus,
-  anyBytes = false
-): { readonly trailers: Buffer; readonly status: Buffer | undefined } | MetadataProblem => {
+interface StatusOnWire {
+  readonly trailers: Buffer
+  readonly status: Buffer | undefined
+}
+
+/** Trailers and status as they go into a `CloseStream`. Trailers of another make may throw when they are looked at. */
+export const statusToWire = (status: RpcStatus, anyBytes = false): StatusOnWire | MetadataProblem => {
+  try {
+    return statusToWireUnsafe(status, anyBytes)
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error)
+    return new MetadataProblem(`The trailers cannot be read: ${why}`)
+  }
+}
+
+const statusToWireUnsafe = (status: RpcStatus, anyBytes: boolean): StatusOnWire | MetadataProblem => {
   let { metadata } = status
   if (!isMetadata(metadata)) return new MetadataProblem("The trailers are not a Metadata")
   let details: ReadonlyArray<Buffer> = []
