@@ -97,8 +97,8 @@ const held = async (asked: Asked): Promise<number> => {
 }
 
 /**
- * What a heap of that size costs whoever fills it: the same where nothing is collected, and fibers of raw Effect that hold as
- * many bytes. Of that no primitive can grow by less.
+ * What a heap of that size costs: the same where nothing is collected, and fibers of raw Effect that hold as many bytes. That
+ * is a yardstick and no bound: how many objects hold the bytes matters as well.
  */
 const beside = async (thing: Thing, { pauses }: Grown, rounds: number): Promise<string> => {
   const bytes = Math.max(0, (await held({ thing })) - (await held({ thing: "laden" })))

@@ -362,6 +362,33 @@ describe.each(transports)("handlers that go wrong, over %s", (transport) => {
       })
     ))
 
+  test("L48 metadata with a value that a program does not have is a status, of an error and of trailers", () =>
+    run(
+      Effect.gen(function* () {
+        const without = new grpc.Metadata()
+        without.set("k", undefined as never)
+        const failure = new GrpcError({ code: Code.NOT_FOUND, details: "no such item", metadata: without })
+        const world = yield* serving(transport, {
+          ...echo,
+          Unary: (what, given) =>
+            what === "next"
+              ? Effect.succeed(what)
+              : what === "error"
+                ? Effect.fail(failure)
+                : Effect.as(given.setTrailers(without), what)
+        })
+        for (const request of ["error", "trailers"]) {
+          const answer = yield* call(world.stub, "Unary", { request }).answer
+          expect([answer.code, answer.details]).toEqual([
+            Code.INTERNAL,
+            expect.stringContaining("of the answer cannot be sent")
+          ])
+        }
+        yield* stillServes(world)
+        expect(world.unhandled).toEqual([])
+      })
+    ))
+
   test("L48 whatever the policy of the program throws, there is a status", () =>
     run(
       Effect.gen(function* () {
