@@ -19,8 +19,10 @@ import {
 import * as acx from "abort-controller-x"
 import * as Cache from "effect/Cache"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
+import * as Scope from "effect/Scope"
 import pMap from "p-map"
 import pMemoize from "p-memoize"
 import pTimeout from "p-timeout"
@@ -71,6 +73,17 @@ const supervised: Effect.Effect<number, unknown> = Effect.scoped(
     return value
   })
 )
+
+/** A scope that somebody holds: opened by one call, worked in by another, and left by a third, which waits for what runs. */
+const held = async (): Promise<number> => {
+  const scope = Scope.makeUnsafe()
+  const set = Effect.runSync(Scope.provide(FiberSet.make<number, unknown>(), scope))
+  try {
+    return await run(Fiber.join(Effect.runSync(FiberSet.run(set, awaited(work), now))))
+  } finally {
+    await run(Effect.andThen(FiberSet.awaitEmpty(set), Scope.close(scope, Exit.void)))
+  }
+}
 
 const areResults = (values: ReadonlyArray<unknown>): boolean =>
   values.length === many && values[many - 1] === result
@@ -134,7 +147,11 @@ export const rows: ReadonlyArray<Primitive> = [
           return value
         }, isResult)
       )
-    ]
+    ],
+    limit: least(
+      "a Scope with a FiberSet that is held open, worked in with a signal, emptied and closed",
+      () => promises(held, isResult)
+    )
   },
   {
     row: "promise: withCancelScope, spawn and join",
