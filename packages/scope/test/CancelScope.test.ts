@@ -1,13 +1,14 @@
 import { CancelReason, currentReason } from "@curfew/reason"
 import { type CancelCell, CurrentCell } from "@curfew/reason/CancelCell"
 import { describe, expect, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { exitOf, receiver, recorder, started } from "../../../test/support/recorder.ts"
-import { CancelScope, failAfter, Instant, TaskScope } from "../src/index.ts"
+import { CancelScope, failAfter, Instant, moveOnAfter, TaskScope } from "../src/index.ts"
 
 const one = CancelReason.Requested({ message: "one" })
 const two = CancelReason.Superseded()
@@ -181,6 +182,54 @@ describe("L5: what is cancelled already does not start", () => {
         reason: { _tag: "Unknown" }
       })
       expect(yield* unstarted({ signal: AbortSignal.abort() })).toMatchObject({ reason: { _tag: "Unknown" } })
+    })
+  )
+
+  it.effect("L5: below a scope that is cancelled while its options or its clock are read", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      let cancel = () => {}
+      const reading: Clock.Clock = Object.create(clock, {
+        monotonicTimeNanosUnsafe: {
+          value: () => {
+            cancel()
+            return clock.monotonicTimeNanosUnsafe()
+          }
+        }
+      })
+      const named = {
+        get name() {
+          cancel()
+          return "named"
+        }
+      }
+      const later = { deadline: yield* Instant.after("1 hour") }
+      const inner: ReadonlyArray<(body: Effect.Effect<never>) => Effect.Effect<unknown>> = [
+        (body) => CancelScope.run(() => body, named),
+        (body) => moveOnAfter(body, "1 hour", named),
+        (body) =>
+          Effect.provideService(
+            CancelScope.run(() => body, later),
+            Clock.Clock,
+            reading
+          )
+      ]
+      for (const run of inner) {
+        let began = false
+        const body = Effect.andThen(
+          Effect.sync(() => {
+            began = true
+          }),
+          Effect.never
+        )
+        const outer = CancelScope.run((scope) => {
+          cancel = () => void Effect.runSync(scope.cancel(two))
+          return run(body)
+        })
+        const fiber = yield* started(outer)
+        expect(fiber.pollUnsafe()).toEqual(cancelledBy(two))
+        expect(began).toBe(false)
+      }
     })
   )
 

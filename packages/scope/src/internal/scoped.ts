@@ -214,17 +214,19 @@ export const runBody = <A, E, R, B, E2, R2>(
   leave?: (ended: Ended<A, E>) => Effect.Effect<void, never, R2> | undefined
 ): Effect.Effect<B, E2, R | R2> =>
   Effect.withFiber((fiber) => {
-    const { signal } = limits
+    // Whatever calls into the program comes before the look at what is above: a getter or a clock may cancel that.
+    const { name, signal } = limits
     const deadline =
       limits.deadline === undefined ? undefined : instantUnsafe("the deadline of the scope", limits.deadline)
+    const past = deadline !== undefined && deadline <= nowUnsafe(fiber)
     const apart = startsApartUnsafe(fiber)
     const ancestor = cancelledAboveUnsafe(fiber, apart)
     if (ancestor !== undefined) return Effect.failCause(toCause(ancestor))
     if (signal?.aborted === true) return settle({ _tag: "NotStarted", reason: fromAbort(signal.reason) })
-    if (deadline !== undefined && deadline <= nowUnsafe(fiber)) {
+    if (past) {
       return settle({
         _tag: "NotStarted",
-        reason: deadlineReason(fiber.getRef(Clock.Clock), deadline, limits.name)
+        reason: deadlineReason(fiber.getRef(Clock.Clock), deadline, name)
       })
     }
     const context = fiber.context as Context.Context<R>
@@ -233,7 +235,6 @@ export const runBody = <A, E, R, B, E2, R2>(
       child.keptCell()
       keepUnsafe(new ScopeState(Context.empty(), false))
     }
-    const { name } = limits
     const state = new ScopeState<A, E>(
       context as Context.Context<never>,
       apart,
