@@ -233,6 +233,28 @@ describe("L5: what is cancelled already does not start", () => {
     })
   )
 
+  it.effect("L5: a signal that aborts, or cancels what is above, when it is listened to", () =>
+    Effect.gen(function* () {
+      const listened = (act: () => void): AbortSignal => {
+        const { signal } = new AbortController()
+        return Object.assign(signal, { addEventListener: () => act() })
+      }
+      const aborts = new AbortController()
+      const fake = Object.assign(aborts.signal, {
+        addEventListener: (_type: string, abort: () => void) => {
+          aborts.abort(two)
+          abort()
+        }
+      })
+      const aborted = yield* started(unstarted({ signal: fake }))
+      expect(aborted.pollUnsafe()).toEqual(cancelledBy(two))
+      const outer = CancelScope.run((scope) =>
+        unstarted({ signal: listened(() => void Effect.runSync(scope.cancel(one))) })
+      )
+      expect((yield* started(outer)).pollUnsafe()).toEqual(cancelledBy(one))
+    })
+  )
+
   it("L5: on the real clock too", async () => {
     const outcome = await Effect.runPromise(
       Effect.flatMap(Instant.now, (deadline) => CancelScope.run(() => Effect.succeed("ran"), { deadline }))
