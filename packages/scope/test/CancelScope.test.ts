@@ -204,10 +204,10 @@ describe("L5: what is cancelled already does not start", () => {
         }
       }
       const later = { deadline: yield* Instant.after("1 hour") }
-      const inner = [
-        (body: Effect.Effect<never>) => CancelScope.run(() => body, named),
-        (body: Effect.Effect<never>) => moveOnAfter(body, "1 hour", named),
-        (body: Effect.Effect<never>) =>
+      const inner: ReadonlyArray<(body: Effect.Effect<never>) => Effect.Effect<unknown>> = [
+        (body) => CancelScope.run(() => body, named),
+        (body) => moveOnAfter(body, "1 hour", named),
+        (body) =>
           Effect.provideService(
             CancelScope.run(() => body, later),
             Clock.Clock,
@@ -230,6 +230,28 @@ describe("L5: what is cancelled already does not start", () => {
         expect(fiber.pollUnsafe()).toEqual(cancelledBy(two))
         expect(began).toBe(false)
       }
+    })
+  )
+
+  it.effect("L5: a signal that aborts, or cancels what is above, when it is listened to", () =>
+    Effect.gen(function* () {
+      const listened = (act: () => void): AbortSignal => {
+        const { signal } = new AbortController()
+        return Object.assign(signal, { addEventListener: () => act() })
+      }
+      const aborts = new AbortController()
+      const fake = Object.assign(aborts.signal, {
+        addEventListener: (_type: string, abort: () => void) => {
+          aborts.abort(two)
+          abort()
+        }
+      })
+      const aborted = yield* started(unstarted({ signal: fake }))
+      expect(aborted.pollUnsafe()).toEqual(cancelledBy(two))
+      const outer = CancelScope.run((scope) =>
+        unstarted({ signal: listened(() => void Effect.runSync(scope.cancel(one))) })
+      )
+      expect((yield* started(outer)).pollUnsafe()).toEqual(cancelledBy(one))
     })
   )
 

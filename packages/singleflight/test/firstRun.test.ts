@@ -1,7 +1,7 @@
 /** A run has no cell in its first run until somebody looks. */
 import { CancelReason } from "@curfew/reason"
 import { type Cell, childrenOf, rootsUnsafe } from "@curfew/reason/CancelCell"
-import { Owner, ownerClosedTotal, TaskScope } from "@curfew/scope"
+import { CancelScope, Owner, ownerClosedTotal, TaskScope } from "@curfew/scope"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -43,6 +43,38 @@ test("a run that is cancelled in its first run ends there, and its observer is t
   )
   expect(told).toMatchObject({ _tag: "SharedCancelled", reason })
   expect(log).toEqual(["cleaned up"])
+})
+
+test("L30: who is cancelled together with a run in its first run ends by that alone", () => {
+  const reason = CancelReason.Superseded()
+  const outcome = owned(
+    CancelScope.run((scope) =>
+      Effect.gen(function* () {
+        const shared: Shared.Shared<unknown, unknown> = yield* Shared.make(
+          Effect.suspend(() => {
+            Effect.runSync(Effect.andThen(shared.cancel(reason), scope.cancel(reason)))
+            return Effect.never
+          })
+        )
+        return yield* shared.get
+      })
+    )
+  )
+  expect(outcome).toEqual({ _tag: "Cancelled", reason })
+})
+
+test("a failure of a run that cancels its observer in its first run is the observer's", () => {
+  const exit = owned(
+    Effect.exit(
+      CancelScope.run((scope) =>
+        Effect.flatMap(
+          Shared.make(Effect.andThen(scope.cancel(), Effect.fail("broken"))),
+          ({ get }) => get as Effect.Effect<never>
+        )
+      )
+    )
+  )
+  expect(exit).toEqual(Exit.fail("broken"))
 })
 
 test("a run that waits for itself in its first run is told so", () => {

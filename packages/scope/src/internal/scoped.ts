@@ -243,10 +243,19 @@ export const runBody = <A, E, R, B, E2, R2>(
     if (deadline !== undefined) unarmed.push(state)
     const forget = signal && forwardAbort(signal, state)
     const work = Effect.suspend(() => body(state))
-    const running =
-      limits.keepLate === true
-        ? child.startUnder(holdBack(context, state.cell), state.cell, work, state)
-        : child.startUnshown(context, work, state)
+    // A signal that is not the platform's may abort, or cancel what is above, when it is listened to: then nothing begins.
+    const known =
+      limits.keepLate === true ||
+      (signal !== undefined &&
+        (state.shown !== undefined || cancelledAboveUnsafe(fiber, apart) !== undefined))
+    const running = known
+      ? child.startUnder(
+          limits.keepLate === true ? holdBack(context, state.cell) : context,
+          state.cell,
+          work,
+          state
+        )
+      : child.startUnshown(context, work, state)
     const ended = running.pollUnsafe()
     if (ended === undefined) {
       state.show()

@@ -15,7 +15,7 @@ import { inlineUnsafe, keepUnsafe } from "@curfew/reason/CancelCell"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type { SharedCancelled } from "../SharedCancelled.ts"
+import { SharedCancelled } from "../SharedCancelled.ts"
 import type { SharedStatistics } from "../SharedOptions.ts"
 import { SharedSelfWait } from "../SharedSelfWait.ts"
 import { Generation, type Place } from "./generation.ts"
@@ -233,9 +233,16 @@ const waiting = <K, A, E>(
   keep()
   const observer = new Observer<A, E>(fiber, inside)
   const generation = slot.join(observer)
-  // Told at once it has nothing to wait for, and nothing to leave.
-  return observer.exit ?? told(fiber, observer, generation)
+  const { exit } = observer
+  if (exit === undefined) return told(fiber, observer, generation)
+  // Told at once it has nothing to wait for, and nothing to leave. What the work gave is not lost to an interrupt that came
+  // meanwhile; but who was cancelled together with the run ends by that alone, as he would have if he had waited.
+  return saysCancelled(exit) ? Effect.suspend(() => exit) : exit
 }
+
+const saysCancelled = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  exit._tag === "Failure" &&
+  exit.cause.reasons.some((reason) => reason._tag === "Fail" && reason.error instanceof SharedCancelled)
 
 const told = <K, A, E>(
   fiber: Fiber.Fiber<unknown, unknown>,
