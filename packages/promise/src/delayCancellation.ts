@@ -20,6 +20,10 @@ import type { OnLate, Work, WorkOptions } from "./Options.ts"
  *
  * Waits for the work, or for the grace and the clean-up budget.
  *
+ * **Gotchas**
+ *
+ * - When an owner cancels the work, its receivers run in the `AsyncLocalStorage` store of who cancelled, not of the caller.
+ *
  * **Example**
  *
  * ```ts

@@ -23,6 +23,10 @@ import type { OnLate, Work, WorkOptions } from "./Options.ts"
  *
  * Rejects at once. The work ends on its own, or by its owner's end.
  *
+ * **Gotchas**
+ *
+ * - When an owner cancels the work, its receivers run in the `AsyncLocalStorage` store of who cancelled, not of the caller.
+ *
  * **Example**
  *
  * ```ts

@@ -144,6 +144,10 @@ class TaskScopeImpl implements TaskScope {
   }
 }
 
+/** Before the task begins: whatever reading them does, nothing of it is there yet. */
+const readOnce = (options: Parameters<TaskScope["spawn"]>[1]): typeof options =>
+  options === undefined ? undefined : { name: options.name, onNeverStarted: options.onNeverStarted }
+
 const start = <A, E, R>(
   set: TaskSet,
   work: Effect.Effect<A, E, R>,
@@ -151,7 +155,7 @@ const start = <A, E, R>(
   daemon: boolean
 ): Effect.Effect<Task<A, E>, TaskScopeClosed, R> =>
   Effect.withFiber((fiber) => {
-    const task = set.spawnUnsafe(fiber.context as Context.Context<R>, work, options, daemon)
+    const task = set.spawnUnsafe(fiber.context as Context.Context<R>, work, readOnce(options), daemon)
     return task === undefined ? Effect.fail(new TaskScopeClosed({ scope: set.name })) : Effect.succeed(task)
   })
 

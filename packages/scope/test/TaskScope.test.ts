@@ -232,3 +232,32 @@ describe("a clock that runs other work in the turn in which a timer starts", () 
     })
   )
 })
+
+describe("the options of a spawn", () => {
+  it("are read once, before anything of the task is there: what throws there is the spawn's defect", async () => {
+    let read = 0
+    const scope = await Effect.runPromise(
+      TaskScope.use((tasks) =>
+        Effect.gen(function* () {
+          const named = yield* tasks.spawn(Effect.never, {
+            get name() {
+              read++
+              return "named"
+            }
+          })
+          const thrown = yield* Effect.exit(
+            tasks.spawn(Effect.never, {
+              get name(): string {
+                throw new Error("no name today")
+              }
+            })
+          )
+          yield* named.cancel()
+          return { name: named.name, thrown, left: yield* tasks.size }
+        })
+      )
+    )
+    expect(scope).toMatchObject({ name: "named", left: 0, thrown: Exit.die(new Error("no name today")) })
+    expect(read).toBe(1)
+  })
+})
