@@ -202,20 +202,20 @@ const told = <A, E>(settled: Settled<A, E>): Effect.Effect<Outcome<A>, E> => {
 export const fromSignal = (signal: AbortSignal): Effect.Effect<CancelScope, never, Scope.Scope> =>
   Effect.withFiber((fiber) => {
     const masked = startsApartUnsafe(fiber)
-    const acquired = Effect.acquireRelease(
+    let leave = () => {}
+    return Effect.acquireRelease(
       Effect.sync(() => {
         const state = new ScopeState(fiber.context, masked)
         const abort = () => state.cell.cancel(fromAbort(signal.reason))
         state.show()
-        if (signal.aborted) abort()
-        else signal.addEventListener("abort", abort, { once: true })
-        return { state, abort }
-      }),
-      ({ abort, state }) =>
-        Effect.sync(() => {
+        leave = () => {
           signal.removeEventListener("abort", abort)
           state.end()
-        })
+        }
+        if (signal.aborted) abort()
+        else signal.addEventListener("abort", abort, { once: true })
+        return new CancelScopeImpl(state)
+      }),
+      () => Effect.sync(leave)
     )
-    return Effect.map(acquired, ({ state }) => new CancelScopeImpl(state))
   })

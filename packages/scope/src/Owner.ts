@@ -2,7 +2,7 @@ import { CancelReason } from "@curfew/reason"
 import { CancelCell } from "@curfew/reason/CancelCell"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -77,21 +77,22 @@ export interface OwnerOptions {
 const force: CancelReason = /* @__PURE__ */ CancelReason.Shutdown({ phase: "force" })
 
 const make = (options?: OwnerOptions): Effect.Effect<TaskScope.TaskScope, never, Scope.Scope> =>
-  Effect.gen(function* () {
+  Effect.suspend(() => {
     // Read before there is anything to drain: at the end it would be too late to complain.
-    const drain = millisUnsafe("the drain of the owner", options?.drain ?? Duration.seconds(10))
-    const owner = yield* TaskScope.makeIn(() => new CancelCell("owner", { name: options?.name }), {
+    const drain =
+      options?.drain === undefined ? tenSeconds : millisUnsafe("the drain of the owner", options.drain)
+    const made = TaskScope.makeIn(() => new CancelCell("owner", { name: options?.name }), {
       name: options?.name
     })
-    yield* Effect.addFinalizer(() =>
-      Effect.gen(function* () {
-        yield* owner.close
-        const drained = yield* owner.drain(drain)
-        yield* drained ? Effect.void : owner.cancel(force)
-      })
-    )
-    return owner
+    return Effect.tap(made, (owner) => Effect.addFinalizer(() => ending(owner, drain)))
   })
+
+const tenSeconds = 10_000
+
+const ending = (owner: TaskScope.TaskScope, drain: number): Effect.Effect<void> =>
+  Effect.flatMap(Effect.andThen(owner.close, owner.drain(drain)), (drained) =>
+    drained ? Effect.void : owner.cancel(force)
+  )
 
 interface Shared {
   readonly owner: TaskScope.TaskScope

@@ -1,3 +1,4 @@
+import { gaugeLike, seriesOf } from "@curfew/reason/seriesOf"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -74,7 +75,7 @@ export const background = <A, E, R>(
 ): Effect.Effect<Task<A, E>, never, Exclude<R, Scope.Scope> | Owner> =>
   Effect.withFiber((fiber) => {
     const owner = options?.owner ?? ownerOfUnsafe(fiber.context)
-    const active = Metric.withAttributes(backgroundActive, { name })
+    const active = activeOf(name)
     const own = Effect.scoped(
       Effect.withSpan(linkBack(fiber, counted(active, work)), name, {
         root: true,
@@ -101,8 +102,10 @@ export const background = <A, E, R>(
     )
   })
 
+const activeOf = /* @__PURE__ */ seriesOf(/* @__PURE__ */ gaugeLike(backgroundActive), "name")
+
 const counted = <A, E, R>(
-  active: Metric.Gauge<number>,
+  active: Metric.Metric<number, unknown>,
   work: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.acquireUseRelease(

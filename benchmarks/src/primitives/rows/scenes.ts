@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
+import * as Scope from "effect/Scope"
 import * as Effection from "effection"
 import type { Batch } from "../batches.ts"
 import { least, library, ours, type Primitive, plain, raw } from "../primitive.ts"
@@ -276,6 +277,31 @@ const promiseMap = () => {
   return { get, answer: () => resolve(result) }
 }
 
+/** Lookups that go on while somebody waits: each has a fiber of its own and a count, and the last one who leaves ends it. */
+const countedMap = (work: Effect.Effect<number>) =>
+  Effect.sync(() => {
+    const owner = Scope.makeUnsafe()
+    const runs = new Map<string, { readonly fiber: Fiber.Fiber<number>; waiting: number }>()
+    const start = (key: string) =>
+      Effect.map(Effect.forkIn(work, owner, now), (fiber) => {
+        const run = { fiber, waiting: 0 }
+        runs.set(key, run)
+        return run
+      })
+    return (key: string): Effect.Effect<number> =>
+      Effect.suspend(() => {
+        const known = runs.get(key)
+        return Effect.flatMap(known === undefined ? start(key) : Effect.succeed(known), (run) => {
+          run.waiting++
+          return Effect.onExit(Fiber.join(run.fiber), () => {
+            if (--run.waiting > 0) return Effect.void
+            runs.delete(key)
+            return Fiber.interrupt(run.fiber)
+          })
+        })
+      })
+  })
+
 const abortableMap = plain(
   "a map of promises, a signal for each waiter",
   () => (times) => leaving(times, promiseMap),
@@ -359,7 +385,11 @@ export const rows: ReadonlyArray<Primitive> = [
         1
       ),
       abortableMap
-    ]
+    ],
+    limit: least(
+      "a fiber for the lookup, a count of who waits, and its interrupt by the last one who leaves",
+      () => (times) => Effect.runPromise(waiting(times, countedMap))
+    )
   },
   {
     row: "a lookup shared by a thousand promises, half of which leave",
