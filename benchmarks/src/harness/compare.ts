@@ -42,7 +42,10 @@ export interface Comparison {
   readonly note?: string
 }
 
-/** The figure of turns together, each for the same amount of work: the mean of times, and of rates the harmonic mean. */
+/**
+ * The figure of turns together: the mean of times, and of rates the harmonic mean, which is the rate of all where each turn has
+ * the same amount of work. Where each has the same time it is a little less, for all who are compared.
+ */
 const together = (figures: ReadonlyArray<number>, better: Comparison["better"]): number => {
   const sum = figures.reduce((all, one) => all + (better === "higher" ? 1 / one : one), 0)
   return better === "higher" ? figures.length / sum : sum / figures.length

@@ -16,7 +16,6 @@ const farRoundTrip = 5
 /** So many methods have what they came to need remembered. */
 const methodsKept = 256
 
-/** What the windows of a tunnel's streams may grow to, one by one and together. */
 export class Growth {
   /** What every stream starts with, and has for itself. */
   readonly base: number
